@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import reference
+from keras import ops
+
+from tfsparse import granularity, masks
+
+RANDOM = np.random.default_rng(0)
+
+
+def numpy(x):
+    return ops.convert_to_numpy(x)
+
+
+def test_golden_topk():
+    scores = np.array([[3.0, 1.0, 2.0], [2.0, 0.5, 4.0]], "float32")
+    np.testing.assert_array_equal(numpy(masks.topk_mask(scores, 0.5)), [[1, 0, 1], [0, 0, 1]])
+
+
+def test_golden_ties_go_to_the_lower_index():
+    np.testing.assert_array_equal(numpy(masks.topk_mask(np.ones(5, "float32"), 0.6)), [1, 1, 0, 0, 0])
+
+
+def test_golden_pruned_entry_wins_no_tie():
+    mask = np.array([0, 1, 0, 1], "float32")
+    np.testing.assert_array_equal(numpy(masks.topk_mask(np.zeros(4, "float32"), 0.5, mask)), mask)
+
+
+def test_golden_minus_zero_ties_with_zero():
+    np.testing.assert_array_equal(numpy(masks.topk_mask(np.array([-0.0, 0.0, -0.0], "float32"), 1 / 3)), [1, 1, 0])
+
+
+@pytest.mark.parametrize("kind", ["normal", "positive", "ties", "few values", "negative", "tiny", "huge"])
+def test_topk_equals_a_sort(kind):
+    for _ in range(8):
+        scores = RANDOM.normal(size=int(RANDOM.integers(2, 9000))).astype("float32")
+        scores = {
+            "normal": scores,
+            "positive": np.abs(scores),
+            "ties": np.abs(scores.round(1)),
+            "few values": scores.round(0),
+            "negative": -np.abs(scores),
+            "tiny": np.abs(scores) * 1e-39,
+            "huge": np.abs(scores) * 1e37,
+        }[kind]
+        mask = (RANDOM.random(scores.size) > 0.5).astype("float32")
+        sparsity = float(RANDOM.uniform(0, 0.999))
+        np.testing.assert_array_equal(numpy(masks.topk_mask(scores, sparsity)), reference.topk_mask(scores, sparsity))
+        np.testing.assert_array_equal(
+            numpy(masks.topk_mask(np.abs(scores) * mask, sparsity, mask)),
+            reference.topk_mask(np.abs(scores) * mask, sparsity, mask),
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_count_is_exact_in_every_dtype(dtype):
+    scores = ops.cast(ops.convert_to_tensor(np.abs(RANDOM.normal(size=(123, 45))).astype("float32")), dtype)
+    for sparsity in (0.0, 0.1, 0.5, 0.9, 0.999):
+        mask = masks.topk_mask(scores, sparsity)
+        assert mask.dtype == scores.dtype
+        assert int(np.sum(numpy(ops.cast(mask, "float32")) == 0)) == round(sparsity * 123 * 45)
+
+
+def test_a_layer_is_never_emptied():
+    assert numpy(masks.topk_mask(np.arange(3.0, dtype="float32"), 0.99)).tolist() == [0, 0, 1]
+
+
+def test_integer_sparsity_is_a_count():
+    size = 20_000_001  # more than float32 counts
+    assert masks.number_pruned(0.9, size) == 18_000_001
+    assert int(masks.number_pruned(ops.convert_to_tensor(18_000_001), size)) == 18_000_001
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_global_equals_a_sort(ties):
+    for _ in range(15):
+        scale = RANDOM.choice([0.01, 1, 10], size=4)
+        scores = [(np.abs(RANDOM.normal(size=int(RANDOM.integers(2, 400)))) * s).astype("float32") for s in scale]
+        scores = [s.round(1) for s in scores] if ties else scores
+        sparsity = float(RANDOM.uniform(0, 0.98))
+        for mine, theirs in zip(
+            masks.global_masks(scores, sparsity), reference.global_masks(scores, sparsity), strict=True
+        ):
+            np.testing.assert_array_equal(numpy(mine), theirs)
+
+
+def test_global_empties_no_layer():
+    small, large = np.full((10, 10), 1e-3, "float32"), np.ones((50, 50), "float32")
+    first, second = masks.global_masks([small, large], 0.9)
+    assert np.sum(numpy(first)) >= 1
+    assert np.sum(numpy(first) == 0) + np.sum(numpy(second) == 0) == round(0.9 * 2600)
+
+
+def spread(units, scores, pruned):
+    pooled = units.pool(ops.convert_to_tensor(scores))
+    return numpy(units.spread(masks.prune_lowest(pooled, pruned), ops.convert_to_tensor(scores)))
+
+
+def test_golden_channels():
+    scores = np.array([[1.0, 9.0, 2.0], [1.0, 9.0, 3.0]], "float32")
+    np.testing.assert_array_equal(spread(granularity.get("channel"), scores, 1), [[0, 1, 1], [0, 1, 1]])
+
+
+def test_golden_blocks_run_along_the_inputs():
+    scores = np.array([[1, 9], [1, 1], [9, 1], [9, 1], [1, 5]], "float32")  # 5 inputs, 2 outputs; blocks of 2 inputs
+    expected = [[0, 1], [0, 1], [1, 0], [1, 0], [0, 1]]
+    np.testing.assert_array_equal(spread(granularity.get((1, 2)), scores, 3), expected)
+
+
+def test_blocks_of_a_convolution_stay_within_one_position():
+    scores = np.abs(RANDOM.normal(size=(3, 3, 8, 6))).astype("float32")
+    mask = spread(granularity.get((1, 4)), scores, 50).reshape(9, 2, 4, 6)
+    assert set(mask.sum(axis=2).ravel()) <= {0, 4}
+    assert np.sum(mask == 0) == 50 * 4
+
+
+def test_n_of_m_equals_the_reference_at_the_full_pattern():
+    for shape in [(8, 5), (10, 3), (3, 3, 8, 4)]:
+        scores = np.abs(RANDOM.normal(size=shape)).astype("float32")
+        units = granularity.get("2:4")
+        np.testing.assert_array_equal(spread(units, scores, units.most(shape)), reference.n_of_m(scores, 2, 4))
+
+
+def test_n_of_m_ramps_by_the_groups_that_lose_least():
+    scores = np.array([[1, 5], [2, 5], [3, 5], [4, 5]], "float32")  # 4 inputs, 2 outputs: two groups
+    np.testing.assert_array_equal(spread(granularity.get("2:4"), scores, 1), [[0, 1], [0, 1], [1, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("wrong", ["filter", (4,), (0, 4), "4:2", "0:4", 3])
+def test_unknown_granularity_names_the_choices(wrong):
+    with pytest.raises(ValueError, match="expected \"weight\", \"channel\""):
+        granularity.get(wrong)

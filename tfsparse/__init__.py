@@ -1,0 +1,40 @@
+"""tfsparse: pruning in training for Keras.
+
+A pruner says which weights live, a schedule says when and how many, and `SparseOptimizer` makes it true after every update.
+
+>>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", sparsity=0.9)])
+>>> tfsparse.report(model)
+>>> tfsparse.export(model, "out")
+"""
+
+from tfsparse.callbacks import Prune, SparsityLogger
+from tfsparse.export import export
+from tfsparse.optimizers import SparseOptimizer
+from tfsparse.pruners import Magnitude, Random, Saliency
+from tfsparse.report import Report, report
+from tfsparse.schedules import DSD, Constant, Cosine, Iterative, Linear, OneCycle, OneShot, Polynomial
+from tfsparse.version import __version__
+from tfsparse.wrapping import prune, sparsify
+
+__all__ = [
+    "DSD",
+    "Constant",
+    "Cosine",
+    "Iterative",
+    "Linear",
+    "Magnitude",
+    "OneCycle",
+    "OneShot",
+    "Polynomial",
+    "Prune",
+    "Random",
+    "Report",
+    "Saliency",
+    "SparseOptimizer",
+    "SparsityLogger",
+    "__version__",
+    "export",
+    "prune",
+    "report",
+    "sparsify",
+]

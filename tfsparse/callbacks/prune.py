@@ -1,0 +1,140 @@
+"""The one line that users add."""
+
+import warnings
+
+import keras
+
+from tfsparse import prunable, pruners, schedules, wrapping
+from tfsparse.optimizers.checks import check_total_steps
+
+
+class Prune(keras.callbacks.Callback):
+    """Train a model sparse: `model.fit(..., callbacks=[Prune("one_cycle", sparsity=0.9)])`.
+
+    Owns no state. Before Keras compiles the training step it wraps the compiled optimizer in a `SparseOptimizer`, which
+    does the work; so saved files, `BackupAndRestore` and a second `fit` all see the sparse optimizer. `sparsity` (zeros
+    in the masks over entries of the pruned weights, in [0, 1]) joins the loss in the progress bar and in the history.
+
+    A schedule, once begun, ends at the step where it said it would: a `fit` that resumes it continues it. When it has
+    ended, a further `fit` with an equal `Prune` trains on at the target; with another target, pruner or schedule it
+    begins a new cycle from the present masks.
+
+    Args:
+        schedule, sparsity, pruner: as for `SparseOptimizer`.
+        total_steps: steps of the schedule; None: what this `fit` has left, `epochs x steps`. Give it when one schedule
+            spans several calls of `fit`.
+        sparsities, exclude, skip_first, skip_last: as for `sparsify`.
+
+    Raises: ValueError before the first step if the target cannot be reached: model not built or compiled, dataset of
+        unknown length, fewer than 2 steps, a schedule that would end after this `fit`.
+
+    >>> model.fit(x, y, epochs=10, callbacks=[Prune("one_cycle", sparsity=0.9)])
+    """
+
+    async_safe = True
+
+    def __init__(
+        self,
+        schedule="one_cycle",
+        sparsity: float = 0.5,
+        pruner="magnitude",
+        total_steps: int | None = None,
+        sparsities: dict | None = None,
+        exclude=(),
+        skip_first: bool = False,
+        skip_last: bool = False,
+    ):
+        super().__init__()
+        self.schedule, self.pruner = schedules.get(schedule), pruners.get(pruner)
+        self.sparsity = prunable.check_sparsity(sparsity)
+        self.total_steps = check_total_steps(total_steps)
+        self.sparsities, self.exclude = dict(sparsities or {}), list(exclude)
+        self.skip_first, self.skip_last = skip_first, skip_last
+
+    def set_model(self, model):
+        super().set_model(model)
+        wrapping.check_ready(model)
+        current = wrapping.sparse_optimizer(model)
+        if current is None or self._asks_for_more(current):
+            wrapping.sparsify(
+                model,
+                self.schedule,
+                self.sparsity,
+                self.pruner,
+                self.total_steps,
+                self.sparsities,
+                self.exclude,
+                self.skip_first,
+                self.skip_last,
+            )
+
+    def set_params(self, params):
+        super().set_params(params)
+        if self.total_steps is None and params.get("steps") is None:
+            raise ValueError(
+                "The dataset's length is unknown, so a schedule cannot be laid over it. Write fit(..., "
+                "steps_per_epoch=...) or Prune(..., total_steps=<epochs x steps per epoch>)."
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if getattr(self, "_resolved_for", None) is self.params:
+            return
+        self._resolved_for = self.params  # once per fit, and only here is the first epoch known
+        self._resolve(epoch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        # on JAX the look would synchronise the state in every step
+        if keras.backend.backend() == "tensorflow":
+            self._optimizer.raise_fault()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._optimizer.raise_fault()
+        if logs is not None:
+            logs["sparsity"] = self._optimizer.current_sparsity()
+
+    def on_train_end(self, logs=None):
+        optimizer = self._optimizer
+        if self.total_steps is None and not self._finished(optimizer):
+            warnings.warn(
+                f"Training ended at step {optimizer.steps_done} of {optimizer.total_steps}, at a sparsity of "
+                f"{optimizer.current_sparsity():.4f}: cut to the target {optimizer.sparsity:g} now, without training "
+                "after it. To avoid the cut let training run to its end, or pass a smaller total_steps.",
+                stacklevel=2,
+            )
+            optimizer.prune_now()
+
+    @property
+    def _optimizer(self):
+        return wrapping.sparse_optimizer(self.model)
+
+    def _resolve(self, first_epoch):
+        """Fill in the length of the schedule, or refuse a `fit` that ends before it."""
+        optimizer = self._optimizer
+        if self.total_steps is not None:
+            optimizer.total_steps = self.total_steps
+            return
+        left = (self.params["epochs"] - first_epoch) * self.params["steps"]
+        left //= optimizer.gradient_accumulation_steps or 1
+        optimizer.total_steps = optimizer.total_steps or left
+        if optimizer.steps_done + left < optimizer.total_steps:
+            raise ValueError(
+                f"The schedule has done {optimizer.steps_done} of {optimizer.total_steps} steps and this fit has only "
+                f"{left}, so it would end short of sparsity {optimizer.sparsity:g}. Train for more epochs, or write "
+                f"Prune(..., total_steps={optimizer.total_steps}) to spread one schedule over several fits."
+            )
+
+    def _finished(self, optimizer) -> bool:
+        return optimizer.total_steps is not None and optimizer.steps_done >= optimizer.total_steps
+
+    def _asks_for_more(self, optimizer) -> bool:
+        """Does this callback want another cycle than the one the model has? Not while one is running."""
+        asked = (self.schedule, self.pruner, self.sparsity)
+        if asked == (optimizer.schedule, optimizer.pruner, optimizer.sparsity):
+            return False
+        if optimizer.total_steps is not None and 0 < optimizer.steps_done < optimizer.total_steps:
+            raise ValueError(
+                f"The model is at step {optimizer.steps_done} of {optimizer.total_steps} of {optimizer.schedule!r} to "
+                f"sparsity {optimizer.sparsity:g}; Prune asks for {self.schedule!r} to {self.sparsity:g}. Finish the "
+                "one with its own arguments first, or compile the model anew to start afresh."
+            )
+        return True

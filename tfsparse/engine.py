@@ -1,0 +1,84 @@
+"""The places where TensorFlow and JAX need different words for the same thing. All else is `keras.ops`."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+from keras import ops
+
+
+def histogram(values, length: int):
+    """Count integers: `counts[i] = #{values == i}` for i in [0, length); larger values are not counted.
+
+    Shapes: any integer tensor of values >= 0 -> int32 `(length,)`. `ops.bincount` cannot do this: its length depends on
+    the data, so it neither compiles on JAX nor drops what lies beyond.
+    """
+    values = ops.reshape(values, (-1,))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.raw_ops.DenseBincount(input=values, size=length, weights=tf.constant([], tf.int32))
+    if keras.backend.backend() == "jax":
+        import jax.numpy as jnp
+
+        return jnp.zeros(length, "int32").at[values].add(1, mode="drop")
+    return ops.segment_sum(ops.ones_like(values), ops.minimum(values, length), length + 1)[:length]
+
+
+def when(predicate, update: Callable[[], None], variables: Sequence[keras.Variable]) -> None:
+    """Run `update()`, which assigns only to `variables`, if `predicate` holds; compiled or not, on either backend.
+
+    On TensorFlow call it in cross-replica context: an aggregated variable cannot be assigned in a branch elsewhere.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.cond(predicate, lambda: (update(), tf.constant(True))[1], lambda: tf.constant(False))
+    elif not is_symbolic(predicate):
+        if bool(predicate):
+            update()
+    else:
+        for variable, value in zip(variables, _branches(predicate, update, variables), strict=True):
+            variable.assign(value)
+
+
+def _branches(predicate, update, variables):
+    """A `cond` over values: JAX has no branch that assigns."""
+
+    def taken():
+        with keras.StatelessScope([(v, v.value) for v in variables]) as scope:
+            update()
+        return [scope.get_current_value(v) for v in variables]
+
+    return ops.cond(predicate, taken, lambda: [v.value for v in variables])
+
+
+def read(variable):
+    """The value of a variable as a tensor; `ops.convert_to_tensor` hands TensorFlow's variables through as they are."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(variable.value if isinstance(variable, keras.Variable) else variable)
+    return ops.convert_to_tensor(variable)
+
+
+def is_symbolic(tensor) -> bool:
+    """True while a step is being traced: the tensor has no value yet."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.is_symbolic_tensor(tensor)
+    return False
+
+
+def number(value) -> int:
+    """The present value of an integer variable, also while a step is being traced."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.init_scope():
+            return int(ops.convert_to_numpy(value))
+    return int(ops.convert_to_numpy(value))

@@ -1,0 +1,173 @@
+"""What lives or dies together: weights, channels, blocks, or N of M. Pools scores to units, spreads masks back.
+
+Axes follow Keras's kernels: the last is the output, the one before it the input; Dense `(in, out)`, Conv `(.., in, out)`.
+"""
+
+import abc
+import math
+import re
+
+from keras import ops
+
+
+class Granularity(abc.ABC):
+    """How the entries of a weight are grouped into units that are pruned as one."""
+
+    @abc.abstractmethod
+    def units(self, shape) -> int:
+        """Number of units in a weight of this shape."""
+
+    @abc.abstractmethod
+    def entries(self, shape) -> int:
+        """Zeros that one pruned unit gives."""
+
+    @abc.abstractmethod
+    def pool(self, scores):
+        """One score per unit, as a tensor of `units` entries."""
+
+    @abc.abstractmethod
+    def spread(self, unit_mask, scores):
+        """The mask of the weight from the mask of its units."""
+
+    def most(self, shape) -> int:
+        """How many units may be pruned: one always lives."""
+        return self.units(shape) - 1
+
+
+class Weight(Granularity):
+    """Every entry for itself."""
+
+    def units(self, shape):
+        return math.prod(shape)
+
+    def entries(self, shape):
+        return 1
+
+    def pool(self, scores):
+        return scores
+
+    def spread(self, unit_mask, scores):
+        return unit_mask
+
+
+class Channel(Granularity):
+    """Output channels (columns of a Dense kernel, filters of a convolution), scored by the mean of their entries."""
+
+    def units(self, shape):
+        return shape[-1]
+
+    def entries(self, shape):
+        return math.prod(shape[:-1])
+
+    def pool(self, scores):
+        return ops.mean(scores, axis=tuple(range(len(scores.shape) - 1)))
+
+    def spread(self, unit_mask, scores):
+        return ops.broadcast_to(unit_mask, scores.shape)
+
+
+class Block(Granularity):
+    """Blocks of `outputs x inputs` entries, scored by their mean; at the border of the kernel a block may be smaller.
+
+    `Block(1, 4)`: four consecutive inputs of one output, the pattern that TFLite's fully connected kernel runs sparse.
+    """
+
+    def __init__(self, outputs: int, inputs: int):
+        self.outputs, self.inputs = outputs, inputs
+
+    def units(self, shape):
+        return math.prod(shape[:-2]) * math.prod(self._grid(shape))
+
+    def entries(self, shape):
+        return min(self.outputs, shape[-1]) * min(self.inputs, shape[-2])
+
+    def pool(self, scores):
+        rows, columns = self._grid(scores.shape)
+        blocks = (-1, rows, self.inputs, columns, self.outputs)
+        sums = ops.sum(ops.reshape(self._pad(scores), blocks), axis=(2, 4))
+        sizes = ops.sum(ops.reshape(self._pad(ops.ones_like(scores)), blocks), axis=(2, 4))
+        return sums / sizes
+
+    def spread(self, unit_mask, scores):
+        rows, columns = self._grid(scores.shape)
+        mask = ops.reshape(unit_mask, (-1, rows, 1, columns, 1))
+        mask = ops.broadcast_to(mask, (mask.shape[0], rows, self.inputs, columns, self.outputs))
+        mask = ops.reshape(mask, (-1, rows * self.inputs, columns * self.outputs))
+        return ops.reshape(mask[:, : scores.shape[-2], : scores.shape[-1]], scores.shape)
+
+    def _grid(self, shape):
+        return -(-shape[-2] // self.inputs), -(-shape[-1] // self.outputs)
+
+    def _pad(self, x):
+        x = ops.reshape(x, (-1, *x.shape[-2:]))
+        return ops.pad(x, ((0, 0), (0, -x.shape[1] % self.inputs), (0, -x.shape[2] % self.outputs)))
+
+
+class NofM(Granularity):
+    """N of every M consecutive inputs live; the groups that lose least by it take the pattern first.
+
+    Inputs that do not fill a group stay dense. At the full pattern the sparsity is `1 - n / m` of the grouped inputs.
+    """
+
+    def __init__(self, n: int, m: int):
+        self.n, self.m = n, m
+
+    def units(self, shape):
+        return math.prod(shape) // shape[-2] * (shape[-2] // self.m)
+
+    def most(self, shape):
+        return self.units(shape)
+
+    def entries(self, shape):
+        return self.m - self.n
+
+    def pool(self, scores):
+        groups = self._groups(scores)
+        return ops.sum(ops.where(self._keeps(groups), 0.0, ops.cast(groups, "float32")), axis=2)
+
+    def spread(self, unit_mask, scores):
+        groups = self._groups(scores)
+        whole = ops.expand_dims(ops.reshape(unit_mask, (groups.shape[0], groups.shape[1], groups.shape[3])), 2)
+        mask = ops.cast(ops.logical_or(whole > 0, self._keeps(groups)), scores.dtype)
+        mask = ops.reshape(mask, (-1, groups.shape[1] * self.m, scores.shape[-1]))
+        rest = scores.shape[-2] % self.m
+        return ops.reshape(ops.pad(mask, ((0, 0), (0, rest), (0, 0)), constant_values=1), scores.shape)
+
+    def _groups(self, scores):
+        scores = ops.reshape(scores, (-1, *scores.shape[-2:]))
+        full = scores.shape[1] // self.m
+        return ops.reshape(scores[:, : full * self.m], (-1, full, self.m, scores.shape[2]))
+
+    def _keeps(self, groups):
+        """The n largest of each group, ties by lower index: an entry lives if fewer than n beat it."""
+        members = [groups[:, :, i] for i in range(self.m)]
+        keeps = []
+        for i, own in enumerate(members):
+            beaten = [other >= own if j < i else other > own for j, other in enumerate(members) if j != i]
+            keeps.append(sum(ops.cast(b, "int32") for b in beaten) < self.n)
+        return ops.stack(keeps, axis=2)
+
+
+def get(granularity: str | tuple[int, int]) -> Granularity:
+    """`"weight"`, `"channel"`, a block `(outputs, inputs)` or `"n:m"`.
+
+    Raises: ValueError for anything else.
+
+    >>> get("2:4").entries((8, 3))
+    2
+    """
+    if granularity == "weight":
+        return Weight()
+    if granularity == "channel":
+        return Channel()
+    if isinstance(granularity, (tuple, list)) and len(granularity) == 2 and all(
+        isinstance(g, int) and g > 0 for g in granularity
+    ):
+        return Block(*granularity)
+    match = re.fullmatch(r"(\d+):(\d+)", str(granularity))
+    if match and 0 < int(match[1]) < int(match[2]):
+        return NofM(int(match[1]), int(match[2]))
+    raise ValueError(
+        f'granularity={granularity!r}: expected "weight", "channel", a block such as (1, 4) (outputs x inputs) or '
+        'N of M such as "2:4".'
+    )

@@ -1,0 +1,222 @@
+"""Masks from scores, in `keras.ops`: exact, without a sort, the same on every backend and on both roads.
+
+A mask is 1 where the weight lives and 0 where it is pruned; a higher score lives. Floats that are not negative order
+like the integers with the same bits, so the k-th smallest is found by two histograms: one of the 16 high bits of all
+scores, one of the 16 low bits of those that share their high bits with the k-th.
+
+A `sparsity` is a fraction in [0, 1) or, as an integer, the number of entries to prune: float32 cannot carry a fraction
+that counts exactly in a tensor of more than a few million entries.
+"""
+
+import numpy as np
+from keras import ops
+
+from tfsparse import engine
+
+_BINS = 1 << 16
+_SIGN_BIN = 1 << 15  # the bin of +0.0 where negative scores must be counted too
+_ROW = 4096  # entries per row in the search for the last tie that lives
+
+
+def number_pruned(sparsity, size: int):
+    """`round(sparsity * size)`, but at least one lives; an integer `sparsity` is that number already.
+
+    >>> number_pruned(0.9, 15)
+    14
+    """
+    if isinstance(sparsity, (int, np.integer)):
+        return min(int(sparsity), size - 1)
+    if isinstance(sparsity, (float, np.floating)):
+        return min(round(float(sparsity) * size), size - 1)
+    if "int" not in str(sparsity.dtype):
+        sparsity = ops.round(ops.cast(sparsity, "float32") * size)
+    return ops.minimum(ops.cast(sparsity, "int32"), size - 1)
+
+
+def topk_mask(scores, sparsity, mask=None):
+    """1 for the `size - round(sparsity * size)` largest scores, 0 for the others; ties: living first, then lower index.
+
+    Args:
+        scores: float tensor of any shape and sign; float64 is compared as float32. NaN counts as the largest.
+        sparsity: fraction in [0, 1), or an integer: the number of zeros. At least one entry lives.
+        mask: the mask until now, of the same shape: a pruned entry wins no tie against a living one.
+
+    Returns: mask of the scores' shape and dtype.
+
+    >>> topk_mask(np.array([3.0, 1.0, 2.0, 2.0], "float32"), 0.5)
+    array([1., 0., 1., 0.], dtype=float32)
+    """
+    return prune_lowest(scores, number_pruned(sparsity, _size(scores)), mask)
+
+
+def global_masks(scores, sparsity, masks=None):
+    """One threshold over all tensors: the lowest `sparsity` of all entries are pruned, whichever tensor they lie in.
+
+    Every tensor keeps at least a tenth of what a uniform share would leave it, and never less than one entry. Ties:
+    living first, then earlier tensor, then lower index. Arguments and results are lists of those of `topk_mask`.
+
+    >>> global_masks([np.array([1.0, 2.0]), np.array([3.0, 4.0])], 0.5)
+    [array([0., 1.]), array([0., 1.])]
+    """
+    sizes = [_size(s) for s in scores]
+    total = number_pruned(sparsity, sum(sizes))
+    return prune_lowest_jointly(scores, total, [n - 1 for n in sizes], [1] * len(sizes), masks)
+
+
+def prune_lowest(scores, count, mask=None):
+    """0 for the `count` lowest scores, 1 for the others; `topk_mask` by number, which may be all of them."""
+    keys, bins, signed = _ordered([scores])
+    threshold, below = _own_threshold(keys[0], bins[0], signed, count)
+    return _as_mask(_living(keys[0], threshold, count - below, mask), scores)
+
+
+def prune_lowest_jointly(scores, total, most, entries, masks=None):
+    """`global_masks` for units of several entries: prune the lowest units until `total` entries are gone.
+
+    Args:
+        scores: list of tensors with one score per unit.
+        total: number of entries to prune.
+        most: list: how many units each tensor may lose. A tenth of its share of what is kept lives in any case.
+        entries: list: entries per unit of each tensor.
+        masks: list of unit masks until now.
+    """
+    masks = masks or [None] * len(scores)
+    kept = 1.0 - ops.cast(total, "float32") / sum(n * e for n, e in zip(most, entries, strict=True))
+    caps = [n - ops.cast(kept * (n / 10), "int32") for n in most]
+    keys, bins, signed = _ordered(scores)
+    threshold, below, ties = _threshold(keys, bins, signed, entries, caps, total)
+    counts = _shares(total, below, ties, entries)
+    living = []
+    for i in range(len(scores)):
+        # a tensor at its floor has a threshold of its own, below the common one
+        own, own_below = ops.cond(
+            counts[i] >= caps[i],
+            lambda i=i: _own_threshold(keys[i], bins[i], signed, counts[i]),
+            lambda i=i: (threshold, below[i]),
+        )
+        living.append(_living(keys[i], own, counts[i] - own_below, masks[i]))
+    return [_as_mask(alive, s) for alive, s in zip(living, scores, strict=True)]
+
+
+def _size(tensor) -> int:
+    return int(np.prod(tensor.shape))
+
+
+def _as_mask(living, scores):
+    return ops.cast(ops.reshape(living, scores.shape), scores.dtype)
+
+
+def _ordered(scores):
+    """Flat int32 keys that order as the scores do, their high bits as bins >= 0, and whether negative scores exist."""
+    flat = [ops.reshape(ops.cast(s, "float32"), (-1,)) for s in scores]
+    bits = [ops.view(f, "int32") for f in flat]
+    signed = ops.any(ops.stack([ops.min(b) for b in bits]) < 0)
+    pairs = [
+        ops.cond(
+            signed,
+            lambda f=f, b=b: _signed_keys(f, b),
+            lambda b=b: (b, ops.right_shift(b, 16)),
+        )
+        for f, b in zip(flat, bits, strict=True)
+    ]
+    return [k for k, _ in pairs], [b for _, b in pairs], signed
+
+
+def _signed_keys(values, bits):
+    bits = ops.where(values == 0, 0, bits)  # -0.0 ties with 0.0
+    keys = ops.bitwise_xor(bits, ops.bitwise_and(ops.right_shift(bits, 31), 0x7FFFFFFF))
+    return keys, ops.right_shift(keys, 16) + _SIGN_BIN
+
+
+def _threshold(keys, bins, signed, entries, caps, total):
+    """The largest key T with `sum(entries * min(#{keys < T}, caps)) <= total`; those minima, and the ties at T."""
+    counts = [engine.histogram(b, _BINS) for b in bins]
+    high = _last_within(counts, [0] * len(keys), entries, caps, total)
+    high = ops.minimum(high, ops.where(signed, _BINS, _SIGN_BIN) - 1)
+    below = [_sum_before(c, high) for c in counts]
+    prefix = ops.left_shift(high - ops.where(signed, _SIGN_BIN, 0), 16)
+    counts = [engine.histogram(_low_bits(k, prefix, signed), _BINS) for k in keys]
+    low = _last_within(counts, below, entries, caps, total)
+    below = [b + _sum_before(c, low) for b, c in zip(below, counts, strict=True)]
+    through = [b + _sum_before(c, low + 1) - _sum_before(c, low) for b, c in zip(below, counts, strict=True)]
+    pruned = [ops.minimum(b, cap) for b, cap in zip(below, caps, strict=True)]
+    ties = [ops.minimum(t, cap) - p for t, cap, p in zip(through, caps, pruned, strict=True)]
+    return ops.bitwise_or(prefix, low), pruned, ties
+
+
+def _own_threshold(keys, bins, signed, count):
+    threshold, below, _ = _threshold([keys], [bins], signed, [1], [_size(keys)], count)
+    return threshold, below[0]
+
+
+def _low_bits(keys, prefix, signed):
+    """The low 16 bits of the keys with this prefix; the other keys lie beyond the histogram."""
+    low = ops.bitwise_xor(keys, prefix)
+    return ops.cond(signed, lambda: ops.where(low < 0, _BINS, low), lambda: low)
+
+
+def _last_within(counts, below, entries, caps, total):
+    """The last bin before which, with `below` under all bins, at most `total` entries would be pruned."""
+    pruned = 0
+    for c, b, e, cap in zip(counts, below, entries, caps, strict=True):
+        pruned = pruned + e * ops.minimum(b + _running(c), cap)
+    return ops.sum(ops.cast(pruned <= total, "int32")) - 1
+
+
+def _running(counts):
+    """How many lie before each bin, in two levels: XLA is slow at a running sum over 65,536."""
+    rows = ops.reshape(counts, (-1, 256))
+    totals = ops.sum(rows, axis=1)
+    before = ops.expand_dims(ops.cumsum(totals) - totals, axis=1)
+    return ops.reshape(before + ops.cumsum(rows, axis=1) - rows, (-1,))
+
+
+def _sum_before(counts, bin_):
+    """How many lie before one bin: a sum, since XLA would unroll the running one to look a single place up in it."""
+    return ops.sum(ops.where(ops.arange(_BINS, dtype="int32") < bin_, counts, 0))
+
+
+def _shares(total, below, ties, entries):
+    """How many units each tensor loses: all below the threshold, and ties from the last tensor backwards."""
+    left = total - sum(b * e for b, e in zip(below, entries, strict=True))
+    counts = []
+    for b, t, e in reversed(list(zip(below, ties, entries, strict=True))):
+        taken = ops.minimum(ops.floor_divide(left, e), t)
+        left = left - taken * e
+        counts.append(b + taken)
+    return counts[::-1]
+
+
+def _living(keys, threshold, ties_pruned, mask):
+    """Which keys live: those above the threshold, and of those at it all but `ties_pruned`."""
+    return ops.cond(
+        ties_pruned > 0,
+        lambda: ops.logical_or(keys > threshold, _living_ties(keys == threshold, ties_pruned, mask)),
+        lambda: keys >= threshold,
+    )
+
+
+def _living_ties(ties, ties_pruned, mask):
+    live = ties if mask is None else ops.logical_and(ties, ops.reshape(mask, (-1,)) > 0)
+    kept = _count(ties) - ties_pruned
+    living = _first(live, kept)
+    if mask is None:
+        return living
+    return ops.logical_or(living, _first(ops.logical_and(ties, ops.logical_not(live)), kept - _count(live)))
+
+
+def _count(flags):
+    return ops.sum(ops.cast(flags, "int32"))
+
+
+def _first(flags, count):
+    """The first `count` of the set flags: a running sum over rows, then over one row, never over the whole tensor."""
+    size = flags.shape[0]
+    rows = ops.reshape(ops.pad(ops.cast(flags, "int32"), ((0, -size % _ROW),)), (-1, _ROW))
+    totals = ops.sum(rows, axis=1)
+    full_rows = ops.sum(ops.cast(ops.cumsum(totals) <= count, "int32"))
+    index = ops.arange(rows.shape[0], dtype="int32")
+    left = count - ops.sum(ops.where(index < full_rows, totals, 0))
+    row = ops.sum(ops.where(ops.expand_dims(index == full_rows, 1), rows, 0), axis=0)
+    last = full_rows * _ROW + ops.sum(ops.cast(ops.cumsum(row) <= left, "int32"))
+    return ops.logical_and(flags, ops.arange(size, dtype="int32") < last)

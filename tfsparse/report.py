@@ -1,0 +1,182 @@
+"""What is there: counted in the weights, never taken from a setting."""
+
+import dataclasses
+import json
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfsparse import prunable, wrapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One kernel: sizes in entries, sparsities in [0, 1], FLOPs per example (2 per multiply-add) or None if unknown."""
+
+    weight: str
+    shape: tuple[int, ...]
+    target: float | None
+    sparsity: float
+    size: int
+    kept: int
+    flops: int | None
+    effective_flops: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Rows and totals of a model; prints itself as a table.
+
+    >>> report = tfsparse.report(model); print(report); report.as_dict()["sparsity"]
+    """
+
+    model: str
+    rows: tuple[Row, ...]
+    parameters: int
+    nonzero_parameters: int
+
+    @property
+    def size(self) -> int:
+        """Entries of all rows."""
+        return sum(r.size for r in self.rows)
+
+    @property
+    def kept(self) -> int:
+        """Entries of all rows that are not zero."""
+        return sum(r.kept for r in self.rows)
+
+    @property
+    def pruned(self) -> tuple[Row, ...]:
+        """The rows with a target, or where no optimizer sets one, those with zeros."""
+        return tuple(r for r in self.rows if r.target is not None) or tuple(r for r in self.rows if r.sparsity > 0)
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros over entries of the pruned rows."""
+        size = sum(r.size for r in self.pruned)
+        return 1 - sum(r.kept for r in self.pruned) / size if size else 0.0
+
+    @property
+    def flops(self) -> int | None:
+        """FLOPs of all kernels per example; None if one is unknown."""
+        return _total(r.flops for r in self.rows)
+
+    @property
+    def effective_flops(self) -> int | None:
+        """The part of `flops` that is not a multiplication by zero."""
+        return _total(r.effective_flops for r in self.rows)
+
+    def as_dict(self) -> dict:
+        """Everything, ready for JSON."""
+        totals = ("sparsity", "size", "kept", "flops", "effective_flops")
+        plain = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain | {name: getattr(self, name) for name in totals}
+
+    def to_dataframe(self):
+        """The rows as a pandas DataFrame.
+
+        Raises: ImportError if pandas is not installed (`pip install tfsparse[pandas]`).
+        """
+        import pandas as pd
+
+        return pd.DataFrame([dataclasses.asdict(r) for r in self.rows])
+
+    def table(self):
+        """A `rich.table.Table`."""
+        from rich.table import Table
+
+        table = Table(title=f"{self.model}: {self.sparsity:.2%} of the pruned weights are zero")
+        for name in ("weight", "shape", "target", "sparsity", "kept", "of", "FLOPs", "effective"):
+            table.add_column(name, justify="left" if name == "weight" else "right", overflow="fold")
+        for r in self.rows:
+            target = "-" if r.target is None else f"{r.target:.4f}"
+            sizes = (f"{r.kept:,}", f"{r.size:,}", _number(r.flops), _number(r.effective_flops))
+            table.add_row(r.weight, "x".join(map(str, r.shape)), target, f"{r.sparsity:.4f}", *sizes)
+        table.add_section()
+        sizes = (f"{self.kept:,}", f"{self.size:,}", _number(self.flops), _number(self.effective_flops))
+        table.add_row("all kernels", "", "", f"{1 - self.kept / self.size if self.size else 0:.4f}", *sizes)
+        table.caption = f"{self.nonzero_parameters:,} of {self.parameters:,} parameters are not zero"
+        return table
+
+    def __rich__(self):
+        return self.table()
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=110, force_terminal=False)
+        with console.capture() as capture:
+            console.print(self.table())
+        return capture.get()
+
+
+def report(model: keras.Model) -> Report:
+    """Count the zeros of a model, kernel by kernel, next to what was asked.
+
+    `target` is what the optimizer asks of the single weight (None with a global threshold or without pruning). FLOPs are
+    those of the kernels' multiply-adds; where a layer's output shape is unknown (subclassed models) they are None.
+
+    >>> tfsparse.report(model).table()
+    """
+    targets, flops = _targets(model), _flops(model)
+    rows = tuple(
+        _row(v, targets.get(id(v)), flops.get(id(v))) for v in model.trainable_variables if prunable.is_prunable(v)
+        or id(v) in targets
+    )
+    nonzero = sum(int(np.count_nonzero(ops.convert_to_numpy(v))) for v in model.trainable_variables)
+    return Report(model.name, rows, sum(math.prod(v.shape) for v in model.trainable_variables), nonzero)
+
+
+def _row(variable, target, positions):
+    size = math.prod(variable.shape)
+    kept = int(np.count_nonzero(ops.convert_to_numpy(variable)))
+    flops = None if positions is None else 2 * size * positions
+    effective = None if positions is None else 2 * kept * positions
+    return Row(variable.path, tuple(variable.shape), target, 1 - kept / size, size, kept, flops, effective)
+
+
+def _targets(model) -> dict:
+    optimizer = wrapping.sparse_optimizer(model)
+    if optimizer is None or not optimizer.built:
+        return {}
+    counts = ops.convert_to_numpy(optimizer.target)
+    return {
+        id(v): (sum(map(int, counts)) / sum(math.prod(v.shape) for v in optimizer.pruned_variables))
+        if optimizer.pruner.jointly else int(c) / math.prod(v.shape)
+        for v, c in zip(optimizer.pruned_variables, counts, strict=True)
+    }
+
+
+def _flops(model) -> dict:
+    """How often each kernel is applied per example."""
+    result = {}
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        positions = _positions(layer)
+        for variable in layer._trainable_variables:
+            if positions is not None and prunable.is_prunable(variable):
+                result[id(variable)] = positions
+    return result
+
+
+def _positions(layer) -> int | None:
+    """Places of the output at which the layer's kernel is applied, over all its calls; None if a shape is unknown."""
+    channels_first = getattr(layer, "data_format", None) == "channels_first"
+    total = 0
+    for node in getattr(layer, "_inbound_nodes", []):
+        shape = node.output_tensors[0].shape
+        inner = shape[2:] if channels_first else shape[1:-1]
+        if None in inner:
+            return None
+        total += math.prod(inner)
+    return total or None
+
+
+def _total(values):
+    values = list(values)
+    return None if None in values else sum(values)
+
+
+def _number(value):
+    return "-" if value is None else f"{value:,}"

@@ -1,0 +1,130 @@
+"""Putting `SparseOptimizer` into a compiled model, and pruning a model once."""
+
+import keras
+from keras import ops
+
+from tfsparse import distribute, prunable, pruners
+from tfsparse.optimizers import SparseOptimizer
+
+
+def sparsify(
+    model: keras.Model,
+    schedule="one_cycle",
+    sparsity: float = 0.5,
+    pruner="magnitude",
+    total_steps: int | None = None,
+    sparsities: dict | None = None,
+    exclude=(),
+    skip_first: bool = False,
+    skip_last: bool = False,
+) -> SparseOptimizer:
+    """Wrap the optimizer of a compiled model, with its live state, in a `SparseOptimizer`; the model stays as it is.
+
+    Args:
+        model: built and compiled; may have been trained.
+        schedule, sparsity, pruner, total_steps: as for `SparseOptimizer`.
+        sparsities: `{layer or variable: sparsity}` instead of the common one.
+        exclude: layers or variables to leave dense.
+        skip_first, skip_last: leave the first or the last kernel of the model dense.
+
+    Returns: the new optimizer (inside the `LossScaleOptimizer` if the model has one).
+
+    Raises: ValueError if the model is not built, not compiled, or has nothing to prune.
+
+    >>> tfsparse.sparsify(model, "polynomial", sparsity=0.8, total_steps=10_000)
+    """
+    check_ready(model)
+    with distribute.strategy_scope(model):
+        optimizer = SparseOptimizer(_plain(model.optimizer), pruner, schedule, sparsity, total_steps)
+        for item, wanted in (sparsities or {}).items():
+            optimizer.set_sparsity(item, wanted)
+        optimizer.exclude_from_pruning(prunable.excluded(model, exclude, skip_first, skip_last))
+        optimizer.build(model.trainable_variables)
+        previous = sparse_optimizer(model)
+        if previous is not None:
+            optimizer.adopt(previous)
+        _compile_again(model, _inside_loss_scale(model.optimizer, optimizer, model.trainable_variables))
+    return optimizer
+
+
+def sparse_optimizer(model: keras.Model) -> SparseOptimizer | None:
+    """The model's `SparseOptimizer`, also inside a `LossScaleOptimizer`; None if it trains without one."""
+    optimizer = getattr(model, "optimizer", None)
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return optimizer if isinstance(optimizer, SparseOptimizer) else None
+
+
+def check_ready(model) -> None:
+    """Refuse a model that is not built or not compiled."""
+    if not getattr(model, "built", False) or not model.trainable_variables:
+        raise ValueError(
+            f"Model {model.name!r} has no weights yet, so nothing can be chosen for pruning. Start it with "
+            "keras.Input(shape), or call model.build(input_shape), before fit."
+        )
+    if not getattr(model, "compiled", False) or getattr(model, "optimizer", None) is None:
+        raise ValueError(
+            f"Model {model.name!r} has no optimizer to wrap: call model.compile(optimizer, loss) first, or build "
+            "SparseOptimizer(...) yourself in a custom loop."
+        )
+
+
+def prune(model: keras.Model, sparsity: float, pruner="magnitude", sparsities: dict | None = None, exclude=()) -> None:
+    """Prune once, now: zero the lowest weights in place. Nothing keeps them at zero if training goes on.
+
+        weights = weights * pruner.masks(weights, sparsity)
+
+    Args: as for `sparsify`; the pruner must not need gradients.
+
+    Raises: ValueError for a pruner that scores gradients, or if there is nothing to prune.
+
+    >>> tfsparse.prune(model, 0.8); tfsparse.report(model).sparsity
+    0.8
+    """
+    chosen = pruners.get(pruner)
+    if chosen.needs_gradients:
+        raise ValueError(
+            f"{chosen!r} scores gradients, and there are none outside training. Write prune(model, {sparsity}, "
+            'pruner="magnitude"), or train with callbacks=[tfsparse.Prune("one_shot", ...)].'
+        )
+    keeper = SparseOptimizer("sgd", chosen, "constant", sparsity, total_steps=2)
+    for item, wanted in (sparsities or {}).items():
+        keeper.set_sparsity(item, wanted)
+    keeper.exclude_from_pruning([v for item in exclude for v in prunable.kernels(item)])
+    keeper.build(model.trainable_variables)
+    keeper.prune_now()
+
+
+def _plain(optimizer):
+    """The optimizer that does the training, out of whatever wraps it."""
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def _inside_loss_scale(current, optimizer, variables):
+    """Loss scaling stays outside, with its scale as it stands."""
+    if not isinstance(current, keras.optimizers.LossScaleOptimizer):
+        return optimizer
+    outer = keras.optimizers.LossScaleOptimizer(
+        optimizer, current.initial_scale, current.dynamic_growth_steps, name=current.name
+    )
+    outer.build(variables)
+    if current.built:
+        outer.step_counter.assign(ops.convert_to_numpy(current.step_counter))
+        outer.dynamic_scale.assign(ops.convert_to_numpy(current.dynamic_scale))
+    return outer
+
+
+def _compile_again(model, optimizer):
+    """Compile with another optimizer only: loss and metrics, which may be built already, stay the objects they are."""
+    given = dict(model._compile_config.config)
+    model.compile(
+        optimizer=optimizer,
+        run_eagerly=model.run_eagerly,
+        steps_per_execution=model.steps_per_execution,
+        jit_compile=model.jit_compile,
+    )
+    # what a saved file says about loss and metrics is what the user compiled with
+    kept = ("loss", "loss_weights", "metrics", "weighted_metrics")
+    model._compile_config.config.update({key: given.get(key) for key in kept})
