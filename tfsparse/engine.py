@@ -24,6 +24,13 @@ def histogram(values, length: int):
     return ops.segment_sum(ops.ones_like(values), ops.minimum(values, length), length + 1)[:length]
 
 
+def cond(predicate, true_fn: Callable, false_fn: Callable):
+    """`ops.cond`, but outside a traced step only the branch that is taken runs: JAX would compile both every time."""
+    if is_symbolic(predicate):
+        return ops.cond(predicate, true_fn, false_fn)
+    return true_fn() if bool(predicate) else false_fn()
+
+
 def when(predicate, update: Callable[[], None], variables: Sequence[keras.Variable]) -> None:
     """Run `update()`, which assigns only to `variables`, if `predicate` holds; compiled or not, on either backend.
 
@@ -34,8 +41,7 @@ def when(predicate, update: Callable[[], None], variables: Sequence[keras.Variab
 
         tf.cond(predicate, lambda: (update(), tf.constant(True))[1], lambda: tf.constant(False))
     elif not is_symbolic(predicate):
-        if bool(predicate):
-            update()
+        cond(predicate, update, lambda: None)
     else:
         for variable, value in zip(variables, _branches(predicate, update, variables), strict=True):
             variable.assign(value)

@@ -29,6 +29,10 @@ class Granularity(abc.ABC):
     def spread(self, unit_mask, scores):
         """The mask of the weight from the mask of its units."""
 
+    def settle(self, scores, mask):
+        """The scores with ties between living and pruned entries settled, where units rank entries inside."""
+        return scores
+
     def most(self, shape) -> int:
         """How many units may be pruned: one always lives."""
         return self.units(shape) - 1
@@ -114,6 +118,9 @@ class NofM(Granularity):
 
     def units(self, shape):
         return math.prod(shape) // shape[-2] * (shape[-2] // self.m)
+
+    def settle(self, scores, mask):
+        return ops.where(mask > 0, scores, -1.0)
 
     def most(self, shape):
         return self.units(shape)

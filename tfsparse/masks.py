@@ -89,7 +89,7 @@ def prune_lowest_jointly(scores, total, most, entries, masks=None):
     living = []
     for i in range(len(scores)):
         # a tensor at its floor has a threshold of its own, below the common one
-        own, own_below = ops.cond(
+        own, own_below = engine.cond(
             counts[i] >= caps[i],
             lambda i=i: _own_threshold(keys[i], bins[i], signed, counts[i]),
             lambda i=i: (threshold, below[i]),
@@ -112,7 +112,7 @@ def _ordered(scores):
     bits = [ops.view(f, "int32") for f in flat]
     signed = ops.any(ops.stack([ops.min(b) for b in bits]) < 0)
     pairs = [
-        ops.cond(
+        engine.cond(
             signed,
             lambda f=f, b=b: _signed_keys(f, b),
             lambda b=b: (b, ops.right_shift(b, 16)),
@@ -152,7 +152,7 @@ def _own_threshold(keys, bins, signed, count):
 def _low_bits(keys, prefix, signed):
     """The low 16 bits of the keys with this prefix; the other keys lie beyond the histogram."""
     low = ops.bitwise_xor(keys, prefix)
-    return ops.cond(signed, lambda: ops.where(low < 0, _BINS, low), lambda: low)
+    return engine.cond(signed, lambda: ops.where(low < 0, _BINS, low), lambda: low)
 
 
 def _last_within(counts, below, entries, caps, total):
@@ -189,7 +189,7 @@ def _shares(total, below, ties, entries):
 
 def _living(keys, threshold, ties_pruned, mask):
     """Which keys live: those above the threshold, and of those at it all but `ties_pruned`."""
-    return ops.cond(
+    return engine.cond(
         ties_pruned > 0,
         lambda: ops.logical_or(keys > threshold, _living_ties(keys == threshold, ties_pruned, mask)),
         lambda: keys >= threshold,

@@ -111,11 +111,11 @@ class Prune(keras.callbacks.Callback):
         """Fill in the length of the schedule, or refuse a `fit` that ends before it."""
         optimizer = self._optimizer
         if self.total_steps is not None:
-            optimizer.total_steps = self.total_steps
+            optimizer.set_total_steps(self.total_steps)
             return
         left = (self.params["epochs"] - first_epoch) * self.params["steps"]
         left //= optimizer.gradient_accumulation_steps or 1
-        optimizer.total_steps = optimizer.total_steps or left
+        optimizer.set_total_steps(optimizer.total_steps or left)
         if optimizer.steps_done + left < optimizer.total_steps:
             raise ValueError(
                 f"The schedule has done {optimizer.steps_done} of {optimizer.total_steps} steps and this fit has only "

@@ -119,8 +119,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         """Optimizer steps over which the schedule runs."""
         return (engine.number(self._total_steps) or None) if self.built else self._total
 
-    @total_steps.setter
-    def total_steps(self, steps):
+    def set_total_steps(self, steps: int) -> None:
+        """Lay the schedule over `steps` optimizer steps. (A method: Keras skips a setter whose value is there already.)"""
         self._total = check_total_steps(steps)
         if self.built:
             self._total_steps.assign(self._total)

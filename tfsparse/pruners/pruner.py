@@ -39,6 +39,10 @@ class Pruner(Configurable, abc.ABC):
         """Entries that are pruned when `sparsity` of a weight is asked; 0 if this pruner cannot prune such a weight."""
         return mask_lib.number_pruned(float(sparsity), math.prod(shape))
 
+    def unit(self, shape: tuple) -> int:
+        """Entries that live or die together; a joint total is met to within one unit."""
+        return 1
+
     @property
     def jointly(self) -> bool:
         """True when weights compete with each other, so that one sparsity holds for all of them together."""
@@ -84,6 +88,7 @@ class ScorePruner(Pruner):
 
     def masks(self, weights, gradients, masks, sparsities):
         scores = self.scores(weights, gradients, masks)
+        scores = [self._units.settle(s, m) for s, m in zip(scores, masks, strict=True)]
         pooled = [self._units.pool(s) for s in scores]
         alive = [self._units.pool(m) for m in masks]
         counts = [self._count(s.shape, sparsity) for s, sparsity in zip(scores, sparsities, strict=True)]
@@ -113,6 +118,9 @@ class ScorePruner(Pruner):
                 f"write sparsity={1 - self._units.n / self._units.m:g}."
             )
         return min(self._count(shape, float(sparsity)) * self._units.entries(shape), limit)
+
+    def unit(self, shape):
+        return self._units.entries(tuple(shape))
 
     @property
     def jointly(self):

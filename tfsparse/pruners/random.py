@@ -1,6 +1,8 @@
 """Random pruning, the floor every criterion must beat."""
 
-import keras
+import math
+
+from keras import ops
 
 from tfsparse.pruners.pruner import ScorePruner, pruners
 
@@ -19,11 +21,16 @@ class Random(ScorePruner):
         self.seed = seed
 
     def scores(self, weights, gradients, masks):
-        return [_draw(m.shape, [self.seed, i]) * keras.ops.cast(m, "float32") for i, m in enumerate(masks)]
+        return [_draw(m.shape, self.seed, i) * ops.cast(m, "float32") for i, m in enumerate(masks)]
 
     def score(self, weight, gradient, mask):
         return self.scores([weight], [gradient], [mask])[0]
 
 
-def _draw(shape, seed):
-    return keras.random.uniform(shape, 0.5, 1.0, dtype="float32", seed=1_000_003 * seed[0] + seed[1])
+def _draw(shape, seed, place):
+    """Uniform in [1/2, 1) from a hash of each entry's index: engines' own generators differ when compiled."""
+    x = ops.cast(ops.arange(math.prod(shape), dtype="int32"), "uint32") + ops.cast(1_000_003 * seed + 7919 * place + 1, "uint32")
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        x = ops.bitwise_xor(x, ops.right_shift(x, ops.cast(shift, "uint32"))) * ops.cast(factor, "uint32")
+    uniform = ops.cast(ops.right_shift(x, ops.cast(9, "uint32")), "float32") * 2.0**-24
+    return ops.reshape(uniform + 0.5, shape)
