@@ -1,10 +1,12 @@
 """The battery over the registered pruners, and planted bugs that must turn it red."""
 
 import keras
+import numpy as np
 import pytest
 from keras import ops
 
-from tfsparse import pruners, testing
+from tfsparse import distribute, pruners, testing
+from tfsparse.optimizers import SparseOptimizer
 
 CHECKS = testing.checks()
 
@@ -36,3 +38,79 @@ def test_granularities_and_scopes(options):
         testing.check_zero_after_every_step(pruner)
     testing.check_engines_agree(pruner)
     testing.check_export(pruner)
+
+
+# ---- planted bugs: the battery must go red --------------------------------------------------------------------------
+
+
+class _ByThreshold(pruners.Magnitude):
+    """Keeps all ties at the threshold, as most libraries do."""
+
+    def masks(self, weights, gradients, masks, sparsities):
+        result = []
+        for w, s in zip(weights, sparsities, strict=True):
+            count = s if isinstance(s, int) else round(s * int(np.prod(w.shape)))
+            ordered = ops.sort(ops.abs(ops.reshape(w, (-1,))))
+            result.append(ops.cast(ops.abs(w) >= ordered[count], w.dtype))
+        return result
+
+
+class _Regrowing(pruners.Magnitude):
+    """Prunes the largest, so that a pruned weight comes back."""
+
+    def score(self, weight, gradient, mask):
+        return 1.0 / (ops.abs(weight) + 1.0)
+
+
+class _Forgetful(pruners.Magnitude):
+    """Loses its options when saved."""
+
+    def get_config(self):
+        return {"granularity": self.granularity}
+
+
+class _Halves(pruners.Magnitude):
+    """Masks of one half instead of one."""
+
+    def masks(self, weights, gradients, masks, sparsities):
+        return [m * 0.5 for m in super().masks(weights, gradients, masks, sparsities)]
+
+
+@pytest.mark.parametrize(
+    ("broken", "check"),
+    [
+        (_ByThreshold(), testing.check_exact_count_with_ties),
+        (_Regrowing(), testing.check_monotone),
+        (_Forgetful(scope="global"), testing.check_config),
+        (_Halves(), testing.check_exact_count_with_ties),
+        (_Halves(), testing.check_zero_after_every_step),
+    ],
+    ids=lambda x: getattr(x, "__name__", type(x).__name__),
+)
+def test_planted_pruner_bug_is_found(broken, check):
+    with pytest.raises((AssertionError, TypeError)):
+        check(broken)
+
+
+def test_planted_optimizer_bugs_are_found(monkeypatch):
+    magnitude = pruners.Magnitude()
+    with monkeypatch.context() as patch:
+        patch.setattr(SparseOptimizer, "_multiply", lambda self: None)  # as TFMOT: masks wait for the next forward pass
+        with pytest.raises(AssertionError, match="is not zero after a step"):
+            testing.check_zero_after_every_step(magnitude)
+    with monkeypatch.context() as patch:
+        patch.setattr(SparseOptimizer, "load_own_variables", lambda self, store: None)  # a file without masks goes in
+        with pytest.raises(AssertionError, match="resumed from a .keras file"):
+            testing.check_resume_from_file(magnitude)
+    with monkeypatch.context() as patch:
+        patch.setattr(SparseOptimizer, "apply_masks", lambda self: None)  # nothing after the averages came in
+        with pytest.raises(AssertionError, match="not zero after training"):
+            testing.check_moving_average(magnitude)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replicas are TensorFlow's")
+def test_planted_divergence_of_replicas_is_found(monkeypatch):
+    monkeypatch.setattr(distribute, "global_gradients", list)  # trap 2: every replica scores its own gradients
+    monkeypatch.setattr(distribute, "share", lambda g: g)
+    with pytest.raises(AssertionError, match="two replicas instead of one device"):
+        testing.check_mirrored(pruners.Saliency())

@@ -80,12 +80,13 @@ class Registry:
 
 
 def _options(cls) -> list[str]:
-    return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
 def nearest(name: str, known: list[str]) -> str:
     """" Did you mean 'x'?" for the known names close to this one, or nothing."""
-    close = difflib.get_close_matches(_snake(name), known, n=2, cutoff=0.5)
+    close = difflib.get_close_matches(_snake(name), known, n=2, cutoff=0.6)
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 

@@ -115,16 +115,15 @@ class Report:
 def report(model: keras.Model) -> Report:
     """Count the zeros of a model, kernel by kernel, next to what was asked.
 
-    `target` is what the optimizer asks of the single weight (None with a global threshold or without pruning). FLOPs are
-    those of the kernels' multiply-adds; where a layer's output shape is unknown (subclassed models) they are None.
+    `target` is what the optimizer asks of the weight (with a global threshold: of all of them together; None without
+    pruning). FLOPs are those of the kernels' multiply-adds; None where a layer's output shape is unknown (subclassed
+    models).
 
     >>> tfsparse.report(model).table()
     """
     targets, flops = _targets(model), _flops(model)
-    rows = tuple(
-        _row(v, targets.get(id(v)), flops.get(id(v))) for v in model.trainable_variables if prunable.is_prunable(v)
-        or id(v) in targets
-    )
+    shown = [v for v in model.trainable_variables if prunable.is_prunable(v) or id(v) in targets]
+    rows = tuple(_row(v, targets.get(id(v)), flops.get(id(v))) for v in shown)
     nonzero = sum(int(np.count_nonzero(ops.convert_to_numpy(v))) for v in model.trainable_variables)
     return Report(model.name, rows, sum(math.prod(v.shape) for v in model.trainable_variables), nonzero)
 
@@ -142,11 +141,12 @@ def _targets(model) -> dict:
     if optimizer is None or not optimizer.built:
         return {}
     counts = ops.convert_to_numpy(optimizer.target)
-    return {
-        id(v): (sum(map(int, counts)) / sum(math.prod(v.shape) for v in optimizer.pruned_variables))
-        if optimizer.pruner.jointly else int(c) / math.prod(v.shape)
-        for v, c in zip(optimizer.pruned_variables, counts, strict=True)
-    }
+    sizes = [math.prod(v.shape) for v in optimizer.pruned_variables]
+    if optimizer.pruner.jointly:
+        shares = [int(sum(counts)) / sum(sizes)] * len(sizes)
+    else:
+        shares = [int(c) / n for c, n in zip(counts, sizes, strict=True)]
+    return {id(v): share for v, share in zip(optimizer.pruned_variables, shares, strict=True)}
 
 
 def _flops(model) -> dict:

@@ -29,7 +29,8 @@ class Random(ScorePruner):
 
 def _draw(shape, seed, place):
     """Uniform in [1/2, 1) from a hash of each entry's index: engines' own generators differ when compiled."""
-    x = ops.cast(ops.arange(math.prod(shape), dtype="int32"), "uint32") + ops.cast(1_000_003 * seed + 7919 * place + 1, "uint32")
+    index = ops.arange(math.prod(shape), dtype="int32")
+    x = ops.cast(index, "uint32") + ops.cast((1_000_003 * seed + 7919 * place + 1) % 2**32, "uint32")
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
         x = ops.bitwise_xor(x, ops.right_shift(x, ops.cast(shift, "uint32"))) * ops.cast(factor, "uint32")
     uniform = ops.cast(ops.right_shift(x, ops.cast(9, "uint32")), "float32") * 2.0**-24

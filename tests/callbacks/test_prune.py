@@ -1,0 +1,232 @@
+import os
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import tfsparse
+from tfsparse import Prune, testing, wrapping
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def compiled(optimizer="adam", model=None, **options):
+    model = model or testing.small_model()
+    model.compile(optimizer, LOSS, metrics=["accuracy"], **options)
+    return model
+
+
+def fit(model, *callbacks, epochs=3, **options):
+    x, y = testing.small_data()
+    return model.fit(x, y, batch_size=16, epochs=epochs, verbose=0, callbacks=list(callbacks), **options)
+
+
+def test_sparsity_is_in_the_history_and_reaches_the_target():
+    history = fit(compiled(), Prune(sparsity=0.75)).history
+    assert history["sparsity"] == sorted(history["sparsity"])
+    assert history["sparsity"][-1] == pytest.approx(0.75, abs=0.005)
+    assert set(history) == {"loss", "accuracy", "sparsity"}
+
+
+def test_trained_model_keeps_its_optimizer_state():
+    model = compiled()
+    fit(model)
+    inner = model.optimizer
+    momentum = ops.convert_to_numpy(inner._momentums[0]).copy()
+    prune = Prune(sparsity=0.5)
+    prune.set_model(model)
+    assert wrapping.sparse_optimizer(model).inner_optimizer is inner
+    np.testing.assert_array_equal(ops.convert_to_numpy(inner._momentums[0]), momentum)
+    history = fit(model, prune).history
+    assert history["sparsity"][0] < 0.3  # the schedule starts where pruning starts, not where training did
+    assert history["sparsity"][-1] == pytest.approx(0.5, abs=0.005)
+
+
+def test_second_fit_trains_on_at_the_target():
+    model = compiled()
+    fit(model, Prune(sparsity=0.5))
+    masks = [ops.convert_to_numpy(m).copy() for m in model.optimizer.masks]
+    history = fit(model, Prune(sparsity=0.5), epochs=2).history
+    assert history["sparsity"][0] == history["sparsity"][-1]
+    assert all(np.array_equal(a, ops.convert_to_numpy(b)) for a, b in zip(masks, model.optimizer.masks, strict=True))
+    fit(model, epochs=1)  # without the callback the optimizer goes on just so
+    assert model.optimizer.current_sparsity() == history["sparsity"][0]
+
+
+def test_another_target_begins_a_new_cycle_from_the_masks():
+    model = compiled()
+    fit(model, Prune(sparsity=0.5))
+    history = fit(model, Prune("polynomial", sparsity=0.9), epochs=4).history
+    assert 0.49 < history["sparsity"][0] < 0.9
+    assert history["sparsity"][-1] == pytest.approx(0.9, abs=0.005)
+
+
+def test_one_schedule_over_several_fits():
+    whole, parts = compiled(), compiled()
+    fit(whole, Prune(sparsity=0.5), epochs=4, shuffle=False)
+    for first, last in ((0, 1), (1, 3), (3, 4)):
+        fit(parts, Prune(sparsity=0.5, total_steps=16), epochs=last, initial_epoch=first, shuffle=False)
+    for a, b in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_any_callback_order_saves_a_sparse_file(tmp_path):
+    checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "model-{epoch}.keras")
+    history = fit(compiled(), checkpoint, Prune(sparsity=0.75)).history
+    for epoch, sparsity in enumerate(history["sparsity"], start=1):
+        loaded = keras.models.load_model(tmp_path / f"model-{epoch}.keras")
+        assert tfsparse.report(loaded).sparsity == pytest.approx(sparsity)
+
+
+def test_early_stop_is_cut_to_the_target_with_a_warning():
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(model, "stop_training", True))
+    model = compiled()
+    with pytest.warns(UserWarning, match="Training ended at step 4 of 12"):
+        fit(model, Prune(sparsity=0.5), stop)
+    assert model.optimizer.current_sparsity() == pytest.approx(0.5, abs=0.005)
+
+
+def test_custom_functions_survive_the_second_compile():
+    def my_loss(y, p):
+        return LOSS(y, p)
+
+    model = testing.small_model()
+    model.compile("sgd", my_loss, metrics=[lambda y, p: keras.ops.mean(p)])
+    assert fit(model, Prune()).history["sparsity"][-1] == 0.5
+    assert model._compile_config.config["loss"] is my_loss
+
+
+def test_gradient_accumulation_counts_real_steps():
+    model = compiled(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+    fit(model, Prune(sparsity=0.5))
+    assert model.optimizer.total_steps == 6
+
+
+@pytest.mark.parametrize("kind", ["functional", "nested", "shared", "subclassed", "recurrent", "attention"])
+def test_any_built_model(kind):
+    layers, shape = keras.layers, (6, 6, 1)
+    inputs = keras.Input(shape)
+    flat = layers.Flatten()(inputs)
+    if kind == "functional":
+        outputs = layers.Dense(4)(layers.concatenate([layers.Dense(8)(flat), layers.Dense(8)(flat)]))
+    elif kind == "nested":
+        inner = keras.Sequential([keras.Input((36,)), layers.Dense(16), keras.Sequential([layers.Dense(8)])])
+        outputs = layers.Dense(4)(inner(flat))
+    elif kind == "shared":
+        shared = layers.Dense(36)
+        outputs = layers.Dense(4)(shared(shared(flat)))
+    elif kind == "recurrent":
+        outputs = layers.Dense(4)(layers.GRU(8)(layers.Reshape((6, 6))(inputs)))
+    else:
+        rows = layers.Reshape((6, 6))(inputs)
+        outputs = layers.Dense(4)(layers.Flatten()(layers.MultiHeadAttention(2, 4)(rows, rows)))
+    model = keras.Model(inputs, outputs)
+    if kind == "subclassed":
+
+        class Subclassed(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.dense, self.head = layers.Dense(16), layers.Dense(4)
+
+            def build(self, input_shape):
+                self.dense.build((None, 36))
+                self.head.build((None, 16))
+
+            def call(self, x):
+                return self.head(self.dense(keras.ops.reshape(x, (-1, 36))))
+
+        model = Subclassed()
+        model.build((None, *shape))
+    fit(compiled(model=model), Prune(sparsity=0.75), epochs=2)
+    pruned = model.optimizer.pruned_variables
+    kernels = {"functional": 3, "nested": 3, "shared": 2, "subclassed": 2, "recurrent": 3, "attention": 5}
+    assert len(pruned) == kernels[kind]
+    for variable in pruned:
+        zeros = int(np.sum(ops.convert_to_numpy(variable) == 0))
+        assert zeros == round(0.75 * np.prod(variable.shape))
+
+
+def test_skip_first_and_last():
+    model = compiled()
+    fit(model, Prune(sparsity=0.5, skip_first=True, skip_last=True), epochs=1)
+    assert [v.path.split("/")[-2] for v in model.optimizer.pruned_variables] == ["hidden"]
+
+
+# ---- bad input ------------------------------------------------------------------------------------------------------
+
+
+def test_unbuilt_model():
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)])
+    with pytest.raises(ValueError, match=r"keras.Input\(shape\)"):
+        Prune().set_model(model)
+
+
+def test_uncompiled_model():
+    with pytest.raises(ValueError, match="call model.compile"):
+        Prune().set_model(testing.small_model())
+
+
+def test_too_few_steps():
+    x, y = testing.small_data()
+    with pytest.raises(ValueError, match="at least 2 training steps"):
+        compiled().fit(x[:8], y[:8], batch_size=8, epochs=1, verbose=0, callbacks=[Prune()])
+
+
+def test_unknown_length():
+    x, y = testing.small_data()
+
+    def endless():
+        while True:
+            yield x[:16], y[:16]
+
+    with pytest.raises(ValueError, match="length is unknown"):
+        compiled().fit(endless(), shuffle=False, verbose=0, callbacks=[Prune()])
+    history = compiled().fit(endless(), shuffle=False, steps_per_epoch=4, verbose=0, callbacks=[Prune()]).history
+    assert history["sparsity"] == [0.5]
+
+
+def test_a_fit_that_ends_short_is_refused_before_the_first_step(tmp_path):
+    model = compiled()
+    fit(model, Prune(total_steps=100), epochs=1)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="would end short"):
+        fit(model, Prune(), epochs=2)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    with pytest.raises(ValueError, match="Finish the one"):
+        fit(model, Prune(sparsity=0.9), epochs=2)
+
+
+def test_divergence_is_said():
+    model = compiled(keras.optimizers.SGD(1e30))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        fit(model, Prune())
+
+
+@pytest.mark.parametrize("wrong", ["dense_1", 3])
+def test_names_are_not_objects(wrong):
+    with pytest.raises(TypeError, match="Pass the object"):
+        fit(compiled(), Prune(exclude=[wrong]))
+
+
+def test_interrupt_leaves_a_sparse_model(tmp_path):
+    """Ctrl-C in the middle of an epoch, then save: the file is sparse to the entry."""
+    script = """
+        import os, signal, sys, keras, tfsparse
+        from tfsparse import testing
+        model = testing.small_model()
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        x, y = testing.small_data()
+        stop = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: batch == 2 and os.kill(os.getpid(), signal.SIGINT))
+        try:
+            model.fit(x, y, batch_size=16, epochs=1, verbose=0, callbacks=[tfsparse.Prune("constant", 0.5), stop])
+        except KeyboardInterrupt:
+            model.save(sys.argv[1])
+    """
+    path = tmp_path / "interrupted.keras"
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script), path], check=True, env=os.environ)
+    assert tfsparse.report(keras.models.load_model(path)).sparsity == pytest.approx(0.5, abs=0.005)

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from keras import ops
+
+from tfsparse import pruners
+from tfsparse.pruners.pruner import erk
+
+LENET = [(5, 5, 1, 20), (5, 5, 20, 50), (800, 500), (500, 10)]
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "golden"), [(0.90, [1.0, 0.087072, 0.088433, 1.0]), (0.95, [0.726116, 0.037477, 0.038063, 1.0])]
+)
+def test_erk_golden(sparsity, golden):  # methods/baselines.md, from RigL's code
+    np.testing.assert_allclose([1 - s for s in erk(LENET, sparsity)], golden, atol=1e-6)
+
+
+def test_erk_keeps_the_total():
+    sizes = [np.prod(s) for s in LENET]
+    assert np.dot(erk(LENET, 0.9), sizes) / np.sum(sizes) == pytest.approx(0.9)
+
+
+def test_golden_magnitude_layer_and_global():
+    weights = [np.array([[1.0, -4.0], [2.0, -3.0]], "float32"), np.array([[10.0, 30.0], [20.0, 40.0]], "float32")]
+    ones = [np.ones((2, 2), "float32")] * 2
+    layer = pruners.Magnitude().masks(weights, [None] * 2, ones, [0.5, 0.5])
+    np.testing.assert_array_equal(ops.convert_to_numpy(ops.stack(layer)), [[[0, 1], [0, 1]], [[0, 1], [0, 1]]])
+    everywhere = pruners.Magnitude(scope="global").masks(weights, [None] * 2, ones, [2, 1])
+    np.testing.assert_array_equal(ops.convert_to_numpy(ops.stack(everywhere)), [[[0, 1], [0, 0]], [[1, 1], [1, 1]]])
+
+
+def test_golden_saliency():
+    weights = [np.array([[1.0, -4.0], [2.0, 3.0]], "float32")]
+    gradients = [np.array([[9.0, 1.0], [-1.0, 0.0]], "float32")]
+    mask = pruners.Saliency().masks(weights, gradients, [np.ones((2, 2), "float32")], [0.5])[0]
+    np.testing.assert_array_equal(ops.convert_to_numpy(mask), [[1, 1], [0, 0]])
+
+
+def test_random_is_a_function_of_seed_and_place_alone():
+    weights, ones = [np.zeros((40, 5), "float32")] * 2, [np.ones((40, 5), "float32")] * 2
+
+    def masks(seed):
+        return [ops.convert_to_numpy(m) for m in pruners.Random(seed=seed).masks(weights, [None] * 2, ones, [0.5] * 2)]
+
+    first, again, other = masks(0), masks(0), masks(1)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], other[0])
+    assert abs(first[0][:20].mean() - 0.5) < 0.15  # no end of the tensor is preferred
+
+
+def test_n_of_m_refuses_more_than_its_pattern():
+    with pytest.raises(ValueError, match=r"write sparsity=0.5"):
+        pruners.Magnitude("2:4").reachable((8, 8), 0.9)
+
+
+def test_n_of_m_leaves_kernels_without_a_group_alone():
+    assert pruners.Magnitude("2:4").reachable((3, 8), 0.5) == 0
+    assert pruners.Magnitude("2:4").reachable((8, 3), 0.5) == 12
+
+
+@pytest.mark.parametrize(
+    "options", [{"scope": "model"}, {"allocation": "erdos"}, {"scope": "global", "allocation": "erk"}]
+)
+def test_bad_options(options):
+    with pytest.raises(ValueError, match="scope|allocation"):
+        pruners.Magnitude(**options)
+
+
+def test_unknown_pruner_offers_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean 'magnitude'"):
+        pruners.get("magnitud")

@@ -1,0 +1,34 @@
+"""The core and the battery once more on JAX, in a process of its own: a process has one Keras backend."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+FILES = ["test_masks.py", "test_schedules.py", "pruners", "optimizers", "test_engine.py", "test_wrapping.py"]
+
+
+def run(arguments, **environment):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=HERE.parent, env=os.environ | environment, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="runs on JAX already")
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="pip install 'tfsparse[jax]' to test on JAX")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [str(HERE / f) for f in FILES],
+        [str(HERE / "test_testing.py"), "-k", "magnitude or saliency"],
+    ],
+    ids=["core", "battery"],
+)
+def test_on_jax(arguments):
+    done = run(arguments, KERAS_BACKEND="jax")
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout

@@ -1,0 +1,44 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from tfsparse import distribute
+
+
+def test_digest_sees_one_bit():
+    masks = [np.ones((7, 3)), np.zeros(5)]
+    flipped = [m.copy() for m in masks]
+    flipped[1][4] = 1
+    assert distribute.digest(masks) == distribute.digest([m.astype("float16") for m in masks])
+    assert distribute.digest(masks) != distribute.digest(flipped)
+
+
+def test_alone_nothing_is_reduced():
+    gradients = [ops.ones((2, 2))]
+    assert distribute.global_gradients(gradients)[0] is gradients[0]
+    np.testing.assert_array_equal(ops.convert_to_numpy(distribute.share(gradients[0])), np.ones((2, 2)))
+
+
+def test_update_and_replica_values():
+    variable, factor = keras.Variable(np.ones(3)), keras.Variable(np.arange(3.0))
+    distribute.once(lambda: distribute.update(variable, lambda v, f: v * f, factor))
+    np.testing.assert_array_equal(distribute.replica_values(variable)[0], [0, 1, 2])
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replicas are TensorFlow's")
+def test_two_replicas_get_the_global_gradient_and_its_share():
+    import tensorflow as tf
+
+    from tfsparse.testing import _two_cpus
+
+    strategy = _two_cpus()
+
+    def step():
+        own = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group + 1, tf.float32)
+        total = distribute.global_gradients([own])[0]
+        return total, distribute.share(total)
+
+    total, share = strategy.run(tf.function(step))
+    assert [float(v) for v in strategy.experimental_local_results(total)] == [3, 3]
+    assert [float(v) for v in strategy.experimental_local_results(share)] == [1.5, 1.5]

@@ -1,0 +1,31 @@
+import keras
+import numpy as np
+from keras import ops
+
+from tfsparse import engine
+
+
+def test_histogram_counts_and_drops_what_lies_beyond():
+    values = ops.convert_to_tensor(np.array([[0, 3, 3], [1, 9, 4]], "int32"))
+    np.testing.assert_array_equal(ops.convert_to_numpy(engine.histogram(values, 4)), [1, 1, 0, 2])
+
+
+def test_when_assigns_only_if_it_holds():
+    variable = keras.Variable(0.0)
+    for holds in (False, True, False):
+        engine.when(ops.convert_to_tensor(holds), lambda: variable.assign_add(1.0), [variable])
+    assert float(ops.convert_to_numpy(variable)) == 1.0
+
+
+def test_cond_runs_one_branch():
+    taken = []
+    engine.cond(ops.convert_to_tensor(True), lambda: taken.append("true"), lambda: taken.append("false"))
+    assert taken == ["true"]
+
+
+def test_read_is_a_value_not_the_variable():
+    variable = keras.Variable(1.0)
+    before = engine.read(variable)
+    variable.assign(2.0)
+    assert float(ops.convert_to_numpy(before)) == 1.0
+    assert engine.number(keras.Variable(3, dtype="int32")) == 3

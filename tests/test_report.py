@@ -1,0 +1,64 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import tfsparse
+from tfsparse import testing
+
+
+def trained(**options):
+    model = testing.small_model()
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = testing.small_data()
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.75, **options)])
+    return model
+
+
+def test_rows_are_counted_and_flops_are_right():
+    model = trained(exclude=[])
+    report = tfsparse.report(model)
+    conv, hidden, head = report.rows
+    assert (conv.size, hidden.size, head.size) == (36, 512, 32)
+    assert (conv.kept, hidden.kept, head.kept) == (9, 128, 8)
+    assert conv.flops == 2 * 36 * 16  # a 3x3 kernel at the 4x4 places of a 6x6 image
+    assert hidden.effective_flops == 2 * 128
+    assert report.sparsity == 0.75
+    assert report.nonzero_parameters == sum(int(np.count_nonzero(w)) for w in model.get_weights())
+
+
+def test_counts_what_is_there_not_what_was_asked():
+    model = trained()
+    kernel = model.get_layer("hidden").kernel
+    kernel.assign(ops.ones_like(kernel))
+    row = tfsparse.report(model).rows[1]
+    assert (row.target, row.sparsity) == (0.75, 0.0)
+
+
+def test_forms():
+    report = tfsparse.report(trained())
+    assert report.as_dict()["rows"][1]["kept"] == 128
+    assert "hidden/kernel" in str(report)
+    assert "75.00%" in str(report)
+    frame = pytest.importorskip("pandas") and report.to_dataframe()
+    assert list(frame["size"]) == [36, 512, 32]
+
+
+def test_global_target_is_that_of_all():
+    report = tfsparse.report(trained(pruner={"name": "magnitude", "scope": "global"}))
+    assert {round(r.target, 6) for r in report.rows} == {0.75}
+    assert report.sparsity == 0.75
+    assert len({r.sparsity for r in report.rows}) > 1
+
+
+def test_plain_model():
+    report = tfsparse.report(testing.small_model())
+    assert [r.target for r in report.rows] == [None] * 3
+    assert report.sparsity == 0.0
+
+
+def test_shared_layer_counts_twice_and_unknown_shapes_are_unknown():
+    inputs, shared = keras.Input((8,)), keras.layers.Dense(8)
+    assert tfsparse.report(keras.Model(inputs, shared(shared(inputs)))).rows[0].flops == 2 * 2 * 64
+    sequence = keras.Input((None, 8))
+    assert tfsparse.report(keras.Model(sequence, shared(sequence))).rows[0].flops is None

@@ -1,0 +1,56 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import tfsparse
+from tfsparse import testing, wrapping
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def test_prune_once_is_exact_and_leaves_the_optimizer_alone():
+    model = testing.small_model()
+    model.compile("adam", LOSS)
+    optimizer = model.optimizer
+    head = model.get_layer("head")
+    tfsparse.prune(model, 0.8, exclude=[head], sparsities={model.get_layer("hidden"): 0.5})
+    zeros = {v.path.split("/")[-2]: int(np.sum(ops.convert_to_numpy(v) == 0)) for v in model.trainable_variables[::2]}
+    assert zeros == {"conv": round(0.8 * 36), "hidden": 256, "head": 0}
+    assert model.optimizer is optimizer
+
+
+def test_prune_once_globally():
+    model = testing.small_model()
+    tfsparse.prune(model, 0.5, tfsparse.Magnitude(scope="global"))
+    kernels = [ops.convert_to_numpy(v) for v in model.trainable_variables[::2]]
+    assert sum(int(np.sum(k == 0)) for k in kernels) == round(0.5 * 580)
+    smallest_kept = min(np.abs(k[k != 0]).min() for k in kernels)
+    assert smallest_kept >= 0
+
+
+def test_prune_once_needs_no_gradients():
+    with pytest.raises(ValueError, match="none outside training"):
+        tfsparse.prune(testing.small_model(), 0.5, "saliency")
+
+
+def test_sparsify_without_a_callback():
+    model = testing.small_model()
+    model.compile("sgd", LOSS)
+    optimizer = tfsparse.sparsify(model, "linear", sparsity=0.5, total_steps=8)
+    assert wrapping.sparse_optimizer(model) is optimizer
+    x, y = testing.small_data()
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0)
+    assert optimizer.current_sparsity() == 0.5
+
+
+def test_loss_scaling_stays_outside_with_its_state():
+    model = testing.small_model()
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=64.0), LOSS)
+    x, y = testing.small_data()
+    model.fit(x, y, batch_size=16, verbose=0)
+    model.optimizer.dynamic_scale.assign(32.0)
+    tfsparse.sparsify(model, sparsity=0.5, total_steps=8)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert float(ops.convert_to_numpy(model.optimizer.dynamic_scale)) == 32.0
+    assert wrapping.sparse_optimizer(model) is model.optimizer.inner_optimizer
