@@ -100,7 +100,9 @@ def test_fraction_is_exact_from_the_end_of_the_window():
     assert float(schedule.fraction(6, 10)) == pytest.approx(6 / 7)
 
 
-@pytest.mark.parametrize("window", [{"start": 0.5, "end": 0.5}, {"start": 0.8, "end": 0.2}, {"end": 1.5}, {"start": -1}])
+@pytest.mark.parametrize(
+    "window", [{"start": 0.5, "end": 0.5}, {"start": 0.8, "end": 0.2}, {"end": 1.5}, {"start": -1}]
+)
 def test_bad_window(window):
     with pytest.raises(ValueError, match="0 <= start < end <= 1"):
         Linear(**window)

@@ -1,6 +1,7 @@
 """tfsparse: pruning in training for Keras.
 
-A pruner says which weights live, a schedule says when and how many, and `SparseOptimizer` makes it true after every update.
+A pruner says which weights live, a schedule says when and how many, and `SparseOptimizer` makes it true after every
+update.
 
 >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", sparsity=0.9)])
 >>> tfsparse.report(model)

@@ -1,6 +1,7 @@
 """What lives or dies together: weights, channels, blocks, or N of M. Pools scores to units, spreads masks back.
 
-Axes follow Keras's kernels: the last is the output, the one before it the input; Dense `(in, out)`, Conv `(.., in, out)`.
+Axes follow Keras's kernels: the last is the output, the one before it the input: Dense `(in, out)`, Conv
+`(..., in, out)`. Transposed convolutions have the two the other way round, and so have their channels and blocks.
 """
 
 import abc

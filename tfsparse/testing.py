@@ -233,7 +233,7 @@ def check_traced_once(pruner: Pruner) -> None:
             return super().masks(weights, *others)
 
     model = _fit(Counting.from_config(pruner.get_config()))
-    groups = len(wrapping.sparse_optimizer(model)._groups)
+    groups = len(wrapping.sparse_optimizer(model)._state.groups)
     assert 0 < len(traces) <= 2 * groups, f"masks was traced {len(traces)} times in {EPOCHS * STEPS} steps"
 
 

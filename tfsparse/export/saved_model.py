@@ -11,7 +11,7 @@ from tfsparse import wrapping
 
 
 def export(model: keras.Model, path: str | os.PathLike) -> pathlib.Path:
-    """Write a SavedModel directory with the model's `serve` signature; the weights are those of the model, zeros and all.
+    """Write a SavedModel directory with the model's `serve` signature, its weights as they are, zeros and all.
 
     The directory appears whole or not at all: it is written beside `path` under a temporary name and renamed. Smaller
     files come with a later version; until then compress the directory, zeros compress well.
@@ -43,6 +43,6 @@ def _check_masks(model):
         if bool(keras.ops.any(keras.ops.logical_and(mask == 0, variable != 0))):
             raise ValueError(
                 f"{variable.path} is not zero where its mask is: the weights were changed after pruning (restored from "
-                "an earlier epoch, for example by EarlyStopping). Call model.optimizer.apply_masks() to cut them to the "
-                "masks, or export the model of the last epoch."
+                "an earlier epoch, for example by EarlyStopping). Call model.optimizer.apply_masks() to cut them to "
+                "the masks, or export the model of the last epoch."
             )

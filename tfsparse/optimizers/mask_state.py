@@ -1,0 +1,115 @@
+"""What a `SparseOptimizer` remembers: masks, targets and the place in the schedule, all of them optimizer variables."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfsparse import distribute, engine
+
+
+class MaskState:
+    """The masks of some weights and how far they are to be pruned; identity: `0 <= zeros(mask) == counts(fraction)`.
+
+        counts = start + (target - start) * fraction
+
+    Args:
+        optimizer: the optimizer that owns the variables, built on all trainable variables.
+        targets: `{place among the trainable variables: entries to prune}`.
+        groups: which of the pruned weights the pruner sees together, as positions in `targets`.
+        begin, total_steps: first step and length of the schedule, in optimizer steps.
+    """
+
+    def __init__(self, optimizer, targets: dict[int, int], groups: list[list[int]], begin: int, total_steps: int):
+        self.places, self.groups = list(targets), groups
+        self._optimizer = optimizer
+        self.masks = [self._add_mask(v) for v in self.variables]
+        self.target = self._add_counts("target", list(targets.values()))
+        self.start = self._add_counts("start", [0] * len(targets))
+        self.begin = self._add_counts("begin", begin)
+        self.total_steps = self._add_counts("total_steps", total_steps)
+        self.fault = self._add_counts("fault", -1)
+
+    @property
+    def variables(self) -> list:
+        """The pruned variables, in the order of masks and targets."""
+        # looked up, not kept: model variables in an attribute of an optimizer would become the optimizer's
+        return [self._optimizer._trainable_variables[i] for i in self.places]
+
+    def _add_mask(self, variable):
+        return self._optimizer.add_variable(
+            variable.shape,
+            initializer="ones",
+            dtype=variable.dtype,
+            aggregation="only_first_replica",  # "none" diverges silently, "mean" makes halves
+            layout=getattr(variable, "_layout", None),
+            name=f"{variable.path.replace('/', '_')}_mask",
+        )
+
+    def _add_counts(self, name, value):
+        return self._optimizer.add_variable(
+            np.shape(value),
+            initializer=keras.initializers.Constant(np.asarray(value)),
+            dtype="int",
+            aggregation="only_first_replica",
+            name=name,
+        )
+
+    def slots(self, position: int) -> list:
+        """The inner optimizer's state of one pruned weight: Keras keeps it in lists parallel to the variables."""
+        index, all_variables = self.places[position], self._optimizer._trainable_variables
+        variable = all_variables[index]
+        lists = [v for v in vars(self._optimizer.inner_optimizer).values() if isinstance(v, (list, tuple))]
+        found = [items[index] for items in lists if len(items) == len(all_variables)]
+        return [s for s in found if isinstance(s, keras.Variable) and s is not variable and s.shape == variable.shape]
+
+    def assigned(self) -> list:
+        """All variables that `update` assigns."""
+        return [*self.masks, *(s for p in range(len(self.masks)) for s in self.slots(p)), self.fault]
+
+    def counts(self, fraction):
+        """Entries to prune at this fraction of the target: integers, and exactly the target at 1."""
+        start, target = ops.cast(engine.read(self.start), "int32"), ops.cast(engine.read(self.target), "int32")
+        moved = ops.cast(ops.round(fraction * ops.cast(target - start, "float32")), "int32")
+        return ops.where(fraction >= 1.0, target, start + moved)
+
+    def update(self, pruner, weights, gradients, counts) -> None:
+        """New masks; slots of what was pruned until now are emptied, so that a weight that returns starts afresh."""
+        old = [engine.read(m) for m in self.masks]
+        new = list(old)
+        for group in self.groups:
+            chosen = pruner.masks(*([values[p] for p in group] for values in (weights, gradients, old, counts)))
+            for position, mask in zip(group, chosen, strict=True):
+                new[position] = mask
+        self._find_fault(weights)
+        for position, (mask, value) in enumerate(zip(self.masks, new, strict=True)):
+            for slot in self.slots(position):
+                distribute.update(slot, lambda s, m: s * m, mask)
+            distribute.update(mask, lambda _, m: m, value)
+
+    def multiply(self) -> None:
+        """`weight = weight * mask`."""
+        for variable, mask in zip(self.variables, self.masks, strict=True):
+            distribute.update(variable, lambda w, m: w * m, mask)
+
+    def _find_fault(self, weights):
+        """Remember the first weight that holds NaN or infinity: a compiled step cannot raise."""
+        sums = ops.stack([ops.sum(ops.cast(w, "float32")) for w in weights])
+        faulty = ops.logical_not(ops.isfinite(sums))
+        first = ops.where(ops.any(faulty), ops.argmax(ops.cast(faulty, "int32")), -1)
+        distribute.update(self.fault, lambda _, f: f, ops.cast(first, self.fault.dtype))
+
+    def adopt(self, other: "MaskState") -> None:
+        """Take over the masks of another state of the same variables and start from their zeros."""
+        theirs = {id(v): m for v, m in zip(other.variables, other.masks, strict=True)}
+        start = ops.convert_to_numpy(self.start).copy()
+        for position, (variable, mask) in enumerate(zip(self.variables, self.masks, strict=True)):
+            if id(variable) in theirs:
+                values = ops.convert_to_numpy(theirs[id(variable)])
+                mask.assign(values)
+                start[position] = int(np.sum(values == 0))
+        self.start.assign(start)
+
+    def named(self) -> dict:
+        """Variables by role: the names of layers may differ between the model that saved and the one that loads."""
+        counts = (self.target, self.start, self.begin, self.total_steps, self.fault)
+        return {f"mask_{p}": m for p, m in enumerate(self.masks)} | {v.name: v for v in counts}
