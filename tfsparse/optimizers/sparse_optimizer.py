@@ -40,9 +40,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         sparsity: target in [0, 1) for each kernel (`scope="layer"`) or for all kernels together (`scope="global"`).
         total_steps: optimizer steps over which the schedule runs, at least 2; `tfsparse.Prune` takes it from `fit`.
 
-    Raises: ValueError for a sparsity, an optimizer or a number of steps that cannot work, with the line to write instead.
+    Raises: ValueError for a sparsity, an optimizer or a number of steps that cannot work, saying what to write.
 
-    >>> optimizer = SparseOptimizer("adam", tfsparse.Magnitude(scope="global"), sparsity=0.9, total_steps=10_000)
+    >>> optimizer = SparseOptimizer("adam", pruner=tfsparse.Magnitude(), sparsity=0.9, total_steps=10_000)
     >>> model.compile(optimizer, loss="mse")
     """
 

@@ -1,0 +1,349 @@
+"""Runs: what is written, what is refused, and that an interrupted run ends with the bits of an uninterrupted one."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tfsparse import config, experiment, runs
+
+# Keras hands h5py variables whose __array__ does not know NumPy 2's `copy`.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = {
+    "epochs": 2,
+    "data": {"name": "digits", "batch_size": 128},
+    "model": {"name": "mlp", "widths": [16]},
+    "optimizer": {"name": "adam", "learning_rate": {"name": "one_cycle", "max": 0.01}},
+    "prune": {"sparsity": 0.75},
+}
+
+
+@pytest.fixture(autouse=True)
+def _keep_kernels(monkeypatch):
+    """Deterministic kernels cannot be switched off again, and other tests in this process do not want them."""
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
+
+
+def small(*overrides):
+    return config.validate(SMALL, overrides)
+
+
+def bits(directory):
+    """All that a run leaves which must not depend on interruptions."""
+    model = runs.read_model(directory / "model.keras")
+    state = [(v.name, v.numpy().tobytes()) for v in [*model.variables, *model.optimizer.variables]]
+    run = runs.read(directory)
+    return state, run["epochs"], run["status"], run["report"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "straight"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
+        return directory, experiment.train(small(), directory)
+
+
+def test_a_run_leaves_its_files_and_nothing_else(finished):
+    directory, _ = finished
+    names = {"run.json", "model.keras", "savedmodel", "tensorboard", "training.png"}
+    assert {path.name for path in directory.iterdir()} == names
+    assert (directory / "savedmodel" / "saved_model.pb").is_file()
+    assert list((directory / "tensorboard").rglob("events*"))
+
+
+def test_run_json_says_what_was_run_and_what_came_out(finished):
+    directory, run = finished
+    assert json.loads((directory / "run.json").read_text()) == run
+    assert config.validate(run["config"]) == small()
+    assert run["status"] == "finished"
+    assert [entry["epoch"] for entry in run["epochs"]] == [1, 2]
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "sparsity"} <= run["epochs"][0].keys()
+    assert {"python", "tfsparse", "keras", "tensorflow", "numpy"} <= run["environment"]["versions"].keys()
+    assert run["environment"]["devices"] and run["environment"]["backend"] in ("tensorflow", "jax")
+
+
+def test_summary_is_what_the_file_holds(finished):
+    directory, run = finished
+    model = runs.read_model(directory / "model.keras")
+    kernels = [w for w in model.get_weights() if w.ndim == 2]
+    zeros = sum(int(np.sum(kernel == 0)) for kernel in kernels)
+    assert zeros == sum(round(0.75 * kernel.size) for kernel in kernels)
+    assert run["summary"]["sparsity"] == pytest.approx(zeros / sum(k.size for k in kernels), abs=1e-9)
+    assert run["summary"]["asked_sparsity"] == 0.75
+    assert run["summary"]["accuracy"] == run["epochs"][-1]["val_accuracy"] > 0.2
+    assert run["summary"]["seconds"] == pytest.approx(sum(run["seconds"]), abs=0.01)
+
+
+def test_best_accuracy_is_taken_where_the_model_was_as_sparse():
+    epochs = [(0.99, 0.1), (0.90, 0.9), (0.95, 0.9), (0.94, 0.9)]
+    run = {"epochs": [{"epoch": i, "val_accuracy": a, "sparsity": s} for i, (a, s) in enumerate(epochs)], "seconds": []}
+    summary = experiment._summary(small(), run, {"sparsity": 0.9})
+    assert (summary["accuracy"], summary["best_accuracy"], summary["best_epoch"]) == (0.94, 0.95, 2)
+
+
+@pytest.mark.parametrize(
+    "overrides, method",
+    [
+        (["prune=null"], "dense"),
+        ([], "one_cycle, magnitude"),
+        (["prune.pruner={name: magnitude, scope: layer}"], "one_cycle, magnitude"),
+        (["prune.pruner={name: random, scope: global}"], "one_cycle, random (scope=global)"),
+        (["prune.schedule={name: one_cycle, beta: 6.0}"], "one_cycle (beta=6.0), magnitude"),
+        (["prune.skip_last=true"], "one_cycle, magnitude, skip_last"),
+    ],
+)
+def test_methods_are_named_by_what_is_not_the_default(overrides, method):
+    assert experiment._method(small(*overrides).prune) == method
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(finished, tmp_path):
+    experiment.train(small(), tmp_path / "again")
+    experiment.train(small("seed=1"), tmp_path / "other")
+    assert bits(tmp_path / "again") == bits(finished[0])
+    assert bits(tmp_path / "other")[0] != bits(finished[0])[0]
+
+
+def test_dense_runs_have_no_sparsity(tmp_path):
+    run = experiment.train(small("prune=null", "epochs=1", "optimizer.momentum=one_cycle"), tmp_path / "dense")
+    assert run["summary"]["method"] == "dense"
+    assert "sparsity" not in run["epochs"][0]
+    assert run["summary"]["asked_sparsity"] == run["summary"]["sparsity"] == 0.0
+
+
+# ------------------------------------------------------------------------------------------------------ interruptions
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it."""
+
+
+@pytest.mark.parametrize("rename", range(11))
+def test_killed_at_any_rename_and_resumed_is_the_straight_run(finished, tmp_path, monkeypatch, rename):
+    """Every write ends in a rename; `test_the_renames_above_are_all` lists them."""
+    left, replace = [rename], os.replace
+
+    def kill(source, target):
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        replace(source, target)
+
+    directory = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", kill)
+        with pytest.raises(Killed):
+            experiment.train(small(), directory)
+    if (directory / "model.keras").exists():
+        assert_masked(runs.read_model(directory / "model.keras"))
+    begun = (directory / "run.json").exists()
+    experiment.train(small(), directory, resume=begun, overwrite=not begun)
+    assert bits(directory) == bits(finished[0])
+
+
+def test_the_renames_above_are_all(finished, tmp_path, monkeypatch):
+    renamed, replace = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (renamed.append(pathlib.Path(b).name), replace(a, b)))
+    experiment.train(small(), tmp_path / "run")
+    saves, exports = ["run.json", "model.keras"] * 3, [".new-savedmodel", "savedmodel"]
+    assert renamed == ["run.json", *saves, *exports, "training.png", "run.json"]
+
+
+def assert_masked(model):
+    for variable in model.optimizer.pruned_variables if model.optimizer.built else []:
+        assert np.all(variable.numpy()[model.optimizer.mask(variable).numpy() == 0] == 0)
+
+
+def test_dropout_goes_on_where_it_was(tmp_path):
+    import keras
+
+    model = keras.Sequential([keras.Input((50,)), keras.layers.Dropout(0.5)])
+    model.compile("sgd", "mse")
+    ones, run = np.ones((1, 50), "float32"), {"checkpoints": []}
+    model(ones, training=True)
+    runs.write_model(tmp_path, run, model)
+    loaded = runs.load_model(tmp_path, json.loads((tmp_path / "run.json").read_text()))
+    assert np.array_equal(loaded(ones, training=True), model(ones, training=True))
+
+
+def command(directory, *arguments):
+    overrides = ["epochs=12", "data.batch_size=32", "model={name: mlp, widths: [64]}"]
+    sets = [part for override in overrides for part in ("--set", override)]
+    line = [sys.executable, "-c", "from tfsparse.cli import main; main()", "train", "--out", str(directory)]
+    return [*line, *(arguments or sets)]
+
+
+def start(directory, *arguments):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    return subprocess.Popen(
+        command(directory, *arguments), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_epochs(process, directory, count):
+    """Wait until the run has saved `count` models, then for a random part of an epoch."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        path = directory / "run.json"
+        if path.exists() and len(json.loads(path.read_text())["checkpoints"]) > count:
+            time.sleep(random.uniform(0, 0.2))
+            return
+        time.sleep(0.005)
+    process.kill()
+    pytest.fail(f"{count} epochs did not come: {process.communicate()}")
+
+
+def test_kill_9_and_ctrl_c_then_resume_end_with_the_same_bits(tmp_path):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    uninterrupted = start(straight)
+
+    process = start(broken)
+    wait_for_epochs(process, broken, 1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert runs.read(broken)["status"] == "running"
+    assert_masked(runs.read_model(broken / "model.keras"))
+
+    process = start(broken, "--resume")
+    wait_for_epochs(process, broken, 5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == f"Interrupted. Go on with: tfsparse train --resume --out {broken}"
+    assert "Traceback" not in errors
+    assert_masked(runs.read_model(broken / "model.keras"))
+
+    process = start(broken, "--resume")
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "epoch 12/12" in output and "epoch 2/12" not in output
+    _, errors = uninterrupted.communicate()
+    assert uninterrupted.returncode == 0, errors
+    assert bits(broken) == bits(straight)
+
+
+# ----------------------------------------------------------------------------------------------------------- refusals
+
+
+def test_a_run_is_not_overwritten_unasked(finished):
+    directory, run = finished
+    with pytest.raises(runs.RunError, match="already holds a run; add --overwrite to replace it"):
+        experiment.train(small(), directory)
+    assert runs.read(directory) == run
+
+
+def test_other_peoples_files_are_never_overwritten(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(runs.RunError, match="is not a run of tfsparse"):
+            experiment.train(small(), tmp_path, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_overwrite_replaces_the_run_but_only_when_the_new_one_can_be_trained(tmp_path):
+    directory = tmp_path / "run"
+    first = experiment.train(small("epochs=1"), directory)
+    with pytest.raises(ValueError, match="Nothing to prune"):
+        experiment.train(small("model.widths=[]", "prune.skip_last=true"), directory, overwrite=True)
+    assert runs.read(directory) == first
+    second = experiment.train(small(), directory, overwrite=True)
+    assert len(second["epochs"]) == 2
+    assert runs.read(directory) == second
+
+
+def test_resume_with_another_config_names_the_keys(finished):
+    with pytest.raises(runs.RunError) as caught:
+        experiment.train(small("epochs=4", "prune.sparsity=0.8"), finished[0], resume=True)
+    assert "  epochs: 2 -> 4\n  prune.sparsity: 0.75 -> 0.8" in str(caught.value)
+
+
+def test_resume_of_a_finished_run_changes_nothing(finished):
+    directory, run = finished
+    before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
+    assert experiment.train(small(), directory, resume=True) == run
+    assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
+
+
+def test_resume_without_a_run(tmp_path):
+    with pytest.raises(runs.RunError, match="holds no run"):
+        experiment.train(small(), tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("change", ["delete", "replace"])
+def test_resume_refuses_a_model_that_the_run_did_not_write(finished, tmp_path, change):
+    run = runs.read(finished[0]) | {"status": "running"}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    if change == "replace":
+        (tmp_path / "model.keras").write_bytes(b"another model")
+    with pytest.raises(runs.RunError, match="is not what this run wrote"):
+        experiment.train(small(), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "finished"}'])
+def test_a_damaged_run_json_is_named(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(runs.RunError, match=r"cannot read .*run\.json"):
+        runs.read(tmp_path)
+
+
+def test_write_leaves_the_old_file_when_the_new_one_fails(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half of the n")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        runs.write(path, fail)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+# ---------------------------------------------------------------------------------------------------------- optimizers
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["optimizer.name=sdg"], "Unknown optimizer 'sdg'.*Did you mean 'sgd'"),
+        (["optimizer.momentun=0.9"], "optimizer.momentun is not an argument of Adam"),
+        (["optimizer.beta_1=fast"], "optimizer: Adam refuses"),
+        (["optimizer.name=lion", "optimizer.momentum=one_cycle"], "works with sgd, adam, adamw"),
+        (["optimizer={name: sgd, learning_rate: 0.1, momentum: one_cycle}"], "must be a OneCycleRate"),
+        (["optimizer.use_ema=true"], "optimizer.use_ema: "),
+        (["steps_per_execution=4"], "does not divide the 11 steps of an epoch; write 1"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused_before_anything_is_written(tmp_path, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.train(small(*overrides), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_optimizer_arguments_reach_keras():
+    section = small("optimizer={name: sgd, learning_rate: 0.5, momentum: 0.9, nesterov: true, clipnorm: 1.0}").optimizer
+    made = experiment._optimizer(section, total_steps=10)
+    assert type(made).__name__ == "SGD"
+    assert (float(made.learning_rate), made.momentum, made.nesterov, made.clipnorm) == (0.5, 0.9, True, 1.0)
+
+
+def test_one_cycle_runs_over_the_whole_training():
+    section = small("optimizer.learning_rate.warmup=0.5", "optimizer.momentum=one_cycle").optimizer
+    made = experiment._optimizer(section, total_steps=40)
+    assert type(made).__name__ == "OneCycleAdam"
+    assert float(made._learning_rate(20)) == pytest.approx(0.01)
+    assert float(made._learning_rate(40)) == pytest.approx(0.01 / 1e5)

@@ -1,0 +1,94 @@
+"""Figures show the numbers of the runs, under titles, axes and legends that can be read alone."""
+
+import pytest
+
+from tfsparse import plots
+
+
+def run(seed=0, accuracy=0.97, asked=0.9, method="one_cycle, magnitude", model="lenet_300_100", sparsity=None):
+    epochs = [{"epoch": e, "accuracy": 0.1 * e, "val_accuracy": 0.2 * e, "sparsity": 0.3 * e} for e in (1, 2, 3)]
+    if not asked:
+        epochs = [{key: value for key, value in epoch.items() if key != "sparsity"} for epoch in epochs]
+    summary = {"data": "mnist", "model": model, "method": method, "seed": seed, "asked_sparsity": asked}
+    summary |= {"sparsity": asked if sparsity is None else sparsity, "accuracy": accuracy, "seconds": 1.0}
+    return {"epochs": epochs, "summary": summary}
+
+
+RUNS = [
+    run(seed=0, accuracy=0.96),
+    run(seed=1, accuracy=0.98),
+    run(asked=0.95, accuracy=0.95),
+    run(asked=0.0, accuracy=0.99, method="dense"),
+]
+
+
+def lines(axes):
+    return {line.get_label(): [list(values) for values in line.get_data()] for line in axes.get_lines()}
+
+
+def test_groups_take_seeds_together():
+    found = plots.groups(reversed(RUNS))
+    assert [(g.method, g.asked_sparsity, len(g.runs)) for g in found] == [
+        ("dense", 0.0, 1),
+        ("one_cycle, magnitude", 0.9, 2),
+        ("one_cycle, magnitude", 0.95, 1),
+    ]
+    assert found[1].mean("accuracy") == pytest.approx(0.97)
+    assert found[1].deviation("accuracy") == pytest.approx(0.0141421, abs=1e-6)
+    assert found[2].deviation("accuracy") == 0.0
+
+
+def test_training_draws_accuracy_and_sparsity_over_epochs():
+    accuracy, sparsity = plots.training(run()).axes
+    assert lines(accuracy)["validation accuracy"] == [[1, 2, 3], pytest.approx([0.2, 0.4, 0.6])]
+    assert lines(accuracy)["training accuracy"] == [[1, 2, 3], pytest.approx([0.1, 0.2, 0.3])]
+    assert lines(sparsity)["sparsity"] == [[1, 2, 3], pytest.approx([0.3, 0.6, 0.9])]
+    assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "accuracy")
+    assert "fraction of zeros" in sparsity.get_ylabel()
+    assert "one_cycle, magnitude at sparsity 0.9" in accuracy.get_title()
+
+
+def test_training_legend_names_every_line():
+    (legend,) = plots.training(run()).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["validation accuracy", "training accuracy", "sparsity"]
+
+
+def test_training_of_a_dense_run_has_no_sparsity():
+    figure = plots.training(run(asked=0.0, method="dense"))
+    assert len(figure.axes) == 1
+    assert "sparsity" not in figure.axes[0].get_title()
+
+
+def test_comparison_draws_means_over_seeds_and_dense_as_a_level():
+    (axes,) = plots.comparison(RUNS).axes
+    drawn = lines(axes)
+    assert drawn["one_cycle, magnitude"] == [[0.9, 0.95], pytest.approx([0.97, 0.95])]
+    assert drawn["dense"][1] == [0.99, 0.99]
+    assert list(axes.get_xticks()) == [0.9, 0.95]
+    assert axes.get_title() == "lenet_300_100 on mnist, mean of 1 to 2 runs"
+
+
+def test_comparison_stands_at_the_actual_sparsity():
+    (axes,) = plots.comparison([run(asked=0.9, sparsity=0.87)]).axes
+    assert lines(axes)["one_cycle, magnitude"][0] == [0.87]
+
+
+def test_comparison_of_different_models_says_which():
+    (axes,) = plots.comparison([run(), run(model="mlp")]).axes
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["one_cycle, magnitude: lenet_300_100 on mnist", "one_cycle, magnitude: mlp on mnist"]
+    marked = [line for line in axes.get_lines() if line.get_label() in names]
+    assert len({line.get_color() for line in marked}) == len({line.get_marker() for line in marked}) == 2
+
+
+def test_save_writes_the_picture_and_nothing_else(tmp_path):
+    plots.save(plots.training(run()), tmp_path / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["plot", "plot.xyz"])
+def test_save_refuses_an_unknown_format(tmp_path, name):
+    with pytest.raises(ValueError, match=rf"write .*{name}\.png"):
+        plots.save(plots.training(run()), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
