@@ -1,0 +1,126 @@
+"""Is One-Cycle Pruning at least as accurate as TFMOT's pruning on MNIST?
+
+Trains LeNet-300-100 dense, with One-Cycle Pruning (layer and global scope) and with TFMOT's PolynomialDecay (by
+`mnist_tfmot.py`), three sparsities, three seeds, the same batches and learning rate; then writes the tables of
+`docs/mnist.md` and of the README. Runs that are finished are not run again. About 20 minutes on two CPU cores:
+
+    TFDS_DATA_DIR=... python benchmarks/mnist.py            # run what is missing, then write the tables
+    python benchmarks/mnist.py --tables                     # only the tables, from benchmarks/results/mnist
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).parent
+RESULTS = HERE / "results" / "mnist"
+ROOT = HERE.parent
+SPARSITIES, SEEDS = (0.9, 0.95, 0.98), (0, 1, 2)
+METHODS = {
+    "dense": "dense",
+    "one_cycle-layer": "One-Cycle, layer",
+    "one_cycle-global": "One-Cycle, global",
+    "tfmot": "TFMOT PolynomialDecay",
+}
+
+
+def run_ours(name: str, config: str, *overrides: str) -> None:
+    """Train a config through the command line and keep its run.json."""
+    if (RESULTS / f"{name}.json").exists():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        sets = [part for o in overrides for part in ("--set", o)]
+        command = [sys.executable, "-c", "from tfsparse.cli import main; main()", "train", str(ROOT / "configs" / config)]
+        subprocess.run([*command, *sets, "--out", f"{folder}/run"], check=True)
+        shutil.copy(f"{folder}/run/run.json", RESULTS / f"{name}.json")
+
+
+def run_tfmot() -> None:
+    """Train the TFMOT baseline, all runs in one go."""
+    if all((RESULTS / f"tfmot-{s}-seed{seed}.json").exists() for s in SPARSITIES for seed in SEEDS):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, str(HERE / "mnist_tfmot.py"), "--out", folder], check=True)
+        for file in pathlib.Path(folder).glob("*/run.json"):
+            shutil.copy(file, RESULTS / f"tfmot-{file.parent.name}.json")
+
+
+def run_all() -> None:
+    """Everything that is missing."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for seed in SEEDS:
+        run_ours(f"dense-seed{seed}", "mnist_lenet300_dense.yaml", f"seed={seed}")
+        for s in SPARSITIES:
+            for scope in ("layer", "global"):
+                sets = (f"seed={seed}", f"prune.sparsity={s}", f"prune.pruner.scope={scope}")
+                run_ours(f"one_cycle-{scope}-{s}-seed{seed}", "mnist_lenet300_one_cycle.yaml", *sets)
+    run_tfmot()
+
+
+def accuracy(run: dict) -> float:
+    """Accuracy of the last epoch on the test set, in per cent."""
+    return 100 * (run["summary"]["accuracy"] if "summary" in run else run["accuracy"])
+
+
+def actual(run: dict) -> float:
+    """Zeros over entries of the kernels."""
+    return run["report"]["sparsity"] if "report" in run else run["sparsity_actual"]
+
+
+def collected(method: str, sparsity: float | None) -> list[dict]:
+    """The runs of a method, one per seed."""
+    middle = "" if method == "dense" else f"-{sparsity}"
+    return [json.loads((RESULTS / f"{method}{middle}-seed{seed}.json").read_text()) for seed in SEEDS]
+
+
+def cell(runs: list[dict]) -> str:
+    """Mean and sample standard deviation."""
+    values = [accuracy(r) for r in runs]
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+
+def summary_table() -> str:
+    """The README's table."""
+    lines = ["| | " + " | ".join(f"{s:.0%} zeros" for s in SPARSITIES) + " |", "|---" * (len(SPARSITIES) + 1) + "|"]
+    for method, label in METHODS.items():
+        cells = [cell(collected(method, s)) for s in SPARSITIES]
+        cells = [cells[0] + " (no zeros)", "", ""] if method == "dense" else cells
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def full_table() -> str:
+    """Every run."""
+    lines = ["| method | asked | zeros counted | accuracy, seeds 0, 1, 2 |", "|---|---|---|---|"]
+    for method, label in METHODS.items():
+        for s in (None,) if method == "dense" else SPARSITIES:
+            runs = collected(method, s)
+            counted = ", ".join(sorted({f"{actual(r):.5f}" for r in runs}))
+            lines.append(f"| {label} | {s or 0} | {counted} | {', '.join(f'{accuracy(r):.2f}' for r in runs)} |")
+    return "\n".join(lines)
+
+
+def write_tables() -> None:
+    """Put the tables between their markers in the documents."""
+    for file, name, table in (
+        ("README.md", "mnist", summary_table()),
+        ("docs/mnist.md", "mnist", summary_table()),
+        ("docs/mnist.md", "mnist-runs", full_table()),
+    ):
+        text = (ROOT / file).read_text()
+        head, _, rest = text.partition(f"<!-- table: {name} -->\n")
+        _, _, tail = rest.rpartition(f"<!-- end: {name} -->\n")
+        (ROOT / file).write_text(f"{head}<!-- table: {name} -->\n{table}\n<!-- end: {name} -->\n{tail}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", action="store_true", help="only write the tables")
+    if not parser.parse_args().tables:
+        run_all()
+    write_tables()

@@ -1,0 +1,43 @@
+"""What the documents say must be so."""
+
+import pathlib
+import re
+
+import keras
+
+import tfsparse
+from tfsparse import testing
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def blocks(file, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
+
+
+def test_ci_runs_the_command_of_the_readme():
+    install_and_run, install_and_test = (b.strip() for b in blocks("README.md", "bash")[:2])
+    assert "pytest" in install_and_test
+    assert install_and_test in (ROOT / ".ci" / "run").read_text()
+    assert "tfsparse train" in install_and_run
+
+
+def test_the_example_pruner_passes_the_battery():
+    example = next(b for b in blocks("README.md", "python") if "class Movement" in b)
+    names = {"tfsparse": tfsparse, "keras": keras}
+    exec(example, names)
+    pruner = names["Movement"]()
+    for check in (testing.check_exact_count_with_ties, testing.check_monotone, testing.check_zero_after_every_step):
+        check(pruner)
+
+
+def test_every_public_name_is_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    missing = [n for n in tfsparse.__all__ if n not in readme and n not in ("Report", "__version__")]
+    assert not missing
+
+
+def test_links_lead_somewhere():
+    for file in ("README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/design.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / file).read_text()):
+            assert ((ROOT / file).parent / target).exists(), f"{file} links to {target}"
