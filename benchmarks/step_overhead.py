@@ -1,0 +1,225 @@
+"""What does a sparse training step cost, as a multiple of the dense step of the same framework?
+
+Times `fit` in mid-training of a run of 10,000 steps, target sparsity 0.9, SGD with momentum 0.9, batch 128: ours
+(Keras 3, through `tfsparse.Prune`, with XLA as Keras compiles by default and without) and TFMOT (tf_keras, through
+`UpdatePruningStep`), with the masks recomputed at every step and as often as each does by default (ours: 1,000 times
+in a run, so every 10th step; TFMOT: every 100th). Dense and sparse take turns within one process, so that a ratio is
+one of neighbours in time and holds while the machine's speed drifts.
+
+    python benchmarks/step_overhead.py --out benchmarks/results/step_overhead.json
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import machine
+import numpy as np
+import rich.console
+import rich.table
+
+TOTAL_STEPS, MIDDLE, SPARSITY, BATCH_SIZE = 10_000, 5_000, 0.9, 128
+SHAPES = {"mlp": (784,), "resnet_20": (32, 32, 3)}
+WIDTHS = (2048, 2048)
+# Steps per window: multiples of the period of the updates, so that every window holds its fair share of them.
+WINDOWS = {"dense": 20, "every step": 20, "default": 100}
+FRAMEWORKS = {"keras3-xla": "tfsparse, XLA", "keras3": "tfsparse, no XLA", "tfmot": "TFMOT"}
+Measure = Callable[[int], float]  # steps -> seconds per step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, help="where to write the JSON")
+    parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=list(FRAMEWORKS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        machine.write(options.out, measure(options.frameworks[0], options.models[0], options.rounds))
+        return
+    results = {"machine": machine.describe(), "rounds": options.rounds, "sparsity": SPARSITY, "measurements": []}
+    for model in options.models:
+        results["measurements"] += [_in_process(framework, model, options.rounds) for framework in options.frameworks]
+        rich.console.Console(width=110).print(table(model, results["measurements"]))
+    results["machine_after"] = machine.describe()
+    if options.out:
+        machine.write(options.out, results)
+
+
+def _in_process(framework: str, model: str, rounds: int) -> dict:
+    """Keras 3 and tf_keras each in a process of its own: TFMOT changes what tf.keras means."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory) / "result.json"
+        arguments = ["--worker", "--frameworks", framework, "--models", model, "--rounds", str(rounds), "--out", path]
+        subprocess.run(
+            [sys.executable, __file__, *arguments], check=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        )
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def measure(framework: str, model: str, rounds: int) -> dict:
+    """Seconds per step of every variant in every round, and the ratios to the dense step of the same round."""
+    variants = _tfmot(model) if framework == "tfmot" else _tfsparse(model, jit=framework == "keras3-xla")
+    for fit in variants.values():
+        fit(3)  # compiles; the first update brings the masks to where they are in mid-training
+    seconds = {name: [] for name in variants}
+    for turn in range(rounds):
+        names = list(variants)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            seconds[name].append(variants[name](WINDOWS[name]))
+    ratios = {
+        name: _spread([s / d for s, d in zip(values, seconds["dense"], strict=True)])
+        for name, values in seconds.items()
+        if name != "dense"
+    }
+    packages = (
+        ("tensorflow", "tf_keras", "tensorflow-model-optimization") if framework == "tfmot" else ("tensorflow", "keras")
+    )
+    return {
+        "framework": framework,
+        "model": model,
+        "seconds": {name: _spread(values) | {"all": values} for name, values in seconds.items()},
+        "ratio_to_dense": ratios,
+        "versions": machine.versions(*packages),
+    }
+
+
+def _spread(values: list[float]) -> dict:
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def _tfsparse(name: str, jit: bool) -> dict[str, Measure]:
+    import keras
+
+    import tfsparse
+    from tfsparse.zoo import models
+
+    schedules = {"dense": None, "every step": tfsparse.OneCycle(updates=None), "default": tfsparse.OneCycle()}
+
+    def prepare(schedule):
+        options = {"widths": WIDTHS} if name == "mlp" else {}
+        model = models.build(name, SHAPES[name], 10, **options)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), loss=loss, jit_compile=jit)
+        callbacks = []
+        if schedule is not None:
+            tfsparse.sparsify(model, schedule, SPARSITY, total_steps=TOTAL_STEPS)
+            model.optimizer.iterations.assign(MIDDLE)
+            callbacks = [tfsparse.Prune(schedule, SPARSITY, total_steps=TOTAL_STEPS)]
+        return _stopwatch(keras, model, SHAPES[name], callbacks)
+
+    return {variant: prepare(schedule) for variant, schedule in schedules.items()}
+
+
+def _tfmot(name: str) -> dict[str, Measure]:
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    import tensorflow_model_optimization as tfmot
+    import tf_keras
+
+    def prepare(frequency):
+        def wrap(layer):
+            if frequency is None:
+                return layer
+            schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, SPARSITY, 0, TOTAL_STEPS, frequency=frequency)
+            return tfmot.sparsity.keras.prune_low_magnitude(layer, schedule)
+
+        model = _tf_keras_model(tf_keras, name, wrap)
+        loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(tf_keras.optimizers.SGD(1e-3, momentum=0.9), loss=loss)
+        model.optimizer.iterations.assign(MIDDLE)
+        callbacks = [tfmot.sparsity.keras.UpdatePruningStep()] if frequency else []
+        return _stopwatch(tf_keras, model, SHAPES[name], callbacks)
+
+    return {"dense": prepare(None), "every step": prepare(1), "default": prepare(100)}
+
+
+def _tf_keras_model(keras, name: str, wrap: Callable):
+    """The model of `tfsparse.zoo.models` in tf_keras; `wrap` sees the layers with kernels and no others."""
+    layers = keras.layers
+    inputs = x = keras.Input(SHAPES[name])
+    if name == "mlp":
+        for width in WIDTHS:
+            x = wrap(layers.Dense(width, activation="relu"))(x)
+    else:
+        x = _resnet_20(keras, x, wrap)
+    return keras.Model(inputs, wrap(layers.Dense(10))(x))
+
+
+def _resnet_20(keras, x, wrap):
+    layers = keras.layers
+
+    def conv_bn(x, filters, strides=1):
+        conv = layers.Conv2D(filters, 3, strides, padding="same", use_bias=False, kernel_initializer="he_normal")
+        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(wrap(conv)(x))
+
+    def pad(x, filters):
+        missing = filters - x.shape[-1]
+        return layers.Lambda(_pad, arguments={"missing": missing})(layers.AveragePooling2D(1, strides=2)(x))
+
+    x = layers.ReLU()(conv_bn(x, 16))
+    for stage, filters in enumerate((16, 32, 64)):
+        for block in range(3):
+            first = stage > 0 and block == 0
+            y = layers.ReLU()(conv_bn(x, filters, strides=2 if first else 1))
+            y = conv_bn(y, filters)
+            x = layers.ReLU()(layers.Add()([y, pad(x, filters) if first else x]))
+    return layers.GlobalAveragePooling2D()(x)
+
+
+def _pad(x, missing: int):
+    import tensorflow as tf
+
+    return tf.pad(x, [[0, 0], [0, 0], [0, 0], [missing // 2, missing - missing // 2]])
+
+
+def _stopwatch(keras, model, shape: tuple[int, ...], callbacks: list) -> Measure:
+    """Train on one repeated batch; the time runs from the end of the first step to the end of the last."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    batch = random.normal(size=(BATCH_SIZE, *shape)).astype("float32"), random.integers(0, 10, BATCH_SIZE)
+    batches = tf.data.Dataset.from_tensors(batch).repeat()
+
+    class Clock(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.times = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.times.append(time.perf_counter())
+
+    clock = Clock()
+
+    def seconds_per_step(steps: int) -> float:
+        model.fit(batches, steps_per_epoch=steps + 1, verbose=0, shuffle=False, callbacks=[*callbacks, clock])
+        return (clock.times[-1] - clock.times[0]) / steps
+
+    return seconds_per_step
+
+
+def table(model: str, measurements: list[dict]) -> rich.table.Table:
+    """One row per framework: milliseconds of the dense step, and how many times that a sparse one takes."""
+    title = f"{model}, batch {BATCH_SIZE}: sparse step / dense step of the same framework (median, min to max)"
+    result = rich.table.Table(title=title)
+    for column in ("", "dense, ms", "masks every step", "default updates"):
+        result.add_column(column, justify="right" if column else "left")
+    for m in (m for m in measurements if m["model"] == model):
+        dense = 1000 * m["seconds"]["dense"]["median"]
+        ratios = [_ratio(m["ratio_to_dense"][variant]) for variant in ("every step", "default")]
+        result.add_row(FRAMEWORKS[m["framework"]], f"{dense:.1f}", *ratios)
+    return result
+
+
+def _ratio(spread: dict) -> str:
+    return f"{spread['median']:.2f}x ({spread['min']:.2f} to {spread['max']:.2f})"
+
+
+if __name__ == "__main__":
+    main()
