@@ -30,9 +30,9 @@ def test_update_and_replica_values():
 def test_two_replicas_get_the_global_gradient_and_its_share():
     import tensorflow as tf
 
-    from tfsparse.testing import _two_cpus
+    from tfsparse.testing import two_cpus
 
-    strategy = _two_cpus()
+    strategy = two_cpus()
 
     def step():
         own = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group + 1, tf.float32)

@@ -27,8 +27,9 @@ def test_the_example_pruner_passes_the_battery():
     names = {"tfsparse": tfsparse, "keras": keras}
     exec(example, names)
     pruner = names["Movement"]()
-    for check in (testing.check_exact_count_with_ties, testing.check_monotone, testing.check_zero_after_every_step):
-        check(pruner)
+    testing.check_exact_count_with_ties(pruner)
+    testing.check_monotone(pruner)
+    testing.check_zero_after_every_step(pruner)
 
 
 def test_every_public_name_is_in_the_readme():

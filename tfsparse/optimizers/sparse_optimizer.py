@@ -181,9 +181,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
                 "SparseOptimizer does not know how long training is. Write SparseOptimizer(..., total_steps=10_000), "
                 "or leave it to fit with callbacks=[tfsparse.Prune(...)]."
             )
-        gradients = self._sparse_gradients(
-            dict(zip([self._get_variable_index(v) for v in variables], grads, strict=True))
-        )
+        places = [self._get_variable_index(v) for v in variables]
+        gradients = self._sparse_gradients(dict(zip(places, grads, strict=True)))
         before = engine.read(self.iterations)
         self.inner_optimizer.apply(list(gradients.values()), variables)
         distribute.once(self._keep_true, before, self._scored(gradients))

@@ -1,0 +1,52 @@
+"""One battery that every pruner must pass, also other people's.
+
+>>> tfsparse.testing.check_pruner(MyPruner())                                     # all of it
+>>> @pytest.mark.parametrize("check", tfsparse.testing.checks(), ids=lambda c: c.__name__)
+... def test_my_pruner(check):
+...     check(MyPruner())
+"""
+
+from tfsparse.testing.alone import check_config, check_exact_count_with_ties, check_monotone
+from tfsparse.testing.devices import check_mirrored, check_stateless_apply, two_cpus, two_replicas
+from tfsparse.testing.fixtures import small_data, small_model
+from tfsparse.testing.registry import check_pruner, checks
+from tfsparse.testing.training import (
+    check_engines_agree,
+    check_exclusion_and_overrides,
+    check_export,
+    check_gradient_accumulation,
+    check_mixed_precision,
+    check_moving_average,
+    check_plain_weights,
+    check_resume_from_backup,
+    check_resume_from_file,
+    check_resume_from_tf_checkpoint,
+    check_traced_once,
+    check_zero_after_every_step,
+)
+
+__all__ = [
+    "check_config",
+    "check_engines_agree",
+    "check_exact_count_with_ties",
+    "check_exclusion_and_overrides",
+    "check_export",
+    "check_gradient_accumulation",
+    "check_mirrored",
+    "check_mixed_precision",
+    "check_monotone",
+    "check_moving_average",
+    "check_plain_weights",
+    "check_pruner",
+    "check_resume_from_backup",
+    "check_resume_from_file",
+    "check_resume_from_tf_checkpoint",
+    "check_stateless_apply",
+    "check_traced_once",
+    "check_zero_after_every_step",
+    "checks",
+    "small_data",
+    "small_model",
+    "two_cpus",
+    "two_replicas",
+]

@@ -1,0 +1,48 @@
+"""The pruner alone: configuration, counts, ties, order."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfsparse.pruners import Pruner
+from tfsparse.testing.fixtures import SPARSITY, assert_counts, values, zeros
+from tfsparse.testing.registry import check
+
+
+@check
+def check_config(pruner: Pruner) -> None:
+    """A saved pruner is the same pruner."""
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(pruner))
+    assert again == pruner, f"from_config(get_config()) gives {again!r} instead of {pruner!r}"
+
+
+@check
+def check_exact_count_with_ties(pruner: Pruner) -> None:
+    """Equal weights are told apart: the count is exact, as a number of entries and as a fraction."""
+    weights = [ops.ones((8, 12)), ops.convert_to_tensor(np.tile([0.5, 1.0], (3, 3, 8, 4)).astype("float32"))]
+    ones = [ops.ones_like(w) for w in weights]
+    shapes = [tuple(w.shape) for w in weights]
+    for sparsity in (0.0, 0.25, SPARSITY):
+        wanted = [pruner.reachable(shape, sparsity) for shape in shapes]
+        for asked in ([sparsity] * 2, wanted):
+            masks = pruner.masks(weights, weights, ones, asked)
+            assert_counts(pruner, shapes, wanted, [zeros(m) for m in masks], f"ties at sparsity {sparsity}")
+            assert all(set(np.unique(m)) <= {0.0, 1.0} for m in values(masks)), "a mask is neither 0 nor 1"
+
+
+@check
+def check_monotone(pruner: Pruner) -> None:
+    """A pruned weight stays pruned while the sparsity grows, even beside living zeros."""
+    if not pruner.monotone:
+        return
+    random = np.random.default_rng(0)
+    masks, dead = [ops.ones((16, 8)), ops.ones((8, 8))], None
+    for sparsity in (0.1, 0.2, 0.3, 0.4, 0.5):
+        weights = [random.normal(size=m.shape).round(1).astype("float32") * m for m in values(masks)]
+        weights = [ops.convert_to_tensor(w) for w in weights]
+        gradients = [ops.convert_to_tensor(random.normal(size=m.shape).astype("float32")) for m in masks]
+        masks = pruner.masks(weights, gradients, masks, [sparsity] * 2)
+        now = [m == 0 for m in values(masks)]
+        if dead is not None and not pruner.jointly:
+            assert all(np.all(n[d]) for n, d in zip(now, dead, strict=True)), "a pruned weight came back"
+        dead = now
