@@ -14,9 +14,6 @@ import pytest
 
 from tfsparse import config, experiment, runs
 
-# Keras hands h5py variables whose __array__ does not know NumPy 2's `copy`.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
-
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {
     "epochs": 2,
@@ -122,6 +119,19 @@ def test_dense_runs_have_no_sparsity(tmp_path):
     assert run["summary"]["asked_sparsity"] == run["summary"]["sparsity"] == 0.0
 
 
+@pytest.mark.real_data
+def test_mnist_is_exactly_as_sparse_as_asked(tmp_path):
+    folder = pathlib.Path(os.environ.get("TFDS_DATA_DIR", ROOT.parent / "shared" / "tensorflow_datasets"))
+    if not (folder / "mnist").is_dir():
+        pytest.skip(f"MNIST IS NOT PREPARED in {folder}: set TFDS_DATA_DIR to a folder that holds mnist/")
+    overrides = ["epochs=1", "data.batch_size=256", f"data.dir={folder}", "prune.pruner.scope=global"]
+    mnist = config.load(ROOT / "configs" / "mnist_lenet300_one_cycle.yaml", overrides)
+    run = experiment.train(mnist, tmp_path / "mnist")
+    rows = run["report"]["rows"]
+    assert sum(row["kept"] for row in rows) == sum(row["size"] for row in rows) - round(0.9 * 266_200)
+    assert run["summary"]["accuracy"] > 0.93
+
+
 # ------------------------------------------------------------------------------------------------------ interruptions
 
 
@@ -180,7 +190,9 @@ def test_dropout_goes_on_where_it_was(tmp_path):
 def command(directory, *arguments):
     overrides = ["epochs=12", "data.batch_size=32", "model={name: mlp, widths: [64]}"]
     sets = [part for override in overrides for part in ("--set", override)]
-    line = [sys.executable, "-c", "from tfsparse.cli import main; main()", "train", "--out", str(directory)]
+    # A shell that starts tests in the background has them ignore SIGINT, and their children with them.
+    program = "import signal; signal.signal(2, signal.default_int_handler); from tfsparse.cli import main; main()"
+    line = [sys.executable, "-c", program, "train", "--out", str(directory)]
     return [*line, *(arguments or sets)]
 
 

@@ -1,0 +1,135 @@
+"""Figures of runs; they know nothing of screens or files: `figure.savefig(path)` draws them."""
+
+import dataclasses
+import itertools
+import os
+import pathlib
+import statistics
+from collections.abc import Iterable, Sequence
+
+from matplotlib import ticker
+from matplotlib.figure import Figure
+
+from tfsparse import runs as run_files
+
+_MARKERS = "osD^vPX*"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed."""
+
+    method: str
+    model: str
+    data: str
+    asked_sparsity: float
+    runs: Sequence[dict]
+
+    def mean(self, key: str) -> float:
+        """Return the mean over seeds of `key` of the summaries."""
+        return statistics.fmean(run["summary"][key] for run in self.runs)
+
+    def deviation(self, key: str) -> float:
+        """Return the sample standard deviation over seeds, 0 for a single run."""
+        values = [run["summary"][key] for run in self.runs]
+        return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def groups(runs: Iterable[dict]) -> list[Group]:
+    """Return the runs grouped over seeds: by data, model, method and sparsity asked, in this order.
+
+    >>> [group.method for group in groups(runs)]
+    ['dense', 'one_cycle, magnitude']
+    """
+
+    def key(run):
+        summary = run["summary"]
+        return summary["data"], summary["model"], summary["method"], summary["asked_sparsity"]
+
+    ordered = itertools.groupby(sorted(runs, key=key), key)
+    return [Group(method, model, data, asked, list(same)) for (data, model, method, asked), same in ordered]
+
+
+def training(run: dict) -> Figure:
+    """Return sparsity and accuracy after every epoch of one run."""
+    epochs = [entry["epoch"] for entry in run["epochs"]]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel="epoch", ylabel="accuracy", title=_title(run))
+    for key, label, color in (("val_accuracy", "validation accuracy", "C0"), ("accuracy", "training accuracy", "C2")):
+        axes.plot(epochs, [entry[key] for entry in run["epochs"]], color=color, marker="o", markersize=4, label=label)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    handles = axes.get_legend_handles_labels()[0]
+    if "sparsity" in run["epochs"][-1]:
+        other = axes.twinx()
+        other.plot(epochs, [entry["sparsity"] for entry in run["epochs"]], "C3s--", markersize=4, label="sparsity")
+        other.set(ylabel="sparsity (fraction of zeros)", ylim=(0, 1))
+        handles += other.get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return figure
+
+
+def comparison(runs: Iterable[dict]) -> Figure:
+    """Return final accuracy against sparsity: a line of means over seeds per method, single runs as small dots.
+
+    Dense runs have no sparsity to stand at and are drawn as a level.
+    """
+    found = groups(runs)
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel="sparsity (fraction of zeros)", ylabel="final validation accuracy", title=_subject(found))
+    lines = itertools.groupby(found, lambda group: (group.data, group.model, group.method))
+    for number, (_, line) in enumerate(lines):
+        _draw(axes, list(line), _label(found), color=f"C{number % 10}", marker=_MARKERS[number % len(_MARKERS)])
+    ticks = sorted({group.asked_sparsity for group in found if group.asked_sparsity})
+    if ticks:
+        axes.set_xticks(ticks)
+    axes.xaxis.set_major_formatter("{x:.4g}")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike) -> None:
+    """Write `figure` to `path`, whole or not at all; the ending of the name says the format.
+
+    Raises ValueError for a format that matplotlib does not know.
+    """
+    known = figure.canvas.get_supported_filetypes()
+    if pathlib.Path(path).suffix[1:].lower() not in known:
+        raise ValueError(f"{path} does not end in the name of a picture format; write {path}.png ({', '.join(known)}).")
+    run_files.write(pathlib.Path(path), lambda temporary: figure.savefig(temporary, dpi=150))
+
+
+def _draw(axes, line, label, color, marker):
+    dense = [group for group in line if not group.asked_sparsity]
+    for group in dense:
+        axes.axhline(group.mean("accuracy"), color=color, linestyle="--", label=label(group))
+    sparse = [group for group in line if group.asked_sparsity]
+    if not sparse:
+        return
+    for group in sparse:
+        singles = [(run["summary"]["sparsity"], run["summary"]["accuracy"]) for run in group.runs]
+        axes.plot(*zip(*singles, strict=True), ".", color=color, alpha=0.4)
+    means = [(group.mean("sparsity"), group.mean("accuracy")) for group in sparse]
+    axes.plot(*zip(*means, strict=True), color=color, marker=marker, label=label(sparse[0]))
+
+
+def _label(found):
+    """Return the namer of lines: the method, and the model and data only where they differ."""
+    same = len({(group.model, group.data) for group in found}) == 1
+    return lambda group: group.method if same else f"{group.method}: {group.model} on {group.data}"
+
+
+def _subject(found):
+    models, datasets = sorted({group.model for group in found}), sorted({group.data for group in found})
+    seeds = sorted({len(group.runs) for group in found})
+    count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return f"{', '.join(models)} on {', '.join(datasets)}, mean of {count} run{'s' * (seeds[-1] > 1)}"
+
+
+def _title(run):
+    summary = run["summary"]
+    asked = f" at sparsity {summary['asked_sparsity']:g}" if summary["asked_sparsity"] else ""
+    return f"{summary['model']} on {summary['data']}\n{summary['method']}{asked}, seed {summary['seed']}"
