@@ -39,7 +39,8 @@ def when(predicate, update: Callable[[], None], variables: Sequence[keras.Variab
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        tf.cond(predicate, lambda: (update(), tf.constant(True))[1], lambda: tf.constant(False))
+        # a loop of one turn or none: for a branch that is not taken XLA copies every variable that it would assign
+        tf.while_loop(lambda go: go, lambda go: (update(), [tf.constant(False)])[1], [predicate])
     elif not is_symbolic(predicate):
         cond(predicate, update, lambda: None)
     else:

@@ -14,6 +14,7 @@ from keras import ops
 from tfsparse import engine
 
 _BINS = 1 << 16
+_SIDE = 1 << 8  # a histogram is searched as a square
 _SIGN_BIN = 1 << 15  # the bin of +0.0 where negative scores must be counted too
 _ROW = 4096  # entries per row in the search for the last tie that lives
 
@@ -131,16 +132,12 @@ def _signed_keys(values, bits):
 def _threshold(keys, bins, signed, entries, caps, total):
     """The largest key T with `sum(entries * min(#{keys < T}, caps)) <= total`; those minima, and the ties at T."""
     counts = [engine.histogram(b, _BINS) for b in bins]
-    high = _last_within(counts, [0] * len(keys), entries, caps, total)
-    high = ops.minimum(high, ops.where(signed, _BINS, _SIGN_BIN) - 1)
-    below = [_sum_before(c, high) for c in counts]
+    high, below, _ = _last_within(counts, [0] * len(keys), entries, caps, total, ops.where(signed, _SIDE, _SIDE // 2))
     prefix = ops.left_shift(high - ops.where(signed, _SIGN_BIN, 0), 16)
     counts = [engine.histogram(_low_bits(k, prefix, signed), _BINS) for k in keys]
-    low = _last_within(counts, below, entries, caps, total)
-    below = [b + _sum_before(c, low) for b, c in zip(below, counts, strict=True)]
-    through = [b + _sum_before(c, low + 1) - _sum_before(c, low) for b, c in zip(below, counts, strict=True)]
+    low, below, at = _last_within(counts, below, entries, caps, total, _SIDE)
     pruned = [ops.minimum(b, cap) for b, cap in zip(below, caps, strict=True)]
-    ties = [ops.minimum(t, cap) - p for t, cap, p in zip(through, caps, pruned, strict=True)]
+    ties = [ops.minimum(b + n, cap) - p for b, n, cap, p in zip(below, at, caps, pruned, strict=True)]
     return ops.bitwise_or(prefix, low), pruned, ties
 
 
@@ -155,25 +152,24 @@ def _low_bits(keys, prefix, signed):
     return engine.cond(signed, lambda: ops.where(low < 0, _BINS, low), lambda: low)
 
 
-def _last_within(counts, below, entries, caps, total):
-    """The last bin before which, with `below` under all bins, at most `total` entries would be pruned."""
-    pruned = 0
-    for c, b, e, cap in zip(counts, below, entries, caps, strict=True):
-        pruned = pruned + e * ops.minimum(b + _running(c), cap)
-    return ops.sum(ops.cast(pruned <= total, "int32")) - 1
+def _last_within(counts, below, entries, caps, total, rows):
+    """The last bin before which, with `below` under all bins, at most `total` entries would be pruned; per tensor, how
+    many lie before it and how many in it.
+
+    First the row of 256 bins, then the bin in that row: besides its sum nothing runs over the whole histogram.
+    """
+    squares = [ops.reshape(c, (_SIDE, _SIDE)) for c in counts]
+    row, below = _last_place([ops.sum(s, axis=1) for s in squares], below, entries, caps, total, rows)
+    inside = [ops.take(s, row, axis=0) for s in squares]
+    place, below = _last_place(inside, below, entries, caps, total, _SIDE)
+    return row * _SIDE + place, below, [ops.take(i, place) for i in inside]
 
 
-def _running(counts):
-    """How many lie before each bin, in two levels: XLA is slow at a running sum over 65,536."""
-    rows = ops.reshape(counts, (-1, 256))
-    totals = ops.sum(rows, axis=1)
-    before = ops.expand_dims(ops.cumsum(totals) - totals, axis=1)
-    return ops.reshape(before + ops.cumsum(rows, axis=1) - rows, (-1,))
-
-
-def _sum_before(counts, bin_):
-    """How many lie before one bin: a sum, since XLA would unroll the running one to look a single place up in it."""
-    return ops.sum(ops.where(ops.arange(_BINS, dtype="int32") < bin_, counts, 0))
+def _last_place(counts, below, entries, caps, total, places):
+    before = [b + ops.cumsum(c) - c for b, c in zip(below, counts, strict=True)]
+    pruned = sum(e * ops.minimum(b, cap) for b, e, cap in zip(before, entries, caps, strict=True))
+    place = ops.minimum(ops.sum(ops.cast(pruned <= total, "int32")), places) - 1
+    return place, [ops.take(b, place) for b in before]
 
 
 def _shares(total, below, ties, entries):
