@@ -94,7 +94,7 @@ def test_global_empties_no_layer():
 
 def spread(units, scores, pruned):
     pooled = units.pool(ops.convert_to_tensor(scores))
-    return numpy(units.spread(masks.prune_lowest(pooled, pruned), ops.convert_to_tensor(scores)))
+    return numpy(units.spread(masks.prune_lowest([pooled], [pruned], [None])[0], ops.convert_to_tensor(scores)))
 
 
 def test_golden_channels():

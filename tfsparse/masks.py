@@ -1,7 +1,7 @@
 """Masks from scores, in `keras.ops`: exact, without a sort, the same on every backend and on both roads.
 
 A mask is 1 where the weight lives and 0 where it is pruned; a higher score lives. Floats that are not negative order
-like the integers with the same bits, so the k-th smallest is found by two histograms: one of the 16 high bits of all
+like the integers with the same bits, so the k-th smallest is found by two histograms: one of the high bits of all
 scores, one of the 16 low bits of those that share their high bits with the k-th.
 
 A `sparsity` is a fraction in [0, 1) or, as an integer, the number of entries to prune: float32 cannot carry a fraction
@@ -13,9 +13,8 @@ from keras import ops
 
 from tfsparse import engine
 
-_BINS = 1 << 16
-_SIDE = 1 << 8  # a histogram is searched as a square
-_SIGN_BIN = 1 << 15  # the bin of +0.0 where negative scores must be counted too
+_HIGH, _LOW = 1 << 15, 1 << 16  # bins of the two histograms; the sign bit is spent
+_SIDE = 1 << 8  # a histogram is searched by rows of this length
 _ROW = 4096  # entries per row in the search for the last tie that lives
 
 
@@ -38,7 +37,8 @@ def topk_mask(scores, sparsity, mask=None):
     """1 for the `size - round(sparsity * size)` largest scores, 0 for the others; ties: living first, then lower index.
 
     Args:
-        scores: float tensor of any shape and sign; float64 is compared as float32. NaN counts as the largest.
+        scores: float tensor of any shape and sign, compared as float32; where some are negative, without the last bit
+            (neighbouring floats tie). NaN counts as the largest.
         sparsity: fraction in [0, 1), or an integer: the number of zeros. At least one entry lives.
         mask: the mask until now, of the same shape: a pruned entry wins no tie against a living one.
 
@@ -47,7 +47,7 @@ def topk_mask(scores, sparsity, mask=None):
     >>> topk_mask(np.array([3.0, 1.0, 2.0, 2.0], "float32"), 0.5)
     array([1., 0., 1., 0.], dtype=float32)
     """
-    return prune_lowest(scores, number_pruned(sparsity, _size(scores)), mask)
+    return prune_lowest([scores], [number_pruned(sparsity, _size(scores))], [mask])[0]
 
 
 def global_masks(scores, sparsity, masks=None):
@@ -64,11 +64,13 @@ def global_masks(scores, sparsity, masks=None):
     return prune_lowest_jointly(scores, total, [n - 1 for n in sizes], [1] * len(sizes), masks)
 
 
-def prune_lowest(scores, count, mask=None):
-    """0 for the `count` lowest scores, 1 for the others; `topk_mask` by number, which may be all of them."""
-    keys, bins, signed = _ordered([scores])
-    threshold, below = _own_threshold(keys[0], bins[0], signed, count)
-    return _as_mask(_living(keys[0], threshold, count - below, mask), scores)
+def prune_lowest(scores, counts, masks):
+    """For each tensor: 0 for its `count` lowest scores, 1 for the others; `topk_mask` by number, which may be all."""
+    result = []
+    for score, keys, count, mask in zip(scores, _ordered(scores), counts, masks, strict=True):
+        threshold, below = _own_threshold(keys, count)
+        result.append(_as_mask(_living(keys, threshold, count - below, mask), score))
+    return result
 
 
 def prune_lowest_jointly(scores, total, most, entries, masks=None):
@@ -84,15 +86,15 @@ def prune_lowest_jointly(scores, total, most, entries, masks=None):
     masks = masks or [None] * len(scores)
     kept = 1.0 - ops.cast(total, "float32") / sum(n * e for n, e in zip(most, entries, strict=True))
     caps = [n - ops.cast(kept * (n / 10), "int32") for n in most]
-    keys, bins, signed = _ordered(scores)
-    threshold, below, ties = _threshold(keys, bins, signed, entries, caps, total)
+    keys = _ordered(scores)
+    threshold, below, ties = _threshold(keys, entries, caps, total)
     counts = _shares(total, below, ties, entries)
     living = []
     for i in range(len(scores)):
         # a tensor at its floor has a threshold of its own, below the common one
         own, own_below = engine.cond(
             counts[i] >= caps[i],
-            lambda i=i: _own_threshold(keys[i], bins[i], signed, counts[i]),
+            lambda i=i: _own_threshold(keys[i], counts[i]),
             lambda i=i: (threshold, below[i]),
         )
         living.append(_living(keys[i], own, counts[i] - own_below, masks[i]))
@@ -108,68 +110,60 @@ def _as_mask(living, scores):
 
 
 def _ordered(scores):
-    """Flat int32 keys that order as the scores do, their high bits as bins >= 0, and whether negative scores exist."""
+    """Flat int32 keys >= 0 that order as the scores do."""
     flat = [ops.reshape(ops.cast(s, "float32"), (-1,)) for s in scores]
     bits = [ops.view(f, "int32") for f in flat]
     signed = ops.any(ops.stack([ops.min(b) for b in bits]) < 0)
-    pairs = [
-        engine.cond(
-            signed,
-            lambda f=f, b=b: _signed_keys(f, b),
-            lambda b=b: (b, ops.right_shift(b, 16)),
-        )
-        for f, b in zip(flat, bits, strict=True)
-    ]
-    return [k for k, _ in pairs], [b for _, b in pairs], signed
+    return engine.cond(signed, lambda: [_signed_keys(*pair) for pair in zip(flat, bits, strict=True)], lambda: bits)
 
 
 def _signed_keys(values, bits):
     bits = ops.where(values == 0, 0, bits)  # -0.0 ties with 0.0
     keys = ops.bitwise_xor(bits, ops.bitwise_and(ops.right_shift(bits, 31), 0x7FFFFFFF))
-    return keys, ops.right_shift(keys, 16) + _SIGN_BIN
+    return ops.right_shift(keys, 1) + (1 << 30)
 
 
-def _threshold(keys, bins, signed, entries, caps, total):
+def _threshold(keys, entries, caps, total):
     """The largest key T with `sum(entries * min(#{keys < T}, caps)) <= total`; those minima, and the ties at T."""
-    counts = [engine.histogram(b, _BINS) for b in bins]
-    high, below, _ = _last_within(counts, [0] * len(keys), entries, caps, total, ops.where(signed, _SIDE, _SIDE // 2))
-    prefix = ops.left_shift(high - ops.where(signed, _SIGN_BIN, 0), 16)
-    counts = [engine.histogram(_low_bits(k, prefix, signed), _BINS) for k in keys]
-    low, below, at = _last_within(counts, below, entries, caps, total, _SIDE)
+    counts = [engine.histogram(ops.right_shift(k, 16), _HIGH) for k in keys]
+    high, below, _ = _last_within(counts, [0] * len(keys), entries, caps, total)
+    prefix = ops.left_shift(high, 16)
+    # keys with this prefix leave their low bits, all others something beyond the histogram
+    counts = [engine.histogram(ops.bitwise_xor(k, prefix), _LOW) for k in keys]
+    low, below, at = _last_within(counts, below, entries, caps, total)
     pruned = [ops.minimum(b, cap) for b, cap in zip(below, caps, strict=True)]
     ties = [ops.minimum(b + n, cap) - p for b, n, cap, p in zip(below, at, caps, pruned, strict=True)]
     return ops.bitwise_or(prefix, low), pruned, ties
 
 
-def _own_threshold(keys, bins, signed, count):
-    threshold, below, _ = _threshold([keys], [bins], signed, [1], [_size(keys)], count)
+def _own_threshold(keys, count):
+    threshold, below, _ = _threshold([keys], [1], [_size(keys)], count)
     return threshold, below[0]
 
 
-def _low_bits(keys, prefix, signed):
-    """The low 16 bits of the keys with this prefix; the other keys lie beyond the histogram."""
-    low = ops.bitwise_xor(keys, prefix)
-    return engine.cond(signed, lambda: ops.where(low < 0, _BINS, low), lambda: low)
-
-
-def _last_within(counts, below, entries, caps, total, rows):
+def _last_within(counts, below, entries, caps, total):
     """The last bin before which, with `below` under all bins, at most `total` entries would be pruned; per tensor, how
     many lie before it and how many in it.
 
     First the row of 256 bins, then the bin in that row: besides its sum nothing runs over the whole histogram.
     """
-    squares = [ops.reshape(c, (_SIDE, _SIDE)) for c in counts]
-    row, below = _last_place([ops.sum(s, axis=1) for s in squares], below, entries, caps, total, rows)
-    inside = [ops.take(s, row, axis=0) for s in squares]
-    place, below = _last_place(inside, below, entries, caps, total, _SIDE)
-    return row * _SIDE + place, below, [ops.take(i, place) for i in inside]
+    squares = [ops.reshape(c, (-1, _SIDE)) for c in counts]
+    row, below = _last_place([ops.sum(s, axis=1) for s in squares], below, entries, caps, total)
+    inside = [ops.sum(ops.where(_places(s) == row, ops.transpose(s), 0), axis=1) for s in squares]
+    place, below = _last_place(inside, below, entries, caps, total)
+    return row * _SIDE + place, below, [ops.sum(ops.where(_places(i) == place, i, 0)) for i in inside]
 
 
-def _last_place(counts, below, entries, caps, total, places):
+def _last_place(counts, below, entries, caps, total):
     before = [b + ops.cumsum(c) - c for b, c in zip(below, counts, strict=True)]
     pruned = sum(e * ops.minimum(b, cap) for b, e, cap in zip(before, entries, caps, strict=True))
-    place = ops.minimum(ops.sum(ops.cast(pruned <= total, "int32")), places) - 1
-    return place, [ops.take(b, place) for b in before]
+    place = ops.sum(ops.cast(pruned <= total, "int32")) - 1
+    # sums, since XLA unrolls a running sum in which a single place is looked up
+    return place, [b + ops.sum(ops.where(_places(c) < place, c, 0)) for b, c in zip(below, counts, strict=True)]
+
+
+def _places(counts):
+    return ops.arange(counts.shape[0], dtype="int32")
 
 
 def _shares(total, below, ties, entries):

@@ -98,7 +98,7 @@ class ScorePruner(Pruner):
             total = sum(c * e for c, e in zip(counts, entries, strict=True))
             unit_masks = mask_lib.prune_lowest_jointly(pooled, total, most, entries, alive)
         else:
-            unit_masks = [mask_lib.prune_lowest(p, c, a) for p, c, a in zip(pooled, counts, alive, strict=True)]
+            unit_masks = mask_lib.prune_lowest(pooled, counts, alive)
         return [
             ops.cast(self._units.spread(u, s), m.dtype) for u, s, m in zip(unit_masks, scores, masks, strict=True)
         ]
