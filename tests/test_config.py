@@ -72,7 +72,7 @@ WRONG = [
     ("epochs=0", "epochs=0: expected a whole number of at least 1"),
     ("data.augment=flip", "data.augment='flip': expected null or pad_crop_flip"),
     ("jit_compile=perhaps", "jit_compile='perhaps': expected true, false or auto"),
-    ("precision=int8", "precision='int8': expected float32"),
+    ("precision=int8", "precision='int8': expected float32 or mixed_bfloat16"),
     ("optimizer.learning_rate=-1", "optimizer.learning_rate=-1: expected a number above 0"),
     ("optimizer.learning_rate={name: cosine, max: 1.0}", "optimizer.learning_rate.name='cosine': expected one_cycle"),
     ("prune.schedule=3", "prune.schedule=3: expected one_cycle, or"),

@@ -1,5 +1,6 @@
 """Runs: what is written, what is refused, and that an interrupted run ends with the bits of an uninterrupted one."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -196,11 +197,20 @@ def command(directory, *arguments):
     return [*line, *(arguments or sets)]
 
 
-def start(directory, *arguments):
+@pytest.fixture
+def start():
+    """Start `tfsparse train`; whatever is still running when the test ends is killed."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.Popen(
-        command(directory, *arguments), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+    with contextlib.ExitStack() as stack:
+
+        def begin(directory, *arguments):
+            process = stack.enter_context(subprocess.Popen(command(directory, *arguments), env=environment, **pipes))
+            stack.callback(process.kill)
+            return process
+
+        yield begin
 
 
 def wait_for_epochs(process, directory, count):
@@ -216,7 +226,7 @@ def wait_for_epochs(process, directory, count):
     pytest.fail(f"{count} epochs did not come: {process.communicate()}")
 
 
-def test_kill_9_and_ctrl_c_then_resume_end_with_the_same_bits(tmp_path):
+def test_kill_9_and_ctrl_c_then_resume_end_with_the_same_bits(tmp_path, start):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     uninterrupted = start(straight)
 
@@ -244,6 +254,16 @@ def test_kill_9_and_ctrl_c_then_resume_end_with_the_same_bits(tmp_path):
     _, errors = uninterrupted.communicate()
     assert uninterrupted.returncode == 0, errors
     assert bits(broken) == bits(straight)
+
+
+def test_ctrl_c_stays_ctrl_c_when_tidying_up_fails():
+    with pytest.raises(KeyboardInterrupt), experiment._interruptible():
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("Array has been deleted")
+    with pytest.raises(RuntimeError), experiment._interruptible():
+        raise RuntimeError("a fault of its own")
 
 
 # ----------------------------------------------------------------------------------------------------------- refusals

@@ -40,6 +40,8 @@ def _plainly(command):
     def run(*args, **kwargs):
         try:
             return command(*args, **kwargs)
+        except BrokenPipeError:  # `| head` has seen enough
+            raise
         except (ValueError, OSError) as error:
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(2) from None

@@ -119,9 +119,7 @@ class RunConfig(_Section):
     prune: PruneConfig | None = Field(None, description="null for dense, or a section such as {sparsity: 0.9}")
     jit_compile: Literal[True, False, "auto"] = Field("auto", description="true, false or auto")
     steps_per_execution: StrictInt = Field(1, ge=1, description="a whole number of at least 1, such as 1")
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        "float32", description="float32, mixed_bfloat16 or mixed_float16"
-    )
+    precision: Literal["float32", "mixed_bfloat16"] = Field("float32", description="float32 or mixed_bfloat16")
     deterministic: StrictBool = Field(True, description="true, or false for speed on a GPU at the price of equal bits")
 
 

@@ -117,17 +117,29 @@ def _fit(config, directory, run, callbacks):
     logs = str(directory / "tensorboard")
     watching = [_Curves(logs, write_graph=False)]
     watching += [tfsparse.SparsityLogger(logs)] if config.prune else []
-    model.fit(
-        data.train,
-        epochs=config.epochs,
-        initial_epoch=done,
-        steps_per_epoch=data.steps_per_epoch,
-        validation_data=data.validation,
-        callbacks=[*pruning, _Keeper(directory, run), *watching, *callbacks],
-        shuffle=False,  # the data come shuffled
-        verbose=0,
-    )
+    with _interruptible():
+        model.fit(
+            data.train,
+            epochs=config.epochs,
+            initial_epoch=done,
+            steps_per_epoch=data.steps_per_epoch,
+            validation_data=data.validation,
+            callbacks=[*pruning, _Keeper(directory, run), *watching, *callbacks],
+            shuffle=False,  # the data come shuffled
+            verbose=0,
+        )
     return model
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """Let Ctrl-C be Ctrl-C: on JAX Keras then tidies up with arrays that the broken-off step has taken, and fails."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
 
 
 def _check_steps(config, data):
