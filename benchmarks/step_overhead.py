@@ -11,6 +11,7 @@ the clock, says the same where other programs run too.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -48,12 +49,13 @@ def main() -> None:
         machine.write(options.out, measure(options.frameworks[0], options.models[0], options.rounds))
         return
     results = {"machine": machine.describe(), "rounds": options.rounds, "sparsity": SPARSITY, "measurements": []}
+    for model, framework in itertools.product(options.models, options.frameworks):
+        results["measurements"].append(_in_process(framework, model, options.rounds))
+        results["machine_after"] = machine.describe()
+        if options.out:
+            machine.write(options.out, results)  # after each, since all of them take long
     for model in options.models:
-        results["measurements"] += [_in_process(framework, model, options.rounds) for framework in options.frameworks]
         rich.console.Console(width=110).print(table(model, results["measurements"]))
-    results["machine_after"] = machine.describe()
-    if options.out:
-        machine.write(options.out, results)
 
 
 def _in_process(framework: str, model: str, rounds: int) -> dict:

@@ -54,3 +54,16 @@ def test_loss_scaling_stays_outside_with_its_state():
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert float(ops.convert_to_numpy(model.optimizer.dynamic_scale)) == 32.0
     assert wrapping.sparse_optimizer(model) is model.optimizer.inner_optimizer
+
+
+def test_a_loss_scaled_model_is_saved_whole(tmp_path):
+    model = testing.small_model()
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1, momentum=0.9)), LOSS)
+    x, y = testing.small_data()
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.5)])
+    names = [v.path for v in model.optimizer.variables]
+    assert len(names) == len(set(names))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for mine, theirs in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(mine), ops.convert_to_numpy(theirs))

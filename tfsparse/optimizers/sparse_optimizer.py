@@ -157,6 +157,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     def build(self, variables):
         """Create masks and targets for `variables`; the inner optimizer is built too unless it lives already."""
+        if self.built:  # a LossScaleOptimizer builds what it wraps once more
+            return
         if not self.inner_optimizer.built:
             self.inner_optimizer.build(variables)
         super().build(variables)
@@ -233,8 +235,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         return self.inner_optimizer.scale_loss(loss)
 
     def finalize_variable_values(self, var_list):
-        self.inner_optimizer.finalize_variable_values(var_list)  # EMA overwrites the weights: masks come last
-        self.apply_masks()
+        self.inner_optimizer.finalize_variable_values(var_list)
+        if self.use_ema:  # averages have overwritten the weights: masks come last
+            self.apply_masks()
 
     def apply_masks(self) -> None:
         """`weight = weight * mask` now; for weights that were written to from outside."""
