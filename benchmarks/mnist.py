@@ -35,7 +35,13 @@ def run_ours(name: str, config: str, *overrides: str) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         sets = [part for o in overrides for part in ("--set", o)]
-        command = [sys.executable, "-c", "from tfsparse.cli import main; main()", "train", str(ROOT / "configs" / config)]
+        command = [
+            sys.executable,
+            "-c",
+            "from tfsparse.cli import main; main()",
+            "train",
+            str(ROOT / "configs" / config),
+        ]
         subprocess.run([*command, *sets, "--out", f"{folder}/run"], check=True)
         shutil.copy(f"{folder}/run/run.json", RESULTS / f"{name}.json")
 

@@ -1,0 +1,84 @@
+"""Writes docs/speed.md from the JSON of `step_overhead.py` and `threshold.py`.
+
+    python benchmarks/step_overhead.py --out benchmarks/results/step_overhead.json
+    python benchmarks/threshold.py --out benchmarks/results/threshold.json
+    python benchmarks/speed_page.py
+"""
+
+import json
+import pathlib
+
+HERE = pathlib.Path(__file__).parent
+NAMES = {"keras3": "tfsparse, no XLA", "keras3-xla": "tfsparse, XLA", "tfmot": "TFMOT 0.8.1 on tf_keras"}
+MODELS = {"mlp": "MLP 784-2048-2048-10", "resnet_20": "ResNet-20, 32x32x3"}
+
+PAGE = """# Speed
+
+All figures are ratios or times measured in one run on CPU ({cpu}, {cores} cores), written here by
+`benchmarks/speed_page.py`.
+
+## The training step
+
+Whole `fit` step with batch 128 and SGD momentum 0.9 in the middle of a 10,000-step run to 90 % zeros, as a multiple of
+the same framework's dense step in the same round: median (minimum to maximum) of {rounds} rounds. "Every step": masks
+computed anew at every step. "Default": as often as each does by default, ours every 10th step of this run, TFMOT every
+100th. The clock of the wall is disturbed by whatever else runs; processor time is less so. Load average at the start:
+{load} (1 or less is an idle machine).
+
+{steps}
+
+`python benchmarks/step_overhead.py --out benchmarks/results/step_overhead.json`
+
+## The threshold
+
+Time for the mask of one tensor at 90 %, milliseconds, median: ours (exact count, in a TensorFlow graph, without and with
+XLA), `np.partition`, and a full sort by `top_k` as TFMOT's wrapper does it (not run beyond 25 million entries: it takes
+minutes). Both of the others keep all ties.
+
+{thresholds}
+
+`python benchmarks/threshold.py --out benchmarks/results/threshold.json`
+"""
+
+
+def spread(values: dict) -> str:
+    """Median and range."""
+    return f"{values['median']:.2f} ({values['min']:.2f} to {values['max']:.2f})"
+
+
+def step_table(results: dict) -> str:
+    """One row per framework, model and clock."""
+    head = ["model", "framework", "clock", "dense, ms", "every step", "default"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for m in results["measurements"]:
+        for clock in ("wall", "processor"):
+            dense = 1e3 * m[clock]["seconds"]["dense"]["median"]
+            ratios = [spread(m[clock]["ratio_to_dense"][k]) for k in ("every step", "default")]
+            cells = [MODELS[m["model"]], NAMES[m["framework"]], clock, f"{dense:.1f}", *ratios]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def threshold_table(results: dict) -> str:
+    """One row per size."""
+    sizes = sorted({row["size"] for row in results["rows"]})
+    ways = list(dict.fromkeys(row["method"] for row in results["rows"]))
+    median = {(r["method"], r["size"]): f"{r['milliseconds']['median']:,.1f}" for r in results["rows"]}
+    lines = ["| entries | " + " | ".join(ways) + " |", "|---" * (len(ways) + 1) + "|"]
+    for size in sizes:
+        lines.append(f"| {size:,} | " + " | ".join(median.get((way, size), "not run") for way in ways) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    overhead = json.loads((HERE / "results" / "step_overhead.json").read_text())
+    threshold = json.loads((HERE / "results" / "threshold.json").read_text())
+    page = PAGE.format(
+        cpu=overhead["machine"]["cpu"],
+        cores=overhead["machine"]["cores"],
+        rounds=overhead["rounds"],
+        load=overhead["machine"]["load_average"][0],
+        steps=step_table(overhead),
+        thresholds=threshold_table(threshold),
+    )
+    (HERE.parent / "docs" / "speed.md").write_text(page)
