@@ -32,8 +32,8 @@ computed anew at every step. "Default": as often as each does by default, ours e
 ## The threshold
 
 Time for the mask of one tensor at 90 %, milliseconds, median: ours (exact count, in a TensorFlow graph, without and
-with XLA), `np.partition`, and a full sort by `top_k` as TFMOT's wrapper does it (not run beyond 25 million entries: it takes
-minutes). Both of the others keep all ties.
+with XLA), `np.partition`, and a full sort by `top_k` as TFMOT's wrapper does it (not run beyond 25 million entries: it
+takes minutes). Both of the others keep all ties.
 
 {thresholds}
 
