@@ -52,7 +52,7 @@ def step_table(results: dict) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for m in results["measurements"]:
         for clock in ("wall", "processor"):
-            dense = 1e3 * m[clock]["seconds"]["dense"]["median"]
+            dense = 1e3 * m[clock]["seconds_per_step"]["dense"]["median"]
             ratios = [spread(m[clock]["ratio_to_dense"][k]) for k in ("every step", "default")]
             cells = [MODELS[m["model"]], NAMES[m["framework"]], clock, f"{dense:.1f}", *ratios]
             lines.append("| " + " | ".join(cells) + " |")
