@@ -1,7 +1,7 @@
 """Writes docs/speed.md from the JSON of `step_overhead.py` and `threshold.py`.
 
-    python benchmarks/step_overhead.py --out benchmarks/results/step_overhead.json
-    python benchmarks/threshold.py --out benchmarks/results/threshold.json
+    python benchmarks/step_overhead.py --rounds 3 --frameworks keras3 tfmot --out benchmarks/results/step_overhead.json
+    python benchmarks/threshold.py --rounds 3 --out benchmarks/results/threshold.json
     python benchmarks/speed_page.py
 """
 
@@ -27,17 +27,20 @@ computed anew at every step. "Default": as often as each does by default, ours e
 
 {steps}
 
-`python benchmarks/step_overhead.py --out benchmarks/results/step_overhead.json`
+ResNet-20 has 0.27 million weights, so its masks cost next to nothing: its rounds differ by what else the machine did, and
+a ratio below 1 is that noise. XLA is left out here (Keras does not use it on CPU unless told to).
+
+`python benchmarks/step_overhead.py --rounds 3 --frameworks keras3 tfmot --out benchmarks/results/step_overhead.json`
 
 ## The threshold
 
 Time for the mask of one tensor at 90 %, milliseconds, median: ours (exact count, in a TensorFlow graph, without and
 with XLA), `np.partition`, and a full sort by `top_k` as TFMOT's wrapper does it (not run beyond 25 million entries: it
-takes minutes). Both of the others keep all ties.
+takes minutes). The two others keep all ties, so their counts can be off.
 
 {thresholds}
 
-`python benchmarks/threshold.py --out benchmarks/results/threshold.json`
+`python benchmarks/threshold.py --rounds 3 --out benchmarks/results/threshold.json`
 """
 
 
