@@ -27,8 +27,8 @@ computed anew at every step. "Default": as often as each does by default, ours e
 
 {steps}
 
-ResNet-20 has 0.27 million weights, so its masks cost next to nothing: its rounds differ by what else the machine did, and
-a ratio below 1 is that noise. XLA is left out here (Keras does not use it on CPU unless told to).
+ResNet-20 has 0.27 million weights, so its masks cost next to nothing: its rounds differ by what else the machine did,
+and a ratio below 1 is that noise. XLA is left out here (Keras does not use it on CPU unless told to).
 
 `python benchmarks/step_overhead.py --rounds 3 --frameworks keras3 tfmot --out benchmarks/results/step_overhead.json`
 
