@@ -30,8 +30,10 @@ import rich.table
 TOTAL_STEPS, MIDDLE, SPARSITY, BATCH_SIZE = 10_000, 5_000, 0.9, 128
 SHAPES = {"mlp": (784,), "resnet_20": (32, 32, 3)}
 WIDTHS = (2048, 2048)
-# Steps per window: multiples of the period of the updates, so that every window holds its fair share of them.
-WINDOWS = {"dense": 20, "every step": 20, "default": 100}
+# Steps per window: one period of the updates, so that each window holds its share of them and neighbours in time are
+# close; the machine's speed may change by a third within seconds, so the windows are short and the rounds many.
+WINDOWS = {"dense": 10, "every step": 10, "default": 10}
+TFMOT_WINDOWS = WINDOWS | {"default": 100}
 FRAMEWORKS = {"keras3-xla": "tfsparse, XLA", "keras3": "tfsparse, no XLA", "tfmot": "TFMOT"}
 CLOCKS = ("wall", "processor")
 Measure = Callable[[int], tuple[float, float]]  # steps -> seconds per step by each of the clocks
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, help="where to write the JSON")
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=list(FRAMEWORKS))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -74,14 +76,20 @@ def measure(framework: str, model: str, rounds: int) -> dict:
     variants = _tfmot(model) if framework == "tfmot" else _tfsparse(model, jit=framework == "keras3-xla")
     for fit in variants.values():
         fit(3)  # compiles; the first update brings the masks to where they are in mid-training
+    windows = TFMOT_WINDOWS if framework == "tfmot" else WINDOWS
     seconds = {name: [] for name in variants}
     for turn in range(rounds):
         names = list(variants)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            seconds[name].append(variants[name](WINDOWS[name]))
+            seconds[name].append(variants[name](windows[name]))
     packages = ["tensorflow", *(("tf_keras", "tensorflow-model-optimization") if framework == "tfmot" else ("keras",))]
     clocks = {clock: _ratios({k: [t[i] for t in v] for k, v in seconds.items()}) for i, clock in enumerate(CLOCKS)}
-    return {"framework": framework, "model": model, "versions": machine.versions(*packages)} | clocks
+    return {
+        "framework": framework,
+        "model": model,
+        "windows": windows,
+        "versions": machine.versions(*packages),
+    } | clocks
 
 
 def _ratios(seconds: dict[str, list[float]]) -> dict:
