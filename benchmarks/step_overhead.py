@@ -1,7 +1,7 @@
 """What does a sparse training step cost, as a multiple of the dense step of the same framework?
 
 Times `fit` in mid-training of a run of 10,000 steps, target sparsity 0.9, SGD with momentum 0.9, batch 128: ours
-(Keras 3, through `tfsparse.Prune`, with XLA as Keras compiles by default and without) and TFMOT (tf_keras, through
+(Keras 3, through `tfsparse.Prune`, without XLA as Keras compiles on CPU, and with it) and TFMOT (tf_keras, through
 `UpdatePruningStep`), with the masks recomputed at every step and as often as each does by default (ours: 1,000 times
 in a run, so every 10th step; TFMOT: every 100th). Dense and sparse take turns within one process, so that a ratio is
 one of neighbours in time and holds while the machine's speed drifts; the ratio of processor times, given beside that of
