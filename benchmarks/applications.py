@@ -160,7 +160,7 @@ _PAGE = """# Compatibility with keras.applications
 
 The smallest model of every family in `keras.applications`, with random weights and small images, trained on CPU for
 {steps} steps on {examples} random examples with `callbacks=[tfsparse.Prune(sparsity={sparsity:g})]`; then the zeros of
-every pruned kernel are counted. {done} of {total} have exactly `round({sparsity:g} * size)` zeros in every kernel. TFMOT
+every pruned kernel are counted. {done} of {total} have exactly `round({sparsity:g} * size)` zeros in each. TFMOT
 gets the same model from tf_keras, through `prune_low_magnitude(model, ...)` and one training step, and fails on
 {refused}.
 
