@@ -62,22 +62,24 @@ def once(function: Callable, *arguments) -> None:
 def update(variable, function: Callable, argument) -> None:
     """`variable <- function(variable, argument)`, on every replica with its own copy; call it inside `once`."""
     if not _on_tensorflow():
-        variable.assign(function(variable.value, argument.value if hasattr(argument, "value") else argument))
+        variable.assign(function(_native(variable), _native(argument)))
         return
     import tensorflow as tf
 
     tf.distribute.get_strategy().extended.update(
-        variable.value,
-        lambda v, a: v.assign(function(v, a)),
-        args=(argument.value if isinstance(argument, keras.Variable) else argument,),
-        group=False,
+        _native(variable), lambda v, a: v.assign(function(v, a)), args=(_native(argument),), group=False
     )
 
 
 def replica_values(variable) -> list[np.ndarray]:
     """The value of a variable on each replica of this process."""
-    value = variable.value if isinstance(variable, keras.Variable) else variable
-    return [np.array(v) for v in getattr(value, "values", [value])]
+    native = _native(variable)
+    return [np.array(v) for v in getattr(native, "values", [native])]
+
+
+def _native(value):
+    """The engine's own variable or tensor inside a Keras 3 variable; anything else as it is."""
+    return value.value if isinstance(value, keras.Variable) else value
 
 
 def digest(masks: Sequence) -> int:

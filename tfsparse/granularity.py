@@ -108,6 +108,15 @@ class Block(Granularity):
         return ops.pad(x, ((0, 0), (0, -x.shape[1] % self.inputs), (0, -x.shape[2] % self.outputs)))
 
 
+class MaxBlock(Block):
+    """Blocks scored by their largest entry."""
+
+    def pool(self, scores):
+        rows, columns = self._grid(scores.shape)
+        blocks = (-1, rows, self.inputs, columns, self.outputs)
+        return ops.max(ops.reshape(self._pad(scores), blocks), axis=(2, 4))
+
+
 class NofM(Granularity):
     """N of every M consecutive inputs live; the groups that lose least by it take the pattern first.
 
@@ -156,14 +165,16 @@ class NofM(Granularity):
         return ops.stack(keeps, axis=2)
 
 
-def get(granularity: str | tuple[int, int]) -> Granularity:
-    """`"weight"`, `"channel"`, a block `(outputs, inputs)` or `"n:m"`.
+def get(granularity: str | tuple[int, int] | Granularity) -> Granularity:
+    """`"weight"`, `"channel"`, a block `(outputs, inputs)`, `"n:m"`, or a `Granularity` as it is.
 
     Raises: ValueError for anything else.
 
     >>> get("2:4").entries((8, 3))
     2
     """
+    if isinstance(granularity, Granularity):
+        return granularity
     if granularity == "weight":
         return Weight()
     if granularity == "channel":

@@ -1,0 +1,155 @@
+"""The one callback for wrapped models."""
+
+import warnings
+
+import tf_keras
+
+from tfsparse import prunable
+from tfsparse import schedules as formulas
+from tfsparse.optimizers.checks import check_total_steps
+from tfsparse.tfmot import kernels, schedules, slots
+from tfsparse.tfmot.prune import rank_globally
+from tfsparse.tfmot.wrapper import PruneLowMagnitude
+
+
+class Prune(tf_keras.callbacks.Callback):
+    """Train a wrapped model sparse: `model.fit(..., callbacks=[tfsparse.tfmot.Prune("one_cycle", sparsity=0.9)])`.
+
+    Lays the schedule over the steps of this `fit`, or leaves the wrappers the ones they have and makes sure that they
+    end within it. `sparsity` (zeros in the masks over entries of the pruned weights) joins the loss in the progress bar
+    and in the history. TFMOT's `UpdatePruningStep` is not needed beside it and does no harm.
+
+    A schedule, once begun, ends at the step where it said it would: a `fit` that resumes it continues it. When it has
+    ended, a further `fit` with an equal `Prune` trains on at the target; another one begins a new cycle from the present
+    masks.
+
+    Args:
+        schedule: as for `tfsparse.Prune`, in fractions of training; None: "one_cycle" if a sparsity is given, else the
+            wrappers' own schedules.
+        sparsity: target in [0, 1) of every wrapped layer (of all together with scope "global").
+        total_steps: length of the schedule; None: all of this `fit`, `epochs x steps`.
+
+    Raises: ValueError before the first step if the target cannot be reached: no wrappers, TFMOT's own wrappers, dataset
+        of unknown length, a schedule that never fires or would end after this `fit`.
+
+    >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.tfmot.Prune("one_cycle", sparsity=0.9)])
+    """
+
+    def __init__(self, schedule=None, sparsity: float | None = None, total_steps: int | None = None):
+        super().__init__()
+        if sparsity is None and (schedule is not None or total_steps is not None):
+            name = schedule or "one_cycle"
+            raise ValueError(f"Prune got a schedule and no sparsity: write Prune({name!r}, sparsity=0.9).")
+        self.formula = None if sparsity is None else formulas.get(schedule or "one_cycle")
+        self.sparsity = None if sparsity is None else prunable.check_sparsity(sparsity)
+        self.total_steps = check_total_steps(total_steps)
+
+    def set_model(self, model):
+        super().set_model(model)
+        _check_wrapped(model)
+        rank_globally(model)
+
+    def set_params(self, params):
+        super().set_params(params)
+        if params.get("steps") is None and self.total_steps is None:
+            raise ValueError(
+                "The dataset's length is unknown, so a schedule cannot be laid over it. Write fit(..., "
+                "steps_per_epoch=...), or Prune(..., sparsity=0.9, total_steps=<epochs x steps per epoch>)."
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if getattr(self, "_resolved_for", None) is self.params:
+            return
+        self._resolved_for = self.params  # once per fit, and only here is the first epoch known
+        self._resolve(epoch)
+        for pruning in self._prunings:
+            pruning.slots = slots.finder(self.model)
+            pruning.weight_mask_op()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            zeros, entries = (sum(n) for n in zip(*(p.zeros() for p in self._prunings), strict=True))
+            logs["sparsity"] = zeros / entries
+
+    def on_train_end(self, logs=None):
+        for pruning in self._prunings:
+            final = schedules.final_sparsity(pruning.schedule)
+            end = getattr(pruning.schedule, "end_step", -1)
+            if self.total_steps is None and final is not None and int(pruning.steps) < end:
+                warnings.warn(
+                    f"Training ended at step {int(pruning.steps)} of {end}: {pruning.wrappers[0].name} is cut to the "
+                    f"target {final:g} now, without training after it. To avoid the cut let training run to its end, "
+                    "or pass a smaller total_steps.",
+                    stacklevel=2,
+                )
+                pruning.prune_now(final)
+            pruning.weight_mask_op()  # averages may have overwritten the weights
+
+    @property
+    def _prunings(self) -> list:
+        objects = {id(w.pruning_obj): w.pruning_obj for w in kernels.wrappers(self.model)}
+        return [p for p in objects.values() if p.active]
+
+    def _resolve(self, first_epoch):
+        """Lay the schedules over the steps, and refuse a `fit` that ends before them."""
+        changed = False
+        for pruning in self._prunings:
+            done = int(pruning.steps)
+            if self.formula is not None and not self._runs(pruning.schedule, done):
+                self._lay(pruning, done, first_epoch)
+                changed = True
+            if self.total_steps is None:
+                _check_ends(pruning, done, done + self._left(first_epoch))
+        if changed:
+            self.model.make_train_function(force=True)  # a step compiled before knows the former schedules
+
+    def _left(self, first_epoch) -> int:
+        return (self.params["epochs"] - first_epoch) * self.params["steps"]
+
+    def _runs(self, schedule, done) -> bool:
+        """Is what this callback asks for under way, or done?"""
+        asked = isinstance(schedule, schedules.StepSchedule) and (schedule.formula, schedule.sparsity)
+        return done > 0 and asked == (self.formula, self.sparsity)
+
+    def _lay(self, pruning, done, first_epoch):
+        steps, begin, start = self.params.get("steps"), 0, 0.0
+        if steps is not None and done >= (first_epoch + 1) * steps:  # trained before this fit, and not resumed by it
+            zeros, entries = pruning.zeros()
+            begin, start = done, zeros / entries
+        end = begin + self.total_steps if self.total_steps else begin + self._left(0 if begin == 0 else first_epoch)
+        schedule = schedules.StepSchedule(self.formula, self.sparsity, end, begin, start)
+        pruning.schedule = schedule
+        for wrapper in pruning.wrappers:
+            wrapper.pruning_schedule = schedule  # what is saved with the model
+
+
+def _check_wrapped(model):
+    found = kernels.wrappers(model)
+    if not found:
+        raise ValueError(
+            f"No layer of {model.name!r} is wrapped for pruning: write model = "
+            "tfsparse.tfmot.prune_low_magnitude(model) and compile it before fit."
+        )
+    stock = [w.name for w in found if not isinstance(w, PruneLowMagnitude)]
+    if stock:
+        raise ValueError(
+            f"{stock[0]} was wrapped by TFMOT's own prune_low_magnitude, which leaves weights dense between steps. "
+            "Write model = tfsparse.tfmot.prune_low_magnitude(model): it takes over wrappers, masks and steps."
+        )
+
+
+def _check_ends(pruning, done, last):
+    """Refuse a schedule that has not ended by step `last`, or that never fires in the steps until then."""
+    schedule, name = pruning.schedule, pruning.wrappers[0].name
+    end = getattr(schedule, "end_step", -1)
+    if end > last:
+        raise ValueError(
+            f"The schedule of {name}, {schedules.describe(schedule)}, ends at step {end} and this fit at step {last}, so "
+            f"it would end short of its target. Train for more epochs, set end_step={last}, or let Prune lay it over "
+            "training: tfsparse.tfmot.Prune('one_cycle', sparsity=0.9)."
+        )
+    if not 0 <= end <= done and not schedules.fires(schedule, done + 1, last):
+        raise ValueError(
+            f"The schedule of {name}, {schedules.describe(schedule)}, never fires in steps {done + 1} to {last}. Let "
+            "Prune lay it over training: tfsparse.tfmot.Prune('one_cycle', sparsity=0.9)."
+        )

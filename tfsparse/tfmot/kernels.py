@@ -1,0 +1,33 @@
+"""Which weights of a tf_keras layer are pruned."""
+
+import tf_keras
+from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
+from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import PruneRegistry
+
+
+def name_prunable_weights(layer: tf_keras.layers.Layer) -> None:
+    """Give a layer the method `get_prunable_weights` that TFMOT asks for: what the layer names itself; for layers that
+    TFMOT knows, what it prunes of them; of all others the trainable kernels of rank >= 2, also of layers inside."""
+    if hasattr(layer, "get_prunable_weights"):
+        return
+    if PruneRegistry.supports(layer):
+        PruneRegistry.make_prunable(layer)
+    else:
+        layer.get_prunable_weights = lambda: [w for w in layer.trainable_weights if _is_kernel(w)]
+
+
+def may_prune(layer: tf_keras.layers.Layer) -> bool:
+    """False for a layer with nothing to prune; one that is not built yet may have kernels."""
+    name_prunable_weights(layer)
+    return not layer.built or bool(layer.get_prunable_weights())
+
+
+def wrappers(model) -> list:
+    """The pruning wrappers in a model, also in models inside it, in the model's order and each once."""
+    found = pruning_wrapper.collect_prunable_layers(model)
+    return list({id(layer): layer for layer in found}.values())
+
+
+def _is_kernel(weight) -> bool:
+    name = weight.name.split("/")[-1].split(":")[0]
+    return name.endswith("kernel") and len(weight.shape) >= 2

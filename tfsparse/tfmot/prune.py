@@ -1,0 +1,135 @@
+"""Wrapping layers and whole models."""
+
+import tensorflow as tf
+import tf_keras
+from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import PruneLowMagnitude as TheirWrapper
+from tensorflow_model_optimization.sparsity import keras as sparsity
+
+from tfsparse.tfmot import kernels
+from tfsparse.tfmot.wrapper import PruneLowMagnitude, rank_together
+
+
+def prune_low_magnitude(
+    to_prune,
+    pruning_schedule: sparsity.PruningSchedule | None = None,
+    block_size=(1, 1),
+    block_pooling_type: str = "AVG",
+    pruning_policy: sparsity.PruningPolicy | None = None,
+    sparsity_m_by_n: tuple[int, int] | None = None,
+    scope: str = "layer",
+    **kwargs,
+):
+    """TFMOT's function of this name, for any layer and with exact, fast masks.
+
+    Layers without weights to prune stay as they are, models inside are wrapped inside, and wrappers of TFMOT are
+    replaced, with their masks and their steps. Variables are shared with the given model, as TFMOT does.
+
+    Args:
+        to_prune: a layer, a list of layers, or a Sequential or Functional model.
+        pruning_schedule, block_size, block_pooling_type, sparsity_m_by_n: see `PruneLowMagnitude`.
+        pruning_policy: TFMOT's; layers that it does not allow are left dense.
+        scope: "layer": every layer reaches the sparsity; "global": all of the model together, by one threshold.
+        kwargs: for the wrapper of a single layer, for example input_shape.
+
+    Returns: a wrapped layer, list or model; a model must be compiled again.
+
+    Raises: ValueError for anything else, a subclassed model, or a model with nothing to prune.
+
+    >>> model = tfsparse.tfmot.prune_low_magnitude(model, tfsparse.tfmot.OneCycle(0.9, end_step=10_000))
+    """
+    options = {
+        "pruning_schedule": pruning_schedule,
+        "block_size": block_size,
+        "block_pooling_type": block_pooling_type,
+        "sparsity_m_by_n": sparsity_m_by_n,
+        "scope": scope,
+    }
+    if isinstance(to_prune, (list, tuple)):
+        return [_wrapped(layer, pruning_policy, options) for layer in to_prune]
+    if isinstance(to_prune, tf_keras.Model):
+        return _wrapped_model(to_prune, pruning_policy, options)
+    if isinstance(to_prune, tf_keras.layers.Layer):
+        return PruneLowMagnitude(to_prune, **options, **kwargs)
+    raise ValueError(
+        f"prune_low_magnitude got {to_prune!r}: expected a tf_keras layer, a list of layers, or a Sequential or "
+        "Functional tf_keras model. Keras 3 models need no wrappers: model.fit(..., callbacks=[tfsparse.Prune(...)])."
+    )
+
+
+def strip_pruning(model: tf_keras.Model) -> tf_keras.Model:
+    """The model without wrappers, its weights cut to their masks. The variables are the same: if training goes on, what
+    is zero stays zero.
+
+    >>> tfsparse.tfmot.strip_pruning(model).save("pruned.keras")
+    """
+    for wrapper in kernels.wrappers(model):
+        wrapper.pruning_obj.weight_mask_op()
+    return sparsity.strip_pruning(model)
+
+
+def scope():
+    """Where files with wrapped models, ours or TFMOT's, can be loaded as ours.
+
+    >>> with tfsparse.tfmot.scope(): model = tf_keras.models.load_model("wrapped.keras")
+    """
+    return tf_keras.saving.custom_object_scope({"PruneLowMagnitude": PruneLowMagnitude})
+
+
+def rank_globally(model) -> None:
+    """Let the wrappers with scope "global" compete with each other; those of a loaded file do not know each other."""
+    competing = [w for w in kernels.wrappers(model) if isinstance(w, PruneLowMagnitude) and w.pruner.jointly]
+    if competing:
+        rank_together(competing)
+
+
+def _wrapped_model(model, policy, options):
+    replaced = []
+
+    def clone(layer):
+        if isinstance(layer, tf_keras.Model):
+            _check_cloneable(layer)
+            return tf_keras.models.clone_model(layer, clone_function=clone)
+        new = _wrapped(layer, policy, options)
+        if new is not layer and isinstance(layer, TheirWrapper):
+            replaced.append((layer, new))
+        return new
+
+    if policy is not None:
+        policy.ensure_model_supports_pruning(model)
+    result = clone(model)
+    if not kernels.wrappers(result):
+        raise ValueError(f"Nothing to prune: model {model.name!r} has no layer with a trainable kernel of rank >= 2.")
+    rank_globally(result)
+    for old, new in replaced:
+        _take_over(old, new)
+    return result
+
+
+def _wrapped(layer, policy, options):
+    if isinstance(layer, PruneLowMagnitude):
+        return layer
+    if isinstance(layer, TheirWrapper):
+        own = {k: getattr(layer, k) for k in options if k != "scope"}
+        own["pruning_schedule"] = options["pruning_schedule"] or own["pruning_schedule"]
+        return PruneLowMagnitude(layer.layer, **{**options, **own})
+    allowed = policy is None or policy.allow_pruning(layer)
+    return PruneLowMagnitude(layer, **options) if allowed and kernels.may_prune(layer) else layer
+
+
+def _take_over(old, new):
+    """Masks and steps of TFMOT's wrapper."""
+    if old.built and new.built:
+        new.pruning_step.assign(tf.maximum(old.pruning_step, 0))
+        for (_, mask, threshold), (_, own_mask, own_threshold) in zip(old.pruning_vars, new.pruning_vars, strict=True):
+            own_mask.assign(mask)
+            own_threshold.assign(threshold)
+        new.pruning_obj.weight_mask_op()
+
+
+def _check_cloneable(model):
+    if not isinstance(model, tf_keras.Sequential) and not model._is_graph_network:
+        raise ValueError(
+            f"{type(model).__name__} {model.name!r} is a subclassed model, whose layers cannot be exchanged. Wrap its "
+            "layers where it makes them, self.dense = tfsparse.tfmot.prune_low_magnitude(Dense(10), schedule), or use "
+            "Keras 3, where tfsparse.Prune needs no wrappers."
+        )

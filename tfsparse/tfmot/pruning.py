@@ -1,0 +1,130 @@
+"""What happens to the masks of wrapped layers: before a forward pass of training, and after an optimizer's step."""
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from tfsparse import distribute, engine, masks
+from tfsparse.tfmot import schedules
+
+
+class Pruning:
+    """The masks of some wrappers that are ranked together: those of one layer, or with scope "global" of the model.
+
+        if due(step):                                   # before the forward pass of step 1, 2, ...
+            slots = slots * masks                       # a weight that returns starts with empty slots
+            masks = pruner.masks(weights, sparsity(step))
+            weights = weights * masks
+
+    All replicas hold equal weights, so the masks are computed once for all of them and nothing is communicated.
+
+    Args:
+        schedule: a `PruningSchedule`, ours or any other.
+        pruner: a `tfsparse.pruners.Pruner` that needs no gradients.
+    """
+
+    def __init__(self, schedule, pruner):
+        self.schedule, self.pruner = schedule, pruner
+        self.wrappers = []
+        self.slots = lambda weight: []  # the optimizer's state of a weight; `Prune` knows the optimizer
+
+    @property
+    def active(self) -> list:
+        """The wrappers that have something to prune and are trained."""
+        return [w for w in self.wrappers if w.pruning_vars and w.trainable]
+
+    @property
+    def pruning_vars(self) -> list:
+        """(weight, mask, threshold) of all active wrappers."""
+        return [variables for wrapper in self.active for variables in wrapper.pruning_vars]
+
+    @property
+    def steps(self):
+        """Optimizer steps done."""
+        return tf.reduce_max(tf.stack([engine.read(w.pruning_step) for w in self.active] or [tf.constant(0, tf.int64)]))
+
+    def zeros(self) -> tuple[int, int]:
+        """Zeros in the masks, and entries."""
+        values = [mask.numpy() for _, mask, _ in self.pruning_vars]
+        return sum(int(np.sum(v == 0)) for v in values), sum(v.size for v in values)
+
+    def conditional_mask_update(self) -> None:
+        """Compute the masks anew if the schedule wants it in the step that begins."""
+        distribute.once(self._update_if_due)
+
+    def weight_mask_op(self) -> tf.Operation:
+        """`weight = weight * mask`; for weights that were written to from outside. TFMOT's callback calls it too."""
+        distribute.once(self._multiply)
+        return tf.no_op()
+
+    def prune_now(self, sparsity: float) -> None:
+        """Go to `sparsity` at once, whatever the schedule says."""
+        counts = [masks.number_pruned(float(sparsity), w.shape.num_elements()) for w, *_ in self.pruning_vars]
+        self._update(counts)
+
+    def _update_if_due(self):
+        step = tf.maximum(self.steps, 0) + 1
+        sizes = [weight.shape.num_elements() for weight, *_ in self.pruning_vars]
+        counts = [schedules.number_pruned(self.schedule, step, size) for size in sizes]
+        engine.when(schedules.due(self.schedule, step), lambda: self._update(counts), [])
+
+    @tf.autograph.experimental.do_not_convert  # a user's schedule may need it, the masks do not
+    def _update(self, counts):
+        weights = [native(weight) for weight, *_ in self.pruning_vars]
+        values = [engine.read(weight) for weight in weights]
+        old = [engine.read(mask) for _, mask, _ in self.pruning_vars]
+        new = self.pruner.masks(values, [None] * len(old), old, counts)
+        for i, (_, mask, threshold) in enumerate(self.pruning_vars):
+            for slot in self.slots(weights[i]):
+                distribute.update(slot, lambda s, m: s * tf.cast(m, s.dtype), mask)
+            distribute.update(mask, lambda _, m: m, new[i])
+            distribute.update(threshold, lambda _, t: t, _smallest_kept(values[i], new[i]))
+        self._multiply()
+
+    def _multiply(self):
+        for weight, mask, _ in self.pruning_vars:
+            distribute.update(native(weight), lambda w, m: w * m, mask)
+
+
+class KeepMasked(tf_keras.constraints.Constraint):
+    """`weight = inner(weight) * mask` after every optimizer step, wherever the step is made; and counts the steps.
+
+    A constraint is what Keras applies right after each update, within the compiled step and before any callback: so no
+    checkpoint and no interrupt finds a pruned weight that is not zero.
+
+    Args:
+        inner: the constraint that the weight had, or None.
+        mask: variable of the weight's shape.
+        steps: the integer variable that counts, or None if another weight of the layer does it.
+    """
+
+    def __init__(self, inner, mask: tf.Variable, steps: tf.Variable | None):
+        self.inner, self.mask, self.steps = inner, mask, steps
+
+    def __call__(self, weight):
+        if self.steps is not None:
+            self.steps.assign_add(1)
+        if self.inner is not None:
+            weight = self.inner(weight)
+        return weight * tf.cast(self.mask, weight.dtype)
+
+    def attach(self, weight: tf.Variable) -> None:
+        """Become the constraint of a variable that exists already, on all of its replicas."""
+        for variable in getattr(weight, "values", [weight]):
+            variable._constraint = self  # there is no public way to constrain an existing variable
+
+
+def native(weight) -> tf.Variable:
+    """The variable itself, which under mixed precision reads in its own dtype."""
+    return getattr(weight, "_variable", weight)
+
+
+def user_constraint(weight):
+    """The constraint that the user gave the weight."""
+    constraint = native(weight).constraint
+    return constraint.inner if isinstance(constraint, KeepMasked) else constraint
+
+
+def _smallest_kept(weight, mask):
+    """The threshold that TFMOT's summaries show."""
+    return tf.reduce_min(tf.where(mask > 0, tf.abs(weight), weight.dtype.max))
