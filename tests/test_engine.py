@@ -29,3 +29,10 @@ def test_read_is_a_value_not_the_variable():
     variable.assign(2.0)
     assert float(ops.convert_to_numpy(before)) == 1.0
     assert engine.number(keras.Variable(3, dtype="int32")) == 3
+
+
+def test_masked_zeros_have_no_sign():
+    values, mask = ops.convert_to_tensor([-1.0, 2.0, -3.0]), ops.convert_to_tensor([0.0, 1.0, 1.0])
+    masked = ops.convert_to_numpy(engine.masked(values, mask))
+    np.testing.assert_array_equal(masked, [0, 2, -3])
+    assert not np.signbit(masked[0])

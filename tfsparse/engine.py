@@ -68,6 +68,16 @@ def read(variable):
     return ops.convert_to_tensor(variable)
 
 
+def masked(values, mask):
+    """`values * mask` whose zeros are +0.0: the signs of pruned weights are a bit each that no compressor can save."""
+    mask = ops.cast(mask, values.dtype)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.math.multiply_no_nan(values, mask)
+    return ops.where(mask > 0, values * mask, ops.zeros_like(values))
+
+
 def is_symbolic(tensor) -> bool:
     """True while a step is being traced: the tensor has no value yet."""
     if keras.backend.backend() == "jax":

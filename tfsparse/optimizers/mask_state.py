@@ -83,13 +83,13 @@ class MaskState:
         self._find_fault(weights)
         for position, (mask, value) in enumerate(zip(self.masks, new, strict=True)):
             for slot in self.slots(position):
-                distribute.update(slot, lambda s, m: s * m, mask)
+                distribute.update(slot, engine.masked, mask)
             distribute.update(mask, lambda _, m: m, value)
 
     def multiply(self) -> None:
         """`weight = weight * mask`."""
         for variable, mask in zip(self.variables, self.masks, strict=True):
-            distribute.update(variable, lambda w, m: w * m, mask)
+            distribute.update(variable, engine.masked, mask)
 
     def _find_fault(self, weights):
         """Remember the first weight that holds NaN or infinity: a compiled step cannot raise."""

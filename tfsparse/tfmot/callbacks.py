@@ -20,8 +20,8 @@ class Prune(tf_keras.callbacks.Callback):
     and in the history. TFMOT's `UpdatePruningStep` is not needed beside it and does no harm.
 
     A schedule, once begun, ends at the step where it said it would: a `fit` that resumes it continues it. When it has
-    ended, a further `fit` with an equal `Prune` trains on at the target; another one begins a new cycle from the present
-    masks.
+    ended, a further `fit` with an equal `Prune` trains on at the target; another one begins a new cycle from the masks
+    that are there.
 
     Args:
         schedule: as for `tfsparse.Prune`, in fractions of training; None: "one_cycle" if a sparsity is given, else the
@@ -144,8 +144,8 @@ def _check_ends(pruning, done, last):
     end = getattr(schedule, "end_step", -1)
     if end > last:
         raise ValueError(
-            f"The schedule of {name}, {schedules.describe(schedule)}, ends at step {end} and this fit at step {last}, so "
-            f"it would end short of its target. Train for more epochs, set end_step={last}, or let Prune lay it over "
+            f"The schedule of {name}, {schedules.describe(schedule)}, ends at step {end} and this fit at step {last}, "
+            f"short of its target. Train for more epochs, set end_step={last}, or let Prune lay it over "
             "training: tfsparse.tfmot.Prune('one_cycle', sparsity=0.9)."
         )
     if not 0 <= end <= done and not schedules.fires(schedule, done + 1, last):

@@ -76,14 +76,14 @@ class Pruning:
         new = self.pruner.masks(values, [None] * len(old), old, counts)
         for i, (_, mask, threshold) in enumerate(self.pruning_vars):
             for slot in self.slots(weights[i]):
-                distribute.update(slot, lambda s, m: s * tf.cast(m, s.dtype), mask)
+                distribute.update(slot, engine.masked, mask)
             distribute.update(mask, lambda _, m: m, new[i])
             distribute.update(threshold, lambda _, t: t, _smallest_kept(values[i], new[i]))
         self._multiply()
 
     def _multiply(self):
         for weight, mask, _ in self.pruning_vars:
-            distribute.update(native(weight), lambda w, m: w * m, mask)
+            distribute.update(native(weight), engine.masked, mask)
 
 
 class KeepMasked(tf_keras.constraints.Constraint):
@@ -106,7 +106,7 @@ class KeepMasked(tf_keras.constraints.Constraint):
             self.steps.assign_add(1)
         if self.inner is not None:
             weight = self.inner(weight)
-        return weight * tf.cast(self.mask, weight.dtype)
+        return engine.masked(weight, self.mask)
 
     def attach(self, weight: tf.Variable) -> None:
         """Become the constraint of a variable that exists already, on all of its replicas."""
