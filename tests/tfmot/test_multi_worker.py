@@ -114,18 +114,11 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """Two workers, not interrupted; also with a planted fault."""
+    """Two workers: trainings without a crash, one of them with a planted fault, and two with a crash each, after which
+    the same command line is started again."""
     folder = tmp_path_factory.mktemp("pair")
-    assert run_pair(folder, [*SCOPES, "flipped"]) == [0, 0], logs(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def resumed(tmp_path_factory):
-    """Two workers with two trainings, a crash in each, and every time the same command line again."""
-    folder = tmp_path_factory.mktemp("resumed")
-    cases = [f"resumed-{scope}" for scope in SCOPES]
-    for case, crashes in zip(cases, [1, 0], strict=True):
+    cases = [*SCOPES, "flipped", "resumed-layer", "resumed-global"]
+    for case, crashes in ("resumed-layer", 1), ("resumed-global", 0):
         codes = run_pair(folder, cases)
         assert codes[crashes] == 1 and 0 not in codes, logs(folder)
         assert (folder / case / "crashed").exists() and not list((folder / case).glob("*.json")), logs(folder)
@@ -150,8 +143,8 @@ def test_two_workers_as_one_device(pair, alone, scope):
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_resumed_after_a_crash_as_if_nothing_had_happened(pair, resumed, scope):
-    folder = resumed / f"resumed-{scope}"
+def test_resumed_after_a_crash_as_if_nothing_had_happened(pair, scope):
+    folder = pair / f"resumed-{scope}"
     assert_workers_agree(folder)
     assert seen(folder)[0]["epoch"] == 1  # and not 0: it did resume
     assert seen(folder) == seen(pair / scope)[STEPS:]
