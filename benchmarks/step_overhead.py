@@ -83,7 +83,7 @@ def measure(framework: str, model: str, rounds: int) -> dict:
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             seconds[name].append(variants[name](windows[name]))
     packages = ["tensorflow", *(("tf_keras", "tensorflow-model-optimization") if framework == "tfmot" else ("keras",))]
-    clocks = {clock: _ratios({k: [t[i] for t in v] for k, v in seconds.items()}) for i, clock in enumerate(CLOCKS)}
+    clocks = {clock: ratios({k: [t[i] for t in v] for k, v in seconds.items()}) for i, clock in enumerate(CLOCKS)}
     return {
         "framework": framework,
         "model": model,
@@ -92,19 +92,21 @@ def measure(framework: str, model: str, rounds: int) -> dict:
     } | clocks
 
 
-def _ratios(seconds: dict[str, list[float]]) -> dict:
-    ratios = {
+def ratios(seconds: dict[str, list[float]]) -> dict:
+    """Spread of the seconds, and of the ratios to "dense" of the same round."""
+    relative = {
         name: [s / d for s, d in zip(values, seconds["dense"], strict=True)]
         for name, values in seconds.items()
         if name != "dense"
     }
     return {
-        "seconds_per_step": {name: _spread(values) | {"all": values} for name, values in seconds.items()},
-        "ratio_to_dense": {name: _spread(values) for name, values in ratios.items()},
+        "seconds_per_step": {name: spread(values) | {"all": values} for name, values in seconds.items()},
+        "ratio_to_dense": {name: spread(values) for name, values in relative.items()},
     }
 
 
-def _spread(values: list[float]) -> dict:
+def spread(values: list[float]) -> dict:
+    """Least, middle and largest."""
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
@@ -126,7 +128,7 @@ def _tfsparse(name: str, jit: bool) -> dict[str, Measure]:
             tfsparse.sparsify(model, schedule, SPARSITY, total_steps=TOTAL_STEPS)
             model.optimizer.iterations.assign(MIDDLE)
             callbacks = [tfsparse.Prune(schedule, SPARSITY, total_steps=TOTAL_STEPS)]
-        return _stopwatch(keras, model, SHAPES[name], callbacks)
+        return stopwatch(keras, model, SHAPES[name], callbacks)
 
     return {variant: prepare(schedule) for variant, schedule in schedules.items()}
 
@@ -143,17 +145,17 @@ def _tfmot(name: str) -> dict[str, Measure]:
             schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, SPARSITY, 0, TOTAL_STEPS, frequency=frequency)
             return tfmot.sparsity.keras.prune_low_magnitude(layer, schedule)
 
-        model = _tf_keras_model(tf_keras, name, wrap)
+        model = tf_keras_model(tf_keras, name, wrap)
         loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(tf_keras.optimizers.SGD(1e-3, momentum=0.9), loss=loss)
         model.optimizer.iterations.assign(MIDDLE)
         callbacks = [tfmot.sparsity.keras.UpdatePruningStep()] if frequency else []
-        return _stopwatch(tf_keras, model, SHAPES[name], callbacks)
+        return stopwatch(tf_keras, model, SHAPES[name], callbacks)
 
     return {"dense": prepare(None), "every step": prepare(1), "default": prepare(100)}
 
 
-def _tf_keras_model(keras, name: str, wrap: Callable):
+def tf_keras_model(keras, name: str, wrap: Callable):
     """The model of `tfsparse.zoo.models` in tf_keras; `wrap` sees the layers with kernels and no others."""
     layers = keras.layers
     inputs = x = keras.Input(SHAPES[name])
@@ -192,7 +194,7 @@ def _pad(x, missing: int):
     return tf.pad(x, [[0, 0], [0, 0], [0, 0], [missing // 2, missing - missing // 2]])
 
 
-def _stopwatch(keras, model, shape: tuple[int, ...], callbacks: list) -> Measure:
+def stopwatch(keras, model, shape: tuple[int, ...], callbacks: list) -> Measure:
     """Train on one repeated batch; the time runs from the end of the first step to the end of the last."""
     import tensorflow as tf
 
@@ -224,12 +226,13 @@ def table(model: str, measurements: list[dict]) -> rich.table.Table:
     for m in (m for m in measurements if m["model"] == model):
         for clock in CLOCKS:
             dense = 1000 * m[clock]["seconds_per_step"]["dense"]["median"]
-            ratios = [_ratio(m[clock]["ratio_to_dense"][variant]) for variant in ("every step", "default")]
-            result.add_row(FRAMEWORKS[m["framework"]], clock, f"{dense:.1f}", *ratios)
+            shown = [ratio(m[clock]["ratio_to_dense"][variant]) for variant in ("every step", "default")]
+            result.add_row(FRAMEWORKS[m["framework"]], clock, f"{dense:.1f}", *shown)
     return result
 
 
-def _ratio(spread: dict) -> str:
+def ratio(spread: dict) -> str:
+    """A ratio's spread as text."""
     return f"{spread['median']:.2f}x ({spread['min']:.2f} to {spread['max']:.2f})"
 
 

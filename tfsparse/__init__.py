@@ -8,6 +8,8 @@ update.
 >>> tfsparse.export(model, "out")
 """
 
+import importlib
+
 from tfsparse.callbacks import Prune, SparsityLogger
 from tfsparse.export import export
 from tfsparse.optimizers import SparseOptimizer
@@ -39,3 +41,10 @@ __all__ = [
     "report",
     "sparsify",
 ]
+
+
+def __getattr__(name: str):
+    """`tfsparse.tfmot` is imported when it is asked for: TFMOT changes what `tf.keras` means."""
+    if name == "tfmot":
+        return importlib.import_module("tfsparse.tfmot")
+    raise AttributeError(f"module 'tfsparse' has no attribute {name!r}")

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+import tf_keras_models as models
 from tensorflow_model_optimization.sparsity import keras as stock
 
-import tf_keras_models as models
 from tfsparse import schedules as shared
 from tfsparse import tfmot
 from tfsparse.tfmot import schedules

@@ -6,18 +6,7 @@
 >>> tfsparse.tfmot.strip_pruning(model).save("pruned.keras")
 """
 
-import os
-
-os.environ["TF_USE_LEGACY_KERAS"] = "1"  # as TFMOT does: tf.keras is tf_keras from here on
-
-import keras
-
-if keras.backend.backend() != "tensorflow":
-    raise ImportError(
-        f"tfsparse.tfmot needs Keras 3 on TensorFlow, and its backend is {keras.backend.backend()}: set "
-        "KERAS_BACKEND=tensorflow before Python starts."
-    )
-
+from tfsparse.tfmot import requirements  # noqa: F401  first: it says what is missing
 from tfsparse.tfmot.callbacks import Prune
 from tfsparse.tfmot.prune import prune_low_magnitude, scope, strip_pruning
 from tfsparse.tfmot.schedules import (

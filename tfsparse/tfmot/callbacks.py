@@ -73,17 +73,18 @@ class Prune(tf_keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         for pruning in self._prunings:
-            final = schedules.final_sparsity(pruning.schedule)
-            end = getattr(pruning.schedule, "end_step", -1)
-            if self.total_steps is None and final is not None and int(pruning.steps) < end:
-                warnings.warn(
-                    f"Training ended at step {int(pruning.steps)} of {end}: {pruning.wrappers[0].name} is cut to the "
-                    f"target {final:g} now, without training after it. To avoid the cut let training run to its end, "
-                    "or pass a smaller total_steps.",
-                    stacklevel=2,
-                )
-                pruning.prune_now(final)
             pruning.weight_mask_op()  # averages may have overwritten the weights
+        unfinished = [p for p in self._prunings if _is_unfinished(p)] if self.total_steps is None else []
+        for pruning in unfinished:
+            pruning.prune_now(schedules.final_sparsity(pruning.schedule))
+        if unfinished:
+            done, schedule = int(unfinished[0].steps), unfinished[0].schedule
+            warnings.warn(
+                f"Training ended at step {done} of {schedule.end_step}: cut to the target "
+                f"{schedules.final_sparsity(schedule):g} now, without training after it. To avoid the cut let training "
+                "run to its end, or pass a smaller total_steps.",
+                stacklevel=2,
+            )
 
     @property
     def _prunings(self) -> list:
@@ -136,6 +137,11 @@ def _check_wrapped(model):
             f"{stock[0]} was wrapped by TFMOT's own prune_low_magnitude, which leaves weights dense between steps. "
             "Write model = tfsparse.tfmot.prune_low_magnitude(model): it takes over wrappers, masks and steps."
         )
+
+
+def _is_unfinished(pruning) -> bool:
+    final, end = schedules.final_sparsity(pruning.schedule), getattr(pruning.schedule, "end_step", -1)
+    return final is not None and int(pruning.steps) < end
 
 
 def _check_ends(pruning, done, last):

@@ -1,0 +1,211 @@
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+import tf_keras_models as models
+
+from tfsparse import tfmot
+
+layers, stock = models.layers, models.stock
+COUNTS = [230, 1152, 48]  # zeros at a sparsity of 0.8
+
+
+def _model(schedule=None, **options):
+    return models.compiled(tfmot.prune_low_magnitude(models.small(), schedule, **options))
+
+
+def _zeros(model):
+    return [int(np.sum(k == 0)) for k in models.kernels(model)]
+
+
+def test_lays_the_schedule_over_this_fit():
+    model = _model()
+    history = models.fit(model, tfmot.Prune("linear", sparsity=0.8), epochs=4)
+    np.testing.assert_allclose(history.history["sparsity"], [0.2, 0.4, 0.6, 0.8], atol=1e-3)
+    assert _zeros(model) == COUNTS
+    schedule = models.stock_wrappers(model)[0].pruning_schedule
+    assert (schedule.begin_step, schedule.end_step) == (0, 32)
+
+
+def test_one_cycle_is_the_default_and_update_pruning_step_does_no_harm():
+    results = []
+    for callbacks in ([], [stock.UpdatePruningStep()]):
+        model = _model()
+        models.fit(model, tfmot.Prune(sparsity=0.8), *callbacks)
+        results.append(models.masks(model))
+    assert models.stock_wrappers(model)[0].pruning_schedule == tfmot.OneCycle(0.8, end_step=16)
+    for mine, theirs in zip(*results, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_keeps_the_schedules_that_the_wrappers_have():
+    model = _model(stock.ConstantSparsity(0.5, 3))
+    models.fit(model, tfmot.Prune())
+    assert models.sparsities(model)[1] == 0.5
+
+
+def test_several_fits_make_one_schedule():
+    straight, parts = _model(), _model()
+    models.fit(straight, tfmot.Prune("linear", sparsity=0.8), epochs=4)
+    callback = tfmot.Prune("linear", sparsity=0.8, total_steps=32)
+    models.fit(parts, callback, epochs=2)
+    assert models.sparsities(parts)[1] == 0.4
+    models.fit(parts, callback, epochs=2)
+    for mine, theirs in zip(parts.get_weights(), straight.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_after_the_end_an_equal_prune_holds_and_another_goes_on():
+    model = _model()
+    models.fit(model, tfmot.Prune("linear", sparsity=0.5))
+    held = models.masks(model)
+    models.fit(model, tfmot.Prune("linear", sparsity=0.5))
+    for mine, theirs in zip(models.masks(model), held, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    look = models.EveryStep(lambda m: models.sparsities(m)[1])
+    models.fit(model, tfmot.Prune("linear", sparsity=0.8), look)
+    np.testing.assert_allclose(look.seen, np.linspace(0.5, 0.8, 17)[1:], atol=1e-3)
+
+
+class Stop(tf_keras.callbacks.Callback):
+    """Ctrl-C after some steps."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("position", [0, 2])
+@pytest.mark.parametrize("save_freq", ["epoch", 3])
+def test_backup_and_restore_gives_the_straight_run(tmp_path, position, save_freq):
+    """A killed run, started again in a new model, wherever the callback stands in the list."""
+
+    def run(model, *others):
+        callbacks = [tf_keras.callbacks.BackupAndRestore(str(tmp_path), save_freq=save_freq), *others]
+        callbacks.insert(position, tfmot.Prune("one_cycle", sparsity=0.8))
+        models.fit(model, *callbacks, epochs=3)
+
+    straight = _model()
+    models.fit(straight, tfmot.Prune("one_cycle", sparsity=0.8), epochs=3)
+    with pytest.raises(KeyboardInterrupt):
+        run(_model(), Stop(13))
+    resumed = _model()
+    look = models.EveryStep(lambda m: 0)
+    run(resumed, look)
+    assert len(look.seen) == (16 if save_freq == "epoch" else 12)
+    assert _zeros(resumed) == COUNTS
+    assert int(models.stock_wrappers(resumed)[0].pruning_step) == 24
+    if save_freq == "epoch":  # within an epoch tf_keras goes on with the epoch's first batches, wrapped or not
+        for mine, theirs in zip(resumed.get_weights(), straight.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_ends_early_with_a_cut_and_a_warning():
+    model = _model()
+    with pytest.warns(UserWarning, match=r"Training ended at step 8 of 24: cut to the target 0\.8 now"):
+        models.fit(model, tfmot.Prune("linear", sparsity=0.8), StopAt(0), epochs=3)
+    assert _zeros(model) == COUNTS
+
+
+class StopAt(tf_keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch >= self.epoch
+
+
+def test_averages_of_weights_are_masked():
+    optimizer = tf_keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9)
+    model = models.compiled(tfmot.prune_low_magnitude(models.small()), optimizer)
+    models.fit(model, tfmot.Prune(sparsity=0.8))
+    assert _zeros(model) == COUNTS
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_weights_that_return_have_empty_slots(legacy):
+    """With DSD masks grow again; where one does, the momentum must be that of a single step."""
+    make = tf_keras.optimizers.legacy.SGD if legacy else tf_keras.optimizers.SGD
+    model = models.compiled(tfmot.prune_low_magnitude(models.small()), make(0.05, momentum=0.9))
+    kernel = model.layers[3].layer.kernel
+    seen = []
+
+    def look(model):
+        slot = model.optimizer.get_slot(kernel, "momentum") if legacy else model.optimizer.momentums[2]
+        seen.append((models.masks(model)[1], np.array(slot), kernel.numpy()))
+        return True
+
+    models.fit(model, tfmot.Prune("dsd", sparsity=0.8), models.EveryStep(look))
+    returned = 0
+    for (before, _, _), (after, slot, weight) in itertools.pairwise(seen):
+        back = (before == 0) & (after == 1)
+        returned += back.sum()
+        np.testing.assert_allclose(weight[back], slot[back], rtol=1e-4, atol=1e-8)  # one step from zero
+    assert returned > 500
+
+
+def test_mirrored_replicas_agree_and_are_what_one_device_gives():
+    from tfsparse import distribute
+    from tfsparse.testing import two_cpus
+
+    for scope in ("layer", "global"):
+        single = _model(scope=scope)
+        alone = models.EveryStep(lambda m: distribute.digest(models.masks(m)))
+        models.fit(single, tfmot.Prune(sparsity=0.8), alone)
+        with two_cpus().scope():
+            mirrored = _model(scope=scope)
+        together = models.EveryStep(lambda m: [distribute.digest(_replica_masks(m, i)) for i in range(2)])
+        models.fit(mirrored, tfmot.Prune(sparsity=0.8), together)
+        assert together.seen == [[digest, digest] for digest in alone.seen]
+        assert len(set(alone.seen)) > 10
+        for weight in mirrored.trainable_weights:
+            first, second = distribute.replica_values(weight)
+            np.testing.assert_array_equal(first, second)
+
+
+def _replica_masks(model, replica):
+    from tfsparse import distribute
+
+    pruned = [v for w in models.stock_wrappers(model) for v in w.pruning_vars]
+    return [distribute.replica_values(mask)[replica] for _, mask, _ in pruned]
+
+
+def test_errors_come_before_the_first_step():
+    model = _model(stock.PolynomialDecay(0, 0.8, 0, 100))
+    look = models.EveryStep(lambda m: 0)
+    with pytest.raises(ValueError, match=r"PolynomialDecay\(.* ends at step 100 and this fit at step 16, short"):
+        models.fit(model, tfmot.Prune(), look)
+    with pytest.raises(ValueError, match=r"ConstantSparsity\(.*never fires in steps 1 to 16"):
+        models.fit(_model(stock.ConstantSparsity(0.8, 50)), tfmot.Prune(), look)
+    with pytest.raises(ValueError, match="No layer of .* is wrapped"):
+        models.fit(models.compiled(models.small()), tfmot.Prune(sparsity=0.8), look)
+    with pytest.raises(ValueError, match="wrapped by TFMOT's own"):
+        models.fit(models.compiled(stock.prune_low_magnitude(models.small())), tfmot.Prune(sparsity=0.8), look)
+    with pytest.raises(ValueError, match=r"dataset's length is unknown.*total_steps="):
+        x, y = models.data()
+        endless = tf.data.Dataset.from_tensor_slices((x, y)).filter(lambda *_: True).batch(8)
+        _model().fit(endless, verbose=0, callbacks=[tfmot.Prune(sparsity=0.8), look])
+    assert look.seen == []
+    with pytest.raises(ValueError, match=r"Prune\('linear', sparsity=0\.9\)"):
+        tfmot.Prune("linear")
+    with pytest.raises(ValueError, match=r"Did you mean sparsity=0\.8"):
+        tfmot.Prune(sparsity=80)
+
+
+def test_global_wrappers_of_a_loaded_file_find_each_other(tmp_path):
+    straight, model = _model(scope="global"), _model(scope="global")
+    for m, epochs in ((straight, 2), (model, 1)):
+        models.fit(m, tfmot.Prune("linear", sparsity=0.8, total_steps=16), epochs=epochs)
+    model.save(tmp_path / "model.keras")
+    loaded = tf_keras.models.load_model(tmp_path / "model.keras")
+    models.fit(loaded, tfmot.Prune("linear", sparsity=0.8, total_steps=16), epochs=1)
+    for mine, theirs in zip(loaded.get_weights(), straight.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)

@@ -1,0 +1,17 @@
+"""What the TFMOT road needs, checked when it is imported."""
+
+import importlib.util
+import os
+
+import keras
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # as TFMOT does: tf.keras is tf_keras from here on
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        f"tfsparse.tfmot needs Keras 3 on TensorFlow, and its backend is {keras.backend.backend()}: set "
+        "KERAS_BACKEND=tensorflow before Python starts."
+    )
+for package in ("tensorflow_model_optimization", "tf_keras"):
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(f"tfsparse.tfmot needs {package}: pip install 'tfsparse[tfmot]'.")
