@@ -8,6 +8,7 @@
 
 from tfsparse.tfmot import requirements  # noqa: F401  first: it says what is missing
 from tfsparse.tfmot.callbacks import Prune
+from tfsparse.tfmot.convert import from_keras3, to_keras3
 from tfsparse.tfmot.prune import prune_low_magnitude, scope, strip_pruning
 from tfsparse.tfmot.schedules import (
     DSD,
@@ -34,7 +35,9 @@ __all__ = [
     "Prune",
     "PruneLowMagnitude",
     "StepSchedule",
+    "from_keras3",
     "prune_low_magnitude",
     "scope",
     "strip_pruning",
+    "to_keras3",
 ]
