@@ -1,5 +1,7 @@
 """Round trips between the two Kerases: outputs, weights, names and masks."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -220,6 +222,7 @@ def test_graphs_there_and_back(make, k):
     model = make(k)
     other = _assert_round_trip(model, there, back)
     assert len(other.trainable_weights) == len(model.trainable_weights)
+    assert [layer.trainable for layer in _named(other)] == [layer.trainable for layer in _named(model)]
 
 
 def test_a_shared_layer_stays_one():
@@ -309,8 +312,8 @@ def test_wrappers_vanish_and_leave_their_masks(wrap):
 
 def _train(model, epochs=3):
     random = np.random.default_rng(0)
-    x, y = random.normal(size=(32, 8, 8, 4)).astype("float32"), random.integers(0, 3, 32)
-    model.fit(x, y, batch_size=8, epochs=epochs, verbose=0)
+    x, y = random.normal(size=(16, 8, 8, 4)).astype("float32"), random.integers(0, 3, 16)
+    model.fit(x, y, batch_size=4, epochs=epochs, verbose=0)
 
 
 def test_the_optimizer_holds_the_masks():
@@ -356,6 +359,7 @@ def test_without_masks_the_optimizer_is_the_plain_one():
     assert type(model.optimizer) is keras.optimizers.Adam
 
 
+@functools.cache
 def _pruned_in_keras3():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 4))
@@ -366,8 +370,10 @@ def _pruned_in_keras3():
     x = keras.layers.MultiHeadAttention(2, 3, name="heads")(x, x)
     x = keras.layers.GRU(5, name="gru")(x)
     model = keras.Model(inputs, keras.layers.Dense(3, name="logits")(x))
-    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    tfsparse.sparsify(model, sparsity=0.6, exclude=[model.get_layer("logits")], total_steps=4)
+    optimizer = tfsparse.SparseOptimizer(keras.optimizers.SGD(0.1), sparsity=0.6, total_steps=4)
+    optimizer.exclude_from_pruning([model.get_layer("logits")])
+    optimizer.set_sparsity(model.get_layer("gru").cell.recurrent_kernel, 0.2)  # two sparsities in one layer
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     _train(model, epochs=1)
     return model
 
@@ -447,6 +453,18 @@ def test_operations_of_keras3_that_cannot_be_converted_are_named():
     model = keras.Model(inputs, keras.layers.RMSNormalization(name="rms")(x))
     with pytest.raises(ValueError, match=r"(?s)low \(Dense\).*cumsum.*\(Cumsum\).*rms \(RMSNormalization\)"):
         from_keras3(model)
+
+
+def test_vocabularies_are_not_lost_in_silence():
+    layer = L.IntegerLookup(vocabulary=[3, 5], name="lookup")
+    model = tf_keras.Sequential([tf_keras.Input((2,), dtype="int64"), layer])
+    with pytest.raises(ValueError, match=r"lookup \(IntegerLookup\): its vocabulary is not among its weights"):
+        to_keras3(model)
+
+
+def test_a_format_that_the_configuration_does_not_tell():
+    model = tf_keras.Sequential([tf_keras.Input((4, 8, 8)), L.SpatialDropout2D(0.2, data_format="channels_first")])
+    assert to_keras3(model).layers[0].data_format == "channels_first"
 
 
 def test_options_that_do_not_exist_are_named():
