@@ -20,6 +20,12 @@ def test_prune_once_is_exact_and_leaves_the_optimizer_alone():
     assert model.optimizer is optimizer
 
 
+def test_sparsity_of_a_single_variable():
+    model = testing.small_model()
+    tfsparse.prune(model, 0.8, sparsities=[(model.get_layer("hidden").kernel, 0.5)])
+    assert int(np.sum(ops.convert_to_numpy(model.get_layer("hidden").kernel) == 0)) == 256
+
+
 def test_prune_once_globally():
     model = testing.small_model()
     tfsparse.prune(model, 0.5, tfsparse.Magnitude(scope="global"))

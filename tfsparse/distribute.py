@@ -66,9 +66,10 @@ def update(variable, function: Callable, argument) -> None:
         return
     import tensorflow as tf
 
-    tf.distribute.get_strategy().extended.update(
-        _native(variable), lambda v, a: v.assign(function(v, a)), args=(_native(argument),), group=False
-    )
+    native = _native(variable)
+    # the variable's own strategy: after fit nobody is in its scope
+    strategy = getattr(native, "distribute_strategy", None) or tf.distribute.get_strategy()
+    strategy.extended.update(native, lambda v, a: v.assign(function(v, a)), args=(_native(argument),), group=False)
 
 
 def replica_values(variable) -> list[np.ndarray]:

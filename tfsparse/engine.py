@@ -31,6 +31,16 @@ def cond(predicate, true_fn: Callable, false_fn: Callable):
     return true_fn() if bool(predicate) else false_fn()
 
 
+def traced_once(function: Callable) -> Callable:
+    """A pure function of tensors that TensorFlow traces once for tensors of the same shapes, not at each place where a
+    step calls it: a network has many kernels and few shapes. Elsewhere the function as it is."""
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.function(function, autograph=False)
+
+
 def when(predicate, update: Callable[[], None], variables: Sequence[keras.Variable]) -> None:
     """Run `update()`, which assigns only to `variables`, if `predicate` holds; compiled or not, on either backend.
 

@@ -66,11 +66,8 @@ def global_masks(scores, sparsity, masks=None):
 
 def prune_lowest(scores, counts, masks):
     """For each tensor: 0 for its `count` lowest scores, 1 for the others; `topk_mask` by number, which may be all."""
-    result = []
-    for score, keys, count, mask in zip(scores, _ordered(scores), counts, masks, strict=True):
-        threshold, below = _own_threshold(keys, count)
-        result.append(_as_mask(_living(keys, threshold, count - below, mask), score))
-    return result
+    counts = [ops.cast(count, "int32") for count in counts]
+    return [_mask(*each) for each in zip(scores, counts, masks, strict=True)]
 
 
 def prune_lowest_jointly(scores, total, most, entries, masks=None):
@@ -99,6 +96,13 @@ def prune_lowest_jointly(scores, total, most, entries, masks=None):
         )
         living.append(_living(keys[i], own, counts[i] - own_below, masks[i]))
     return [_as_mask(alive, s) for alive, s in zip(living, scores, strict=True)]
+
+
+@engine.traced_once
+def _mask(score, count, mask):
+    keys = _ordered([score])[0]
+    threshold, below = _own_threshold(keys, count)
+    return _as_mask(_living(keys, threshold, count - below, mask), score)
 
 
 def _size(tensor) -> int:

@@ -36,6 +36,11 @@ def excluded(model, exclude: Iterable = (), skip_first: bool = False, skip_last:
     return result + prunable[: int(skip_first)] + prunable[len(prunable) - int(skip_last) :]
 
 
+def pairs(sparsities) -> list[tuple]:
+    """(layer or variable, sparsity) from `{layer: sparsity}` or from pairs: Keras's variables cannot be keys."""
+    return list(sparsities.items() if hasattr(sparsities, "items") else sparsities)
+
+
 def check_sparsity(sparsity, what: str = "sparsity") -> float:
     """`sparsity` as a float in [0, 1).
 

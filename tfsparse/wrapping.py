@@ -13,7 +13,7 @@ def sparsify(
     sparsity: float = 0.5,
     pruner="magnitude",
     total_steps: int | None = None,
-    sparsities: dict | None = None,
+    sparsities=(),
     exclude=(),
     skip_first: bool = False,
     skip_last: bool = False,
@@ -23,7 +23,7 @@ def sparsify(
     Args:
         model: built and compiled; may have been trained.
         schedule, sparsity, pruner, total_steps: as for `SparseOptimizer`.
-        sparsities: `{layer or variable: sparsity}` instead of the common one.
+        sparsities: `{layer: sparsity}`, or pairs of a layer or a variable and its sparsity, instead of the common one.
         exclude: layers or variables to leave dense.
         skip_first, skip_last: leave the first or the last kernel of the model dense.
 
@@ -36,7 +36,7 @@ def sparsify(
     check_ready(model)
     with distribute.strategy_scope(model):
         optimizer = SparseOptimizer(_plain(model.optimizer), pruner, schedule, sparsity, total_steps)
-        for item, wanted in (sparsities or {}).items():
+        for item, wanted in prunable.pairs(sparsities):
             optimizer.set_sparsity(item, wanted)
         optimizer.exclude_from_pruning(prunable.excluded(model, exclude, skip_first, skip_last))
         optimizer.build(model.trainable_variables)
@@ -69,7 +69,7 @@ def check_ready(model) -> None:
         )
 
 
-def prune(model: keras.Model, sparsity: float, pruner="magnitude", sparsities: dict | None = None, exclude=()) -> None:
+def prune(model: keras.Model, sparsity: float, pruner="magnitude", sparsities=(), exclude=()) -> None:
     """Prune once, now: zero the lowest weights in place. Nothing keeps them at zero if training goes on.
 
         weights = weights * pruner.masks(weights, sparsity)
@@ -88,7 +88,7 @@ def prune(model: keras.Model, sparsity: float, pruner="magnitude", sparsities: d
             'pruner="magnitude"), or train with callbacks=[tfsparse.Prune("one_shot", ...)].'
         )
     keeper = SparseOptimizer("sgd", chosen, "constant", sparsity, total_steps=2)
-    for item, wanted in (sparsities or {}).items():
+    for item, wanted in prunable.pairs(sparsities):
         keeper.set_sparsity(item, wanted)
     keeper.exclude_from_pruning([v for item in exclude for v in prunable.kernels(item)])
     keeper.build(model.trainable_variables)

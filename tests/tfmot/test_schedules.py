@@ -76,7 +76,7 @@ def test_errors_say_what_to_write():
 
 
 def _due(schedule, last=40):
-    return [k for k in range(last) if schedules.due(schedule, _step(k))]
+    return [k for k in range(last) if schedules.at(schedule, _step(k))[0]]
 
 
 def test_last_step_and_step_zero_of_stock_schedules_are_not_missed():
@@ -87,19 +87,29 @@ def test_last_step_and_step_zero_of_stock_schedules_are_not_missed():
 
 def test_number_pruned_is_exact_where_float32_is_not():
     size, schedule = 25_000_001, stock.ConstantSparsity(0.9, 0)
-    assert int(schedules.number_pruned(schedule, _step(1), size)) == round(0.9 * size)
+    assert int(schedules.number_pruned(schedule, schedule(_step(1))[1], size)) == round(0.9 * size)
     halfway = stock.PolynomialDecay(0.0, 0.8, 0, 10, power=1)
-    assert int(schedules.number_pruned(halfway, _step(5), 1000)) == 400
+    assert int(schedules.number_pruned(halfway, halfway(_step(5))[1], 1000)) == 400
 
 
 class Hesitant(stock.PruningSchedule):
     """A schedule of a user's: knows no end."""
 
     def __call__(self, step):
-        return tf.cond(step > 20, lambda: tf.constant(True), lambda: tf.constant(False)), tf.constant(0.5)
+        due = False
+        if step > 20:  # a tensor: works because Keras converts what it traces, and so must we
+            due = True
+        return due, tf.constant(0.5)
 
     def get_config(self):
         return {"class_name": "Hesitant", "config": {}}
+
+
+def test_may_fall():
+    falling = [tfmot.DSD(0.5, 9), tfmot.Linear(0.5, 9, initial_sparsity=0.8), stock.PolynomialDecay(0.8, 0.5, 0, 9)]
+    rising = [tfmot.OneCycle(0.5, 9), stock.PolynomialDecay(0.1, 0.5, 0, 9), stock.ConstantSparsity(0.5, 0)]
+    assert all(schedules.may_fall(s) for s in [*falling, Hesitant()])
+    assert not any(schedules.may_fall(s) for s in rising)
 
 
 def test_fires_and_describe():

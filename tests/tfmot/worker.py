@@ -136,6 +136,7 @@ def train(case, worker, strategy, folder):
         model = make_model(case.scope)
     record = Record()
     model.fit(data(), epochs=EPOCHS, callbacks=callbacks(case, worker, folder, record), verbose=0)
+    tfsparse.tfmot.strip_pruning(model)  # outside of the strategy's scope, as a user would
     np.savez(folder / f"{worker}.npz", *model.get_weights())
     (folder / f"{worker}.json").write_text(json.dumps(record.steps))
 

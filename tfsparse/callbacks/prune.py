@@ -39,7 +39,7 @@ class Prune(keras.callbacks.Callback):
         sparsity: float = 0.5,
         pruner="magnitude",
         total_steps: int | None = None,
-        sparsities: dict | None = None,
+        sparsities=(),
         exclude=(),
         skip_first: bool = False,
         skip_last: bool = False,
@@ -48,7 +48,7 @@ class Prune(keras.callbacks.Callback):
         self.schedule, self.pruner = schedules.get(schedule), pruners.get(pruner)
         self.sparsity = prunable.check_sparsity(sparsity)
         self.total_steps = check_total_steps(total_steps)
-        self.sparsities, self.exclude = dict(sparsities or {}), list(exclude)
+        self.sparsities, self.exclude = prunable.pairs(sparsities), list(exclude)
         self.skip_first, self.skip_last = skip_first, skip_last
 
     def set_model(self, model):

@@ -62,8 +62,10 @@ class Prune(tf_keras.callbacks.Callback):
             return
         self._resolved_for = self.params  # once per fit, and only here is the first epoch known
         self._resolve(epoch)
+        find = slots.finder(self.model)
         for pruning in self._prunings:
-            pruning.slots = slots.finder(self.model)
+            if schedules.may_fall(pruning.schedule):  # else no weight returns
+                pruning.slots = find
             pruning.weight_mask_op()
 
     def on_epoch_end(self, epoch, logs=None):

@@ -63,12 +63,11 @@ class Pruning:
         self._update(counts)
 
     def _update_if_due(self):
-        step = tf.maximum(self.steps, 0) + 1
+        due, sparsity = schedules.at(self.schedule, tf.maximum(self.steps, 0) + 1)
         sizes = [weight.shape.num_elements() for weight, *_ in self.pruning_vars]
-        counts = [schedules.number_pruned(self.schedule, step, size) for size in sizes]
-        engine.when(schedules.due(self.schedule, step), lambda: self._update(counts), [])
+        counts = [schedules.number_pruned(self.schedule, sparsity, size) for size in sizes]
+        engine.when(due, lambda: self._update(counts), [])
 
-    @tf.autograph.experimental.do_not_convert  # a user's schedule may need it, the masks do not
     def _update(self, counts):
         weights = [native(weight) for weight, *_ in self.pruning_vars]
         values = [engine.read(weight) for weight in weights]

@@ -1,6 +1,8 @@
 """The shared schedules in training steps, as TFMOT's `PruningSchedule`s: for its stock wrapper and for ours."""
 
+import functools
 import inspect
+import weakref
 
 import keras
 import numpy as np
@@ -47,6 +49,7 @@ class StepSchedule(PruningSchedule):
         """The sparsity after `end_step`."""
         return self.initial_sparsity + (self.sparsity - self.initial_sparsity) * self.formula.final
 
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, step):
         """`(masks are recomputed at this step, sparsity)` as a bool and a float32 tensor of the step's shape."""
         step = tf.cast(step, tf.int32) - self.begin_step
@@ -117,18 +120,39 @@ def final_sparsity(schedule: PruningSchedule) -> float | None:
     return getattr(schedule, "final_sparsity", getattr(schedule, "target_sparsity", None))
 
 
-def due(schedule: PruningSchedule, step):
-    """Are the masks recomputed at `step`? As the schedule says; and at its `end_step`, which TFMOT's own may step over;
-    and at step 1 if it says so of step 0, which never comes."""
-    last = tf.equal(step, tf.cast(getattr(schedule, "end_step", -1), step.dtype))
-    first = tf.logical_and(tf.equal(step, 1), schedule(tf.zeros_like(step))[0])
-    return tf.reduce_any(tf.stack([schedule(step)[0], last, first]), axis=0)
+def at(schedule: PruningSchedule, step):
+    """`(masks are recomputed at this step, sparsity)`: as the schedule says; but it is also due at its `end_step`, which
+    TFMOT's own may step over, and at step 1 if it says so of step 0, which never comes."""
+    if schedule not in _traced:
+        _traced[schedule] = tf.function(functools.partial(_at, weakref.ref(schedule)))
+    return _traced[schedule](tf.convert_to_tensor(step))
+
+
+_traced = weakref.WeakKeyDictionary()  # one schedule serves many layers, and is traced once for all of them
+
+
+def _at(schedule, step):
+    call = schedule()
+    due, sparsity = call(step)
+    last = tf.equal(step, tf.cast(getattr(call, "end_step", -1), step.dtype))
+    first = tf.logical_and(tf.equal(step, 1), call(tf.zeros_like(step))[0])
+    return due | last | first, sparsity
+
+
+def may_fall(schedule: PruningSchedule) -> bool:
+    """Could a later update prune less than an earlier one?"""
+    if isinstance(schedule, StepSchedule):
+        return schedule.formula.final < 1 or schedule.sparsity < schedule.initial_sparsity
+    final = final_sparsity(schedule)
+    return final is None or final < getattr(schedule, "initial_sparsity", 0.0)
 
 
 def fires(schedule: PruningSchedule, first: int, last: int) -> bool:
     """Are the masks recomputed at any step from `first` to `last`?"""
+    if first <= getattr(schedule, "end_step", -1) <= last:
+        return True
     steps = tf.range(first, last + 1, dtype=tf.int64)
-    return bool(tf.reduce_any(tf.vectorized_map(lambda step: due(schedule, step), steps)))
+    return bool(tf.reduce_any(tf.vectorized_map(lambda step: at(schedule, step)[0], steps)))
 
 
 def describe(schedule: PruningSchedule) -> str:
@@ -139,10 +163,9 @@ def describe(schedule: PruningSchedule) -> str:
     return f"{type(schedule).__name__}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
 
 
-def number_pruned(schedule: PruningSchedule, step, size: int):
-    """Entries of `size` to prune at `step`; at the end of the schedule exactly `round(sparsity * size)`."""
-    sparsity, final = schedule(step)[1], final_sparsity(schedule)
-    count = masks.number_pruned(sparsity, size)
+def number_pruned(schedule: PruningSchedule, sparsity, size: int):
+    """Entries of `size` to prune at a sparsity; at that where the schedule ends exactly `round(sparsity * size)`."""
+    count, final = masks.number_pruned(sparsity, size), final_sparsity(schedule)
     if final is None:
         return count
     return tf.where(sparsity == np.float32(final), masks.number_pruned(float(final), size), count)

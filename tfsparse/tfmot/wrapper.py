@@ -88,6 +88,7 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
             kwargs.pop("mask", None)
         return self.layer(inputs, **kwargs)
 
+    @tf.autograph.experimental.do_not_convert
     def _before_step(self):
         if self.pruning_obj is None:
             raise ValueError(
