@@ -210,3 +210,16 @@ def test_global_wrappers_of_a_loaded_file_find_each_other(tmp_path):
     models.fit(loaded, tfmot.Prune("linear", sparsity=0.8, total_steps=16), epochs=1)
     for mine, theirs in zip(loaded.get_weights(), straight.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_summaries_of_tfmot_see_masks_and_thresholds(tmp_path):
+    model = _model()
+    models.fit(model, stock.PruningSummaries(str(tmp_path)), tfmot.Prune("linear", sparsity=0.8), epochs=3)
+    values = {}
+    for path in (tmp_path / "metrics").glob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            values |= {v.tag: float(tf.make_ndarray(v.tensor)) for v in event.summary.value}
+    (sparsity,) = (v for tag, v in values.items() if "hidden/mask" in tag)
+    (threshold,) = (v for tag, v in values.items() if "hidden/threshold" in tag)
+    assert sparsity == pytest.approx(0.8 * 16 / 24, abs=1e-3)  # at the beginning of the last epoch
+    assert 0 < threshold < 1

@@ -121,7 +121,8 @@ def _updated(weight, **options):
     wrapper.build((None, *([9] * (weight.ndim - 2)), weight.shape[-2]))
     wrapper.layer.kernel.assign(weight)
     wrapper(np.zeros((1, *([9] * (weight.ndim - 2)), weight.shape[-2]), "float32"), training=True)
-    (_, mask, threshold), = wrapper.pruning_vars
+    ((_, mask, threshold),) = wrapper.pruning_vars
+    wrapper.pruning_obj.weight_mask_op()
     np.testing.assert_array_equal(wrapper.layer.kernel.numpy(), weight * mask.numpy())
     assert float(threshold) == np.abs(weight)[mask.numpy() > 0].min()
     return mask.numpy()

@@ -69,6 +69,8 @@ class Prune(tf_keras.callbacks.Callback):
             pruning.weight_mask_op()
 
     def on_epoch_end(self, epoch, logs=None):
+        for pruning in self._prunings:
+            pruning.weight_mask_op()
         if logs is not None:
             zeros, entries = (sum(n) for n in zip(*(p.zeros() for p in self._prunings), strict=True))
             logs["sparsity"] = zeros / entries

@@ -53,8 +53,10 @@ class Pruning:
         distribute.once(self._update_if_due)
 
     def weight_mask_op(self) -> tf.Operation:
-        """`weight = weight * mask`; for weights that were written to from outside. TFMOT's callback calls it too."""
+        """`weight = weight * mask`, for weights that were written to from outside, and the thresholds that summaries
+        show. TFMOT's callback calls it at each epoch's end too."""
         distribute.once(self._multiply)
+        distribute.once(self._measure_thresholds)
         return tf.no_op()
 
     def prune_now(self, sparsity: float) -> None:
@@ -73,16 +75,20 @@ class Pruning:
         values = [engine.read(weight) for weight in weights]
         old = [engine.read(mask) for _, mask, _ in self.pruning_vars]
         new = self.pruner.masks(values, [None] * len(old), old, counts)
-        for i, (_, mask, threshold) in enumerate(self.pruning_vars):
-            for slot in self.slots(weights[i]):
+        for weight, (_, mask, _), value in zip(weights, self.pruning_vars, new, strict=True):
+            for slot in self.slots(weight):
                 distribute.update(slot, engine.masked, mask)
-            distribute.update(mask, lambda _, m: m, new[i])
-            distribute.update(threshold, lambda _, t: t, _smallest_kept(values[i], new[i]))
+            distribute.update(mask, lambda _, m: m, value)
         self._multiply()
 
     def _multiply(self):
         for weight, mask, _ in self.pruning_vars:
             distribute.update(native(weight), engine.masked, mask)
+
+    def _measure_thresholds(self):
+        for weight, mask, threshold in self.pruning_vars:
+            kept = tf.where(engine.read(mask) > 0, tf.abs(engine.read(native(weight))), threshold.dtype.max)
+            distribute.update(threshold, lambda _, t: t, tf.reduce_min(kept))
 
 
 class KeepMasked(tf_keras.constraints.Constraint):
@@ -122,8 +128,3 @@ def user_constraint(weight):
     """The constraint that the user gave the weight."""
     constraint = native(weight).constraint
     return constraint.inner if isinstance(constraint, KeepMasked) else constraint
-
-
-def _smallest_kept(weight, mask):
-    """The threshold that TFMOT's summaries show."""
-    return tf.reduce_min(tf.where(mask > 0, tf.abs(weight), weight.dtype.max))
