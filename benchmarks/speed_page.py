@@ -2,6 +2,7 @@
 
     python benchmarks/step_overhead.py --rounds 3 --frameworks keras3 tfmot --out benchmarks/results/step_overhead.json
     python benchmarks/threshold.py --rounds 3 --out benchmarks/results/threshold.json
+    python benchmarks/tfmot_side_by_side.py --out benchmarks/results/tfmot_side_by_side.json
     python benchmarks/speed_page.py
 """
 
@@ -31,6 +32,19 @@ ResNet-20 has 0.27 million weights, so its masks cost next to nothing: its round
 and a ratio below 1 is that noise. XLA is left out here (Keras does not use it on CPU unless told to).
 
 `python benchmarks/step_overhead.py --rounds 3 --frameworks keras3 tfmot --out benchmarks/results/step_overhead.json`
+
+## On tf_keras, beside TFMOT
+
+The same models wrapped by TFMOT's `prune_low_magnitude` and by `tfsparse.tfmot.prune_low_magnitude`, the same
+PolynomialDecay, in one process: the step over the dense step (wall clock, median of {side_rounds} rounds), one update of all
+masks, and the bytes that a replica hands to reductions in one step under a MirroredStrategy of two logical CPUs.
+Load average at the start: {side_load}.
+
+{side_steps}
+
+{side_bytes}
+
+`python benchmarks/tfmot_side_by_side.py --out benchmarks/results/tfmot_side_by_side.json`
 
 ## The threshold
 
@@ -73,7 +87,26 @@ def threshold_table(results: dict) -> str:
     return "\n".join(lines)
 
 
+def beside_tables(results: dict) -> tuple[str, str]:
+    """Steps and updates, and bytes; one row per model."""
+    variants = [f"{who}, {when}" for when in ("every step", "every 100th") for who in ("TFMOT", "ours")]
+    heads = ["model", "dense, ms", *variants, "update, ms: TFMOT", "ours"]
+    steps = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    bytes_ = ["| model | dense | TFMOT | ours | ours beyond dense |", "|---" * 5 + "|"]
+    for name, r in results["models"].items():
+        wall, update, b = r["step"]["wall"], r["update"], r["bytes"]
+        cells = [MODELS[name], f"{1e3 * wall['seconds_per_step']['dense']['median']:.1f}"]
+        cells += [spread(wall["ratio_to_dense"][v]) for v in variants]
+        cells += [f"{1e3 * update[who]['median']:.1f}" for who in ("TFMOT", "ours")]
+        steps.append("| " + " | ".join(cells) + " |")
+        sizes = (b["dense"], b["TFMOT"], b["ours"], b["ours"] - b["dense"])
+        bytes_.append(f"| {MODELS[name]} | " + " | ".join(f"{n:,}" for n in sizes) + " |")
+    return "\n".join(steps), "\n".join(bytes_)
+
+
 if __name__ == "__main__":
+    side = json.loads((HERE / "results" / "tfmot_side_by_side.json").read_text())
+    side_steps, side_bytes = beside_tables(side)
     overhead = json.loads((HERE / "results" / "step_overhead.json").read_text())
     threshold = json.loads((HERE / "results" / "threshold.json").read_text())
     page = PAGE.format(
@@ -82,6 +115,10 @@ if __name__ == "__main__":
         rounds=overhead["rounds"],
         load=overhead["machine"]["load_average"][0],
         steps=step_table(overhead),
+        side_rounds=side["rounds"],
+        side_load=side["machine"]["load_average"][0],
+        side_steps=side_steps,
+        side_bytes=side_bytes,
         thresholds=threshold_table(threshold),
     )
     (HERE.parent / "docs" / "speed.md").write_text(page)

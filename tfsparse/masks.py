@@ -64,6 +64,19 @@ def global_masks(scores, sparsity, masks=None):
     return prune_lowest_jointly(scores, total, [n - 1 for n in sizes], [1] * len(sizes), masks)
 
 
+def largest(scores, count: int):
+    """1 for the `count` largest entries of all tensors together; all that tie with the last of them are 1 too.
+
+    >>> largest([np.array([3.0, 1.0]), np.array([1.0, 0.5])], 2)
+    [array([1., 1.]), array([1., 0.])]
+    """
+    if not scores:
+        return []
+    sizes, keys = [_size(s) for s in scores], _ordered(scores)
+    threshold, _, _ = _threshold(keys, [1] * len(keys), sizes, sum(sizes) - count)
+    return [_as_mask(k >= threshold, s) for k, s in zip(keys, scores, strict=True)]
+
+
 def prune_lowest(scores, counts, masks):
     """For each tensor: 0 for its `count` lowest scores, 1 for the others; `topk_mask` by number, which may be all."""
     counts = [ops.cast(count, "int32") for count in counts]

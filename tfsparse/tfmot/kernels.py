@@ -13,7 +13,7 @@ def name_prunable_weights(layer: tf_keras.layers.Layer) -> None:
     if PruneRegistry.supports(layer):
         PruneRegistry.make_prunable(layer)
     else:
-        layer.get_prunable_weights = lambda: [w for w in layer.trainable_weights if _is_kernel(w)]
+        layer.get_prunable_weights = lambda: [w for w in layer.trainable_weights if is_kernel(w)]
 
 
 def may_prune(layer: tf_keras.layers.Layer) -> bool:
@@ -28,6 +28,7 @@ def wrappers(model) -> list:
     return list({id(layer): layer for layer in found}.values())
 
 
-def _is_kernel(weight) -> bool:
+def is_kernel(weight) -> bool:
+    """Kernels of rank >= 2, by the name that Keras gives them."""
     name = weight.name.split("/")[-1].split(":")[0]
     return name.endswith("kernel") and len(weight.shape) >= 2

@@ -65,10 +65,15 @@ class Pruning:
         self._update(counts)
 
     def _update_if_due(self):
-        due, sparsity = schedules.at(self.schedule, tf.maximum(self.steps, 0) + 1)
+        step = tf.maximum(self.steps, 0) + 1
+        due, _ = schedules.at(self.schedule, step)
+        engine.when(due, lambda: self._update(self._counts(step)), [])
+
+    def _counts(self, step):
+        """Entries to prune of each weight; asked for within the branch, so that the other steps do not compute it."""
+        _, sparsity = schedules.at(self.schedule, step)
         sizes = [weight.shape.num_elements() for weight, *_ in self.pruning_vars]
-        counts = [schedules.number_pruned(self.schedule, sparsity, size) for size in sizes]
-        engine.when(due, lambda: self._update(counts), [])
+        return [schedules.number_pruned(self.schedule, sparsity, size) for size in sizes]
 
     def _update(self, counts):
         weights = [native(weight) for weight, *_ in self.pruning_vars]

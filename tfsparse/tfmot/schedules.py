@@ -121,7 +121,7 @@ def final_sparsity(schedule: PruningSchedule) -> float | None:
 
 
 def at(schedule: PruningSchedule, step):
-    """`(masks are recomputed at this step, sparsity)`: as the schedule says; but it is also due at its `end_step`, which
+    """`(masks are recomputed at this step, sparsity)`: as the schedule says; but also due at its `end_step`, which
     TFMOT's own may step over, and at step 1 if it says so of step 0, which never comes."""
     if schedule not in _traced:
         _traced[schedule] = tf.function(functools.partial(_at, weakref.ref(schedule)))
