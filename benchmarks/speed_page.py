@@ -2,7 +2,7 @@
 
     python benchmarks/step_overhead.py --rounds 3 --frameworks keras3 tfmot --out benchmarks/results/step_overhead.json
     python benchmarks/threshold.py --rounds 3 --out benchmarks/results/threshold.json
-    python benchmarks/tfmot_side_by_side.py --out benchmarks/results/tfmot_side_by_side.json
+    python benchmarks/tfmot_side_by_side.py --rounds 5 --out benchmarks/results/tfmot_side_by_side.json
     python benchmarks/speed_page.py
 """
 
@@ -36,15 +36,15 @@ and a ratio below 1 is that noise. XLA is left out here (Keras does not use it o
 ## On tf_keras, beside TFMOT
 
 The same models wrapped by TFMOT's `prune_low_magnitude` and by `tfsparse.tfmot.prune_low_magnitude`, the same
-PolynomialDecay, in one process: the step over the dense step (wall clock, median of {side_rounds} rounds), one update of all
-masks, and the bytes that a replica hands to reductions in one step under a MirroredStrategy of two logical CPUs.
+PolynomialDecay, in one process: the step over the dense step (wall clock, median of {side_rounds} rounds), one update
+of all masks, and the bytes that a replica hands to reductions in one step under a MirroredStrategy of two logical CPUs.
 Load average at the start: {side_load}.
 
 {side_steps}
 
 {side_bytes}
 
-`python benchmarks/tfmot_side_by_side.py --out benchmarks/results/tfmot_side_by_side.json`
+`python benchmarks/tfmot_side_by_side.py --rounds 5 --out benchmarks/results/tfmot_side_by_side.json`
 
 ## The threshold
 
