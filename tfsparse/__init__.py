@@ -12,7 +12,7 @@ import importlib
 
 from tfsparse.callbacks import Prune, SparsityLogger
 from tfsparse.export import export
-from tfsparse.optimizers import SparseOptimizer
+from tfsparse.optimizers import GSM, SparseOptimizer
 from tfsparse.pruners import Magnitude, Random, Saliency
 from tfsparse.report import Report, report
 from tfsparse.schedules import DSD, Constant, Cosine, Iterative, Linear, OneCycle, OneShot, Polynomial
@@ -21,6 +21,7 @@ from tfsparse.wrapping import prune, sparsify
 
 __all__ = [
     "DSD",
+    "GSM",
     "Constant",
     "Cosine",
     "Iterative",

@@ -7,7 +7,7 @@ import tf_keras_models as models
 import tfsparse
 from tfsparse import tfmot
 from tfsparse.testing import two_cpus
-from tfsparse.tfmot.optimizers import GSM
+from tfsparse.tfmot import GSM
 
 W1, G1 = [[0.5, -0.2], [0.1, 0.0]], [[0.1, -0.3], [0.9, 2.0]]
 W2, G2 = [[1.0, -0.4], [0.05, 0.3]], [[0.02, 0.5], [-0.1, 0.2]]
@@ -38,7 +38,7 @@ def test_is_the_keras_3_one(nesterov):
     model = models.small()
     twin = tfmot.to_keras3(model)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    twin.compile(tfsparse.optimizers.gsm.GSM(0.05, 0.9, 1e-3, 4, nesterov), loss)
+    twin.compile(tfsparse.GSM(0.05, 0.9, 1e-3, 4, nesterov), loss)
     x, y = models.data()
     twin.fit(x, y, batch_size=8, epochs=1, shuffle=False, verbose=0)
     models.fit(models.compiled(model, GSM(0.05, 0.9, 1e-3, 4, nesterov)), epochs=1)

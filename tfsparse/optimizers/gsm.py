@@ -61,11 +61,12 @@ class GSM(keras.optimizers.Optimizer):
         super().apply(gradients, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
-        dtype = variable.dtype
-        gradient, rate, momentum = (ops.cast(x, dtype) for x in (gradient, learning_rate, self.momentum))
-        z = self.momentums[self._get_variable_index(variable)]
-        if prunable.is_prunable(variable):
-            gradient = gradient + ops.cast(self.coupled_decay, dtype) * variable
+        position, dtype = self._get_variable_index(variable), variable.dtype
+        gradient, rate = ops.cast(gradient, dtype), ops.cast(learning_rate, dtype)
+        momentum, decay = (ops.convert_to_tensor(x, dtype) for x in (self.momentum, self.coupled_decay))
+        z = self.momentums[position]
+        if prunable.is_prunable(self._trainable_variables[position]):  # TensorFlow hands over its own variable
+            gradient = gradient + decay * variable
         self.assign(z, momentum * z + gradient)
         self.assign_sub(variable, rate * (gradient + momentum * z if self.nesterov else z))
 

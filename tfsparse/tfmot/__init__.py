@@ -9,6 +9,7 @@
 from tfsparse.tfmot import requirements  # noqa: F401  first: it says what is missing
 from tfsparse.tfmot.callbacks import Prune
 from tfsparse.tfmot.convert import from_keras3, to_keras3
+from tfsparse.tfmot.optimizers import GSM
 from tfsparse.tfmot.prune import prune_low_magnitude, scope, strip_pruning
 from tfsparse.tfmot.schedules import (
     DSD,
@@ -25,6 +26,7 @@ from tfsparse.tfmot.wrapper import PruneLowMagnitude
 
 __all__ = [
     "DSD",
+    "GSM",
     "Constant",
     "Cosine",
     "Iterative",

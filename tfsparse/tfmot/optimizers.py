@@ -28,6 +28,7 @@ class GSM(tf_keras.optimizers.Optimizer):
         super().build(var_list)
         if not getattr(self, "_built", False):
             self.momentums = [self.add_variable_from_reference(v, "m") for v in var_list]
+            self._decays = [kernels.is_kernel(v) for v in var_list]  # a replica's copy has another name
             self._built = True
 
     def apply_gradients(self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs):
@@ -45,11 +46,11 @@ class GSM(tf_keras.optimizers.Optimizer):
 
     def update_step(self, gradient, variable):
         gradient = tf.convert_to_tensor(gradient)
-        rate, momentum, decay = (
-            tf.cast(x, variable.dtype) for x in (self.learning_rate, self.momentum, self.coupled_decay)
-        )
-        z = self.momentums[self._index_dict[self._var_key(variable)]]
-        if kernels.is_kernel(variable):
+        rate = tf.cast(self.learning_rate, variable.dtype)
+        momentum, decay = (tf.constant(x, variable.dtype) for x in (self.momentum, self.coupled_decay))
+        position = self._index_dict[self._var_key(variable)]
+        z = self.momentums[position]
+        if self._decays[position]:
             gradient = gradient + decay * variable
         z.assign(momentum * z + gradient)
         variable.assign_sub(rate * (gradient + momentum * z if self.nesterov else z))
