@@ -7,6 +7,7 @@ import tf_keras_models as models
 from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import PruneLowMagnitude as Stock
 
 from tfsparse import tfmot
+from tfsparse.tfmot.pruning import Pruning
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
 
 layers, stock = models.layers, models.stock
@@ -175,6 +176,15 @@ def test_global_scope_has_one_threshold():
     floor = np.abs(before)[after > 0].min()
     assert np.abs(before)[after == 0].max() <= floor
     assert len(set(models.sparsities(model))) == 3
+
+
+def test_global_masks_are_computed_once_a_step(monkeypatch):
+    calls = []
+    monkeypatch.setattr(Pruning, "conditional_mask_update", lambda self: calls.append(self))
+    for scope, expected in (("global", 1), ("layer", 3)):
+        calls.clear()
+        _wrapped(scope=scope)(models.data()[0], training=True)
+        assert len(calls) == expected
 
 
 def test_global_scope_needs_the_model():

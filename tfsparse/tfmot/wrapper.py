@@ -49,7 +49,6 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
         schedule = ConstantSparsity(0.5, 0) if pruning_schedule is None else pruning_schedule
         kernels.name_prunable_weights(layer)
         super().__init__(layer, schedule, tuple(block_size), block_pooling_type, sparsity_m_by_n, **kwargs)
-        self.supports_masking = layer.supports_masking
         self.scope = scope
         self.units = _units(self.block_size, block_pooling_type, self.sparsity_m_by_n)
         self.pruner = pruners.Magnitude(self.units, scope)
