@@ -10,7 +10,7 @@ import keras
 import pytest
 
 HERE = pathlib.Path(__file__).parent
-FILES = ["test_masks.py", "pruners", "optimizers", "test_engine.py", "test_wrapping.py"]
+FILES = ["test_masks.py", "pruners", "optimizers", "test_engine.py", "test_wrapping.py", "test_curvature.py"]
 
 
 def run(arguments, **environment):
