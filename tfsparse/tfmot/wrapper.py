@@ -98,9 +98,6 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
         if self in self.pruning_obj.active[:1]:  # once for all that are ranked together
             self.pruning_obj.conditional_mask_update()
 
-    def compute_mask(self, inputs, mask=None):
-        return self.layer.compute_mask(inputs, mask)
-
     def get_config(self):
         return {**super().get_config(), "sparsity_m_by_n": self.sparsity_m_by_n, "scope": self.scope}
 
