@@ -55,7 +55,9 @@ class Curvature:
         chosen = {id(v) for v in self.variables}
         self._others = [v for v in model.variables if id(v) not in chosen]
         self._dtype = "float64" if any(v.dtype == "float64" for v in self.variables) else "float32"
-        self._products, self._powers, self._traces = map(_compiled, (self._product, self._power, self._hutchinson))
+        # loops over products stay in Python: on CPUs XLA's convolutions are ten times slower inside of a compiled loop
+        self._starts, self._products = _compiled(self._start), _compiled(self._product)
+        self._powers, self._probes = _compiled(self._power), _compiled(self._probe)
 
     def hvp(self, vectors, masks=None) -> list:
         """`H v` over `variables`; with masks that of the submatrix of living weights: pruned coordinates are 0.
@@ -81,9 +83,10 @@ class Curvature:
         Returns: (Rayleigh quotient of the last product, unit vector over all variables as a list of tensors). Where a
         product is 0 or not finite the vector stays what it was, so that a later call can go on.
         """
-        vectors = self._signs(0, 0) if vectors is None else self._tensors(vectors, "vectors")
-        iterations = ops.convert_to_tensor(_at_least_1(iterations, "iterations"), "int32")
-        value, vectors = self._powers(self._state(), vectors, self._masks(masks), iterations)
+        state, masks = self._state(), self._masks(masks)
+        vectors = self._starts(None if vectors is None else self._tensors(vectors, "vectors"), masks)
+        for _ in range(_at_least_1(iterations, "iterations")):
+            value, vectors = self._powers(state, vectors, masks)
         return float(ops.convert_to_numpy(value)), list(vectors)
 
     def trace(self, probes: int = 8, seed: int = 0, masks=None) -> float:
@@ -94,9 +97,10 @@ class Curvature:
             seed: integer; the probes are a hash of it, equal on all replicas, processes and engines.
             masks: as for `hvp`: the trace of the submatrix.
         """
-        probes = ops.convert_to_tensor(_at_least_1(probes, "probes"), "int32")
-        seed = ops.convert_to_tensor(np.uint32(seed % 2**32))
-        return float(ops.convert_to_numpy(self._traces(self._state(), self._masks(masks), probes, seed)))
+        state, masks, seed = self._state(), self._masks(masks), _uint32(seed)
+        places = [_uint32(i) for i in range(_at_least_1(probes, "probes"))]
+        values = [self._probes(state, masks, seed, place) for place in places]
+        return float(np.mean([ops.convert_to_numpy(v) for v in values]))
 
     def _state(self):
         if hasattr(self.model, "jax_state_sync"):
@@ -127,22 +131,18 @@ class Curvature:
         products = _derivative(lambda w: self._value(w, others, data), weights, vectors)
         return _masked([ops.cast(p, self._dtype) for p in products], masks)
 
-    def _power(self, state, vectors, masks, iterations):
-        def step(_, carry):
-            product = self._product(state, carry[1], masks)
-            return _dot(carry[1], product), _unit(product, carry[1])
-
+    def _start(self, vectors, masks):
         signs = _masked(self._signs(0, 0), masks)
-        start = _unit(_masked(vectors, masks), _unit(signs, signs))
-        return ops.fori_loop(0, iterations, step, (ops.zeros((), self._dtype), start))
+        signs = _unit(signs, signs)
+        return signs if vectors is None else _unit(_masked(vectors, masks), signs)
 
-    def _hutchinson(self, state, masks, probes, seed):
-        def step(probe, total):
-            signs = _masked(self._signs(seed, probe), masks)
-            return total + _dot(signs, self._product(state, signs, masks))
+    def _power(self, state, vectors, masks):
+        product = self._product(state, vectors, masks)
+        return _dot(vectors, product), _unit(product, vectors)
 
-        total = ops.fori_loop(0, probes, step, ops.zeros((), self._dtype))
-        return total / ops.cast(probes, self._dtype)
+    def _probe(self, state, masks, seed, probe):
+        signs = _masked(self._signs(seed, probe), masks)
+        return _dot(signs, self._product(state, signs, masks))
 
     def _signs(self, seed, probe):
         """-1 or 1 from a hash of seed, probe and place among all weights, so that no two weights share theirs."""
@@ -155,6 +155,10 @@ class Curvature:
             signs.append(ops.reshape(1 - 2 * ops.cast(bits, self._dtype), variable.shape))
             first += size
         return signs
+
+
+def _uint32(number):
+    return ops.convert_to_tensor(np.uint32(number % 2**32))
 
 
 def _mix(x):
