@@ -45,3 +45,9 @@ def n_of_m(scores, n, m):
         losers = sorted(range(m), key=lambda i: (scores[where][i], -i))[: m - n]
         result[where] = [0 if i in losers else 1 for i in range(m)]
     return result
+
+
+def number_within(weights, budget, masks):
+    """Sort all living magnitudes and add their squares until the budget is spent."""
+    living = np.concatenate([np.abs(w[m > 0]) for w, m in zip(weights, masks, strict=True)])
+    return int(np.sum(np.cumsum(np.sort(living.astype("float64")) ** 2) <= budget))

@@ -92,6 +92,34 @@ def test_global_empties_no_layer():
     assert np.sum(numpy(first) == 0) + np.sum(numpy(second) == 0) == round(0.9 * 2600)
 
 
+def test_golden_number_within_a_budget():
+    weights = [np.array([3.0, -1.0], "float32"), np.array([[2.0, 0.5]], "float32")]
+    alive = [np.ones(2), np.ones((1, 2))]
+    assert [masks.number_within(weights, b, alive) for b in (-1, 0, 0.25, 1.24, 1.25, 5.25, 14.24, 14.25, 1e9)] == [
+        0, 0, 1, 1, 2, 3, 3, 4, 4
+    ]  # fmt: skip
+    assert masks.number_within(weights, 1.0, [np.ones(2), np.array([[1.0, 0.0]])]) == 1  # the dead cost nothing
+    assert masks.number_within(weights, float("inf"), alive) == 4
+    assert masks.number_within(weights, float("nan"), alive) == 0
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "tiny", "zeros"])
+def test_number_within_equals_a_sort(kind):
+    for size in (5, 100, 3001):
+        weights = [RANDOM.normal(size=n).astype("float32") for n in (size, 2 * size)]
+        alive = [(RANDOM.random(w.size) > 0.4).astype("float32") for w in weights]
+        if kind == "ties":
+            weights = [np.round(w * 2).astype("float32") / 2 for w in weights]  # sums of their squares are exact
+        if kind == "tiny":
+            weights = [w * np.float32(1e-12) for w in weights]
+        if kind == "zeros":
+            weights = [w * (w > 0) for w in weights]
+        total = sum(np.sum(w.astype("float64") ** 2 * m) for w, m in zip(weights, alive, strict=True))
+        for part in (0.0, 1e-3, 0.1, 0.5, 0.97, 1.1):
+            found, expected = (f(weights, part * total, alive) for f in (masks.number_within, reference.number_within))
+            assert abs(found - expected) <= (0 if kind == "ties" else 1)  # sums in float32 may miss by one weight
+
+
 def spread(units, scores, pruned):
     pooled = units.pool(ops.convert_to_tensor(scores))
     return numpy(units.spread(masks.prune_lowest([pooled], [pruned], [None])[0], ops.convert_to_tensor(scores)))

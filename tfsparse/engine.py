@@ -1,5 +1,6 @@
 """The places where TensorFlow and JAX need different words for the same thing. All else is `keras.ops`."""
 
+import concurrent.futures
 from collections.abc import Callable, Sequence
 
 import keras
@@ -39,6 +40,29 @@ def traced_once(function: Callable) -> Callable:
     import tensorflow as tf
 
     return tf.function(function, autograph=False)
+
+
+def compiled(function: Callable) -> Callable:
+    """A pure function of tensors, compiled, to be called from outside of a step; on TensorFlow outside of any strategy
+    too, on one device."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    traced = traced_once(function)
+
+    def outside(*arguments):
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return traced(*arguments)
+        # in a strategy's scope Keras divides a loss by the replicas; a scope holds for its thread only
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            return pool.submit(traced, *arguments).result()
+
+    return outside
 
 
 def when(predicate, update: Callable[[], None], variables: Sequence[keras.Variable]) -> None:

@@ -8,6 +8,8 @@ A `sparsity` is a fraction in [0, 1) or, as an integer, the number of entries to
 that counts exactly in a tensor of more than a few million entries.
 """
 
+import functools
+
 import numpy as np
 from keras import ops
 
@@ -15,6 +17,7 @@ from tfsparse import engine
 
 _HIGH, _LOW = 1 << 15, 1 << 16  # bins of the two histograms; the sign bit is spent
 _SIDE = 1 << 8  # a histogram is searched by rows of this length
+_DEAD = 0x7F800000  # the bits of infinity: beyond every finite magnitude
 _ROW = 4096  # entries per row in the search for the last tie that lives
 
 
@@ -75,6 +78,50 @@ def largest(scores, count: int):
     sizes, keys = [_size(s) for s in scores], _ordered(scores)
     threshold, _, _ = _threshold(keys, [1] * len(keys), sizes, sum(sizes) - count)
     return [_as_mask(k >= threshold, s) for k, s in zip(keys, scores, strict=True)]
+
+
+def number_within(weights, budget: float, masks) -> int:
+    """How many of the smallest living weights of all tensors together can go while their squares sum to `<= budget`.
+
+    Found by bisection over the bits of |w|; sums are float32. Of equal magnitudes as many as fit.
+
+    Args:
+        weights, masks: lists of tensors of equal shapes; only where the mask is not 0 is anything counted.
+        budget: a float; below 0 or NaN: none fits.
+
+    >>> number_within([np.array([0.1, -0.2]), np.array([0.0, 0.3])], 0.06, [np.ones(2), np.array([0.0, 1.0])])
+    2
+    """
+    budget = ops.convert_to_tensor(np.float32(min(budget, 3e38)))
+    return int(_compiled_within()([engine.read(w) for w in weights], budget, [engine.read(m) for m in masks]))
+
+
+@functools.cache
+def _compiled_within():
+    return engine.compiled(_number_within)
+
+
+def _number_within(weights, budget, masks):
+    weights = [ops.cast(w, "float32") for w in weights]
+    keys = [ops.where(m > 0, ops.view(ops.abs(w), "int32"), _DEAD) for w, m in zip(weights, masks, strict=True)]
+
+    def below(key):
+        """Living weights below a key: their number and the sum of their squares."""
+        inside = [k < key for k in keys]
+        squares = [ops.sum(ops.where(i, ops.square(w), 0.0)) for i, w in zip(inside, weights, strict=True)]
+        return sum(_count(i) for i in inside), sum(squares)
+
+    def narrow(_, bounds):
+        low, high = bounds  # what lies below `low` fits, what lies below `high` may not
+        middle = low + (high - low + 1) // 2
+        fits = below(middle)[1] <= budget
+        return ops.where(fits, middle, low), ops.where(fits, high, middle - 1)
+
+    key, _ = ops.fori_loop(0, 32, narrow, (ops.convert_to_tensor(0, "int32"), ops.convert_to_tensor(_DEAD, "int32")))
+    (number, used), (upto, _) = below(key), below(key + 1)
+    each = ops.square(ops.view(key, "float32"))
+    ties = ops.minimum(ops.floor((budget - used) / each), ops.cast(upto - number, "float32"))
+    return ops.where(budget >= 0, number + ops.cast(ops.where(upto > number, ties, 0.0), "int32"), 0)
 
 
 def prune_lowest(scores, counts, masks):
