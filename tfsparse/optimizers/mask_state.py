@@ -28,6 +28,7 @@ class MaskState:
         self.begin = self._add_counts("begin", begin)
         self.total_steps = self._add_counts("total_steps", total_steps)
         self.fault = self._add_counts("fault", -1)
+        self.memory = {}
 
     @property
     def variables(self) -> list:
@@ -45,11 +46,19 @@ class MaskState:
             name=f"{variable.path.replace('/', '_')}_mask",
         )
 
+    def remember(self, values: dict) -> None:
+        """More variables that are saved with the masks: `{name: initial value}`."""
+        for name, value in values.items():
+            self.memory[name] = self._add_values(name, value, "float32")
+
     def _add_counts(self, name, value):
+        return self._add_values(name, value, "int")
+
+    def _add_values(self, name, value, dtype):
         return self._optimizer.add_variable(
             np.shape(value),
             initializer=keras.initializers.Constant(np.asarray(value)),
-            dtype="int",
+            dtype=dtype,
             aggregation="only_first_replica",
             name=name,
         )
@@ -86,6 +95,12 @@ class MaskState:
                 distribute.update(slot, engine.masked, mask)
             distribute.update(mask, lambda _, m: m, value)
 
+    def empty_slots(self) -> None:
+        """Slots of what is pruned now are emptied."""
+        for position, mask in enumerate(self.masks):
+            for slot in self.slots(position):
+                distribute.update(slot, engine.masked, mask)
+
     def multiply(self) -> None:
         """`weight = weight * mask`."""
         for variable, mask in zip(self.variables, self.masks, strict=True):
@@ -112,4 +127,6 @@ class MaskState:
     def named(self) -> dict:
         """Variables by role: the names of layers may differ between the model that saved and the one that loads."""
         counts = (self.target, self.start, self.begin, self.total_steps, self.fault)
-        return {f"mask_{p}": m for p, m in enumerate(self.masks)} | {v.name: v for v in counts}
+        masks = {f"mask_{p}": m for p, m in enumerate(self.masks)}
+        memory = {f"memory_{name}": v for name, v in self.memory.items()}
+        return masks | {v.name: v for v in counts} | memory

@@ -7,20 +7,11 @@ from keras import ops
 from tfsparse import distribute, engine, prunable, pruners, schedules
 from tfsparse.optimizers.checks import check_inner, check_total_steps, couples_coordinates
 from tfsparse.optimizers.mask_state import MaskState
-
-
-def _forwarded(name: str) -> property:
-    """An attribute that is the inner optimizer's."""
-
-    def write(self, value):
-        if "inner_optimizer" in self.__dict__:  # the base class writes its defaults before there is an inner optimizer
-            setattr(self.inner_optimizer, name, value)
-
-    return property(lambda self: getattr(self.inner_optimizer, name), write)
+from tfsparse.optimizers.outer import OuterOptimizer
 
 
 @keras.saving.register_keras_serializable(package="tfsparse")
-class SparseOptimizer(keras.optimizers.Optimizer):
+class SparseOptimizer(OuterOptimizer):
     """Wraps any Keras optimizer so that after every step `weight == weight * mask`.
 
         inner_optimizer.apply(gradients)
@@ -46,25 +37,16 @@ class SparseOptimizer(keras.optimizers.Optimizer):
     >>> model.compile(optimizer, loss="mse")
     """
 
-    use_ema = _forwarded("use_ema")
-    ema_momentum = _forwarded("ema_momentum")
-    ema_overwrite_frequency = _forwarded("ema_overwrite_frequency")
-    loss_scale_factor = _forwarded("loss_scale_factor")
-    gradient_accumulation_steps = _forwarded("gradient_accumulation_steps")
-    weight_decay = _forwarded("weight_decay")
-    learning_rate = _forwarded("learning_rate")
-    iterations = property(lambda self: self.inner_optimizer.iterations)
-
     def __init__(
         self, inner_optimizer, pruner="magnitude", schedule="one_cycle", sparsity=0.5, total_steps=None, name=None
     ):
         inner = check_inner(keras.optimizers.get(inner_optimizer))
-        super().__init__(learning_rate=0.0, name=name or f"sparse_{inner.name}")
-        self.inner_optimizer = inner
+        super().__init__(inner, name or f"sparse_{inner.name}")
         self.pruner, self.schedule = pruners.get(pruner), schedules.get(schedule)
         self.sparsity = prunable.check_sparsity(sparsity)
         self._asked = prunable.Wishes()
         self._total = check_total_steps(total_steps)
+        self._remembered = {}
 
     # ---- what is pruned, and how far --------------------------------------------------------------------------------
 
@@ -151,10 +133,6 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     # ---- the step ---------------------------------------------------------------------------------------------------
 
-    @property
-    def variables(self):
-        return self._variables + self.inner_optimizer.variables
-
     def build(self, variables):
         """Create masks and targets for `variables`; the inner optimizer is built too unless it lives already."""
         if self.built:  # a LossScaleOptimizer builds what it wraps once more
@@ -167,7 +145,18 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         together = [p for p in range(len(targets)) if p not in alone]
         groups = [group for group in [together, *[[p] for p in alone]] if group]
         self._state = MaskState(self, targets, groups, engine.number(self.iterations), self._total or 0)
+        self._state.remember({name: np.zeros(shape) for name, shape in self._remembered.items()})
         self._couples = couples_coordinates(self.inner_optimizer, self.pruned_variables)
+
+    def remember(self, values: dict) -> None:
+        """Add variables to what is saved with the masks: `{name: initial value}`, float32; see `memory`. Only before
+        the first step, or together with a second `compile`: a compiled step knows its variables."""
+        self._state.remember(values)
+
+    @property
+    def memory(self) -> dict:
+        """`{name: variable}` of what `remember` was asked for; the optimizer itself uses none of it."""
+        return dict(self._state.memory) if self.built else {}
 
     def adopt(self, other: "SparseOptimizer") -> None:
         """Begin a new cycle where `other` stands: its masks stay, and the schedule runs from them to the new target."""
@@ -231,9 +220,6 @@ class SparseOptimizer(keras.optimizers.Optimizer):
                 "from the last checkpoint."
             )
 
-    def scale_loss(self, loss):
-        return self.inner_optimizer.scale_loss(loss)
-
     def finalize_variable_values(self, var_list):
         self.inner_optimizer.finalize_variable_values(var_list)
         if self.use_ema:  # averages have overwritten the weights: masks come last
@@ -257,6 +243,15 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             self._state.update(self.pruner, weights, [None] * len(weights), counts)
             self._state.multiply()
         self.raise_fault()
+
+    def prune_to(self, zeros: int) -> None:
+        """Prune now, up to `zeros` entries of all weights together (scope "global"), and empty their slots."""
+        sizes = np.array([np.prod(v.shape) - 1 for v in self.pruned_variables], "int64")
+        ends = zeros * np.cumsum(sizes) // np.sum(sizes)  # shares that sum to `zeros`
+        self.target.assign(np.diff(ends, prepend=0))
+        self.prune_now()
+        with distribute.strategy_scope(self):
+            self._state.empty_slots()
 
     # ---- saving -----------------------------------------------------------------------------------------------------
 
@@ -289,15 +284,17 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             "total_steps": self.total_steps,
             "name": self.name,
             "asked": self._asked.get_config(),
+            "remembered": {name: list(v.shape) for name, v in self.memory.items()},
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        asked = config.pop("asked", None)
+        asked, remembered = config.pop("asked", None), config.pop("remembered", {})
         with keras.saving.custom_object_scope(custom_objects or {}):
             config["inner_optimizer"] = keras.saving.deserialize_keras_object(config["inner_optimizer"])
         optimizer = cls(**config)
         if asked:
             optimizer._asked = prunable.Wishes(**asked)
+        optimizer._remembered = remembered
         return optimizer
