@@ -91,21 +91,6 @@ def test_best_accuracy_is_taken_where_the_model_was_as_sparse():
     assert (summary["accuracy"], summary["best_accuracy"], summary["best_epoch"]) == (0.94, 0.95, 2)
 
 
-@pytest.mark.parametrize(
-    "overrides, method",
-    [
-        (["prune=null"], "dense"),
-        ([], "one_cycle, magnitude"),
-        (["prune.pruner={name: magnitude, scope: layer}"], "one_cycle, magnitude"),
-        (["prune.pruner={name: random, scope: global}"], "one_cycle, random (scope=global)"),
-        (["prune.schedule={name: one_cycle, beta: 6.0}"], "one_cycle (beta=6.0), magnitude"),
-        (["prune.skip_last=true"], "one_cycle, magnitude, skip_last"),
-    ],
-)
-def test_methods_are_named_by_what_is_not_the_default(overrides, method):
-    assert experiment._method(small(*overrides).prune) == method
-
-
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(finished, tmp_path):
     experiment.train(small(), tmp_path / "again")
     experiment.train(small("seed=1"), tmp_path / "other")
@@ -364,18 +349,3 @@ def test_what_cannot_be_compiled_is_refused_before_anything_is_written(tmp_path,
     with pytest.raises(ValueError, match=message):
         experiment.train(small(*overrides), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_optimizer_arguments_reach_keras():
-    section = small("optimizer={name: sgd, learning_rate: 0.5, momentum: 0.9, nesterov: true, clipnorm: 1.0}").optimizer
-    made = experiment._optimizer(section, total_steps=10)
-    assert type(made).__name__ == "SGD"
-    assert (float(made.learning_rate), made.momentum, made.nesterov, made.clipnorm) == (0.5, 0.9, True, 1.0)
-
-
-def test_one_cycle_runs_over_the_whole_training():
-    section = small("optimizer.learning_rate.warmup=0.5", "optimizer.momentum=one_cycle").optimizer
-    made = experiment._optimizer(section, total_steps=40)
-    assert type(made).__name__ == "OneCycleAdam"
-    assert float(made._learning_rate(20)) == pytest.approx(0.01)
-    assert float(made._learning_rate(40)) == pytest.approx(0.01 / 1e5)

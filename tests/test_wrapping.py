@@ -73,3 +73,47 @@ def test_a_loss_scaled_model_is_saved_whole(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     for mine, theirs in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(mine), ops.convert_to_numpy(theirs))
+
+
+# ------------------------------------------------------------------------------------------------------------- tickets
+
+
+def _ticket_pair():
+    model = testing.small_model()
+    initial = model.get_weights()
+    pruned = keras.models.clone_model(model)
+    pruned.set_weights([2 * w + 1e-3 for w in initial])
+    tfsparse.prune(pruned, 0.75)
+    return model, initial, pruned
+
+
+@pytest.mark.parametrize("as_arrays", [False, True])
+def test_a_winning_ticket_is_the_beginning_with_the_mask_of_the_end(as_arrays):
+    model, initial, pruned = _ticket_pair()
+    masks = [(v.numpy() != 0).astype("float32") for v in pruned.trainable_variables if v.name == "kernel"]
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.set_weights([w + 1 for w in initial])
+    tfsparse.winning_ticket(model, initial, masks if as_arrays else pruned)
+    for weight, first, zeros in zip(model.get_weights(), initial, pruned.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, np.where(zeros != 0, first, 0) if weight.ndim > 1 else first)
+    x, y = testing.small_data()
+    model.fit(x, y, epochs=2, verbose=0)
+    for weight, zeros in zip(model.get_weights(), pruned.get_weights(), strict=True):
+        if weight.ndim > 1:
+            np.testing.assert_array_equal(weight == 0, zeros == 0)
+    assert tfsparse.report(model).rows[0].target == tfsparse.report(model).rows[0].sparsity
+
+
+def test_what_is_no_ticket_is_refused():
+    model, initial, pruned = _ticket_pair()
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"initial_weights holds 1 arrays, expected \d+"):
+        tfsparse.winning_ticket(model, initial[:1], pruned)
+    masks = [v.numpy() for v in pruned.trainable_variables if v.name == "kernel"]
+    with pytest.raises(ValueError, match=r"mask holds one of shape \(2, 2\), expected .* of"):
+        tfsparse.winning_ticket(model, initial, [np.ones((2, 2)), *masks[1:]])
+    with pytest.raises(ValueError, match="leaves no weight of .* alive"):
+        tfsparse.winning_ticket(model, initial, [np.zeros_like(masks[0]), *masks[1:]])
+    model.optimizer.iterations.assign(3)
+    with pytest.raises(ValueError, match="has trained already"):
+        tfsparse.winning_ticket(model, initial, pruned)

@@ -10,18 +10,19 @@ update.
 
 import importlib
 
-from tfsparse.callbacks import Prune, SparsityLogger
+from tfsparse.callbacks import PLL, Prune, PruneGSM, SparsityLogger
 from tfsparse.export import export
 from tfsparse.optimizers import GSM, SparseOptimizer
 from tfsparse.pruners import Magnitude, Random, Saliency
 from tfsparse.report import Report, report
 from tfsparse.schedules import DSD, Constant, Cosine, Iterative, Linear, OneCycle, OneShot, Polynomial
 from tfsparse.version import __version__
-from tfsparse.wrapping import prune, sparsify
+from tfsparse.wrapping import prune, sparsify, winning_ticket
 
 __all__ = [
     "DSD",
     "GSM",
+    "PLL",
     "Constant",
     "Cosine",
     "Iterative",
@@ -31,6 +32,7 @@ __all__ = [
     "OneShot",
     "Polynomial",
     "Prune",
+    "PruneGSM",
     "Random",
     "Report",
     "Saliency",
@@ -41,6 +43,7 @@ __all__ = [
     "prune",
     "report",
     "sparsify",
+    "winning_ticket",
 ]
 
 

@@ -62,27 +62,57 @@ class ModelConfig(Named):
 class OneCycleRateConfig(_Section):
     """The learning rate of 1cycle: `{name: one_cycle, max: 0.1}`."""
 
-    name: Literal["one_cycle"] = Field(description="one_cycle; for a constant write the number alone")
+    name: Literal["one_cycle"] = Field(description="one_cycle or steps; for a constant write the number alone")
     max: StrictFloat = Field(gt=0, description="the highest learning rate, a number above 0, such as 0.1")
     warmup: StrictFloat = Field(0.25, gt=0, lt=1, description="a fraction of training in (0, 1), such as 0.25")
     initial_divisor: StrictFloat = Field(25.0, gt=0, description="max / first rate, a number above 0, such as 25")
     final_divisor: StrictFloat = Field(1e5, gt=0, description="max / last rate, a number above 0, such as 1e5")
 
 
+class StepRateConfig(_Section):
+    """A learning rate that falls in steps: `{name: steps, first: 0.1, at: [0.5, 0.75]}`."""
+
+    name: Literal["steps"] = Field(description="steps or one_cycle; for a constant write the number alone")
+    first: StrictFloat = Field(gt=0, description="the rate before the first step, a number above 0, such as 0.1")
+    at: tuple[StrictFloat, ...] = Field(description="rising fractions of training in (0, 1), such as [0.5, 0.75]")
+    factor: StrictFloat = Field(0.1, gt=0, description="what each step multiplies by, a number above 0, such as 0.1")
+    warmup: StrictFloat = Field(0.0, ge=0, lt=1, description="a fraction of training in [0, 1), such as 0.05")
+
+
+def _kind_of_rate(value):
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    if isinstance(value, dict | _Section):
+        return "<steps>" if name == "steps" else "<one_cycle>"
+    return "<number>"
+
+
 LearningRate = Annotated[
-    Annotated[StrictFloat, Tag("<number>"), Field(gt=0)] | Annotated[OneCycleRateConfig, Tag("<section>")],
-    Discriminator(lambda value: "<section>" if isinstance(value, dict | OneCycleRateConfig) else "<number>"),
+    Annotated[StrictFloat, Tag("<number>"), Field(gt=0)]
+    | Annotated[OneCycleRateConfig, Tag("<one_cycle>")]
+    | Annotated[StepRateConfig, Tag("<steps>")],
+    Discriminator(_kind_of_rate),
 ]
-_TAGS = ("<number>", "<section>")  # pydantic puts them into the places of errors, where no user wrote them
+# pydantic puts these into the places of errors, where no user wrote them
+_TAGS = {"<number>": None, "<one_cycle>": OneCycleRateConfig, "<steps>": StepRateConfig}
 
 
 class OptimizerConfig(Named):
-    """How to train: a Keras optimizer and any of its arguments; `momentum: one_cycle` mirrors the learning rate."""
+    """How to train: a Keras optimizer or gsm, and its arguments; `momentum: one_cycle` mirrors the learning rate.
 
-    name: str = Field("sgd", description="the name of a Keras optimizer, such as sgd or adam")
+    With gsm and a compression above 1 the model is cut to it after the last step.
+    """
+
+    name: str = Field("sgd", description="gsm, or the name of a Keras optimizer, such as sgd or adam")
     learning_rate: LearningRate | None = Field(
-        None, description="a number above 0 such as 0.1, or {name: one_cycle, max: 0.1}"
+        None, description="a number above 0 such as 0.1, {name: one_cycle, max: 0.1}, or {name: steps, ...}"
     )
+
+
+class StartConfig(_Section):
+    """Where training starts, instead of the weights that the seed gives; both are files of models like this one."""
+
+    weights: str | None = Field(None, description="a file such as runs/base/model.keras, or null")
+    mask: str | None = Field(None, description="a file such as runs/gsm/model.keras, whose zeros stay zero, or null")
 
 
 class ScheduleConfig(Named):
@@ -115,6 +145,7 @@ class RunConfig(_Section):
     epochs: StrictInt = Field(ge=1, description="a whole number of at least 1, such as 10")
     data: DataConfig = Field(description="a section such as {name: mnist}")
     model: ModelConfig = Field(description="a section such as {name: lenet_300_100}")
+    start: StartConfig = Field(StartConfig(), description="a section such as {weights: runs/base/model.keras}")
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="a section such as {name: adam}")
     prune: PruneConfig | None = Field(None, description="null for dense, or a section such as {sparsity: 0.9}")
     jit_compile: Literal[True, False, "auto"] = Field("auto", description="true, false or auto")
@@ -203,7 +234,8 @@ def _set(values, override):
 def _problem(details):
     location = [str(part) for part in details["loc"] if part not in _TAGS]
     path, given = ".".join(location), details["input"]
-    section = _section_at(location[:-1])
+    end = -2 if details["loc"][-1:] and details["loc"][-1] in _TAGS else -1
+    section = _section_at(details["loc"][:end])
     if details["type"] == "extra_forbidden":
         return _unknown_key(path, location, section)
     field = section.model_fields.get(location[-1]) if section and location else None
@@ -226,7 +258,7 @@ def _section_at(location):
     section = RunConfig
     for part in location:
         field = section.model_fields.get(part) if section else None
-        section = _section_in(field.annotation) if field else None
+        section = _TAGS[part] if part in _TAGS else _section_in(field.annotation) if field else None
     return section
 
 

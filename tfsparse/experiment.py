@@ -9,7 +9,6 @@
 
 import contextlib
 import importlib.metadata
-import inspect
 import os
 import pathlib
 import platform
@@ -19,13 +18,9 @@ from collections.abc import Sequence
 import keras
 
 import tfsparse
-from tfsparse import config as configs
-from tfsparse import plots, runs
+from tfsparse import assembly, plots, runs
 from tfsparse.config import ConfigError, RunConfig
-from tfsparse.registry import nearest
 from tfsparse.zoo import data as zoo_data
-from tfsparse.zoo import models as zoo_models
-from tfsparse.zoo import one_cycle
 
 
 def train(
@@ -101,7 +96,8 @@ def _fit(config, directory, run, callbacks):
     done = len(run["epochs"])
     if done == config.epochs:
         return runs.load_model(directory, run)
-    pruning = [_pruning(config.prune)] if config.prune else []  # before data: a typo should not wait for a download
+    assembly.pruning(config)  # before data: a typo should not wait for a download
+    start = assembly.start(config.start)
     data = zoo_data.load(
         config.data.name,
         batch_size=config.data.batch_size,
@@ -113,10 +109,11 @@ def _fit(config, directory, run, callbacks):
         first_epoch=done,
     )
     _check_steps(config, data)
-    model = runs.load_model(directory, run) if run["checkpoints"] else _compiled(config, data)
+    model = runs.load_model(directory, run) if run["checkpoints"] else assembly.compiled(config, data, *start)
+    pruning = assembly.pruning(config, data.validation)
     logs = str(directory / "tensorboard")
     watching = [_Curves(logs, write_graph=False)]
-    watching += [tfsparse.SparsityLogger(logs)] if config.prune else []
+    watching += [tfsparse.SparsityLogger(logs)] if pruning else []
     with _interruptible():
         model.fit(
             data.train,
@@ -151,77 +148,6 @@ def _check_steps(config, data):
         )
 
 
-def _compiled(config, data):
-    model = zoo_models.build(config.model.name, data.input_shape, data.num_classes, **config.model.options)
-    model.compile(
-        optimizer=_optimizer(config.optimizer, total_steps=config.epochs * data.steps_per_epoch),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=config.jit_compile,
-        steps_per_execution=config.steps_per_execution,
-    )
-    return model
-
-
-def _pruning(section):
-    try:
-        schedule = tfsparse.schedules.get(section.schedule.name, **section.schedule.options)
-        schedule(0.5)
-        pruner = tfsparse.pruners.get(section.pruner.name, **section.pruner.options)
-    except TypeError as error:
-        raise ConfigError(
-            f"prune: {section.schedule}, {section.pruner} has an option of the wrong type: {error}. "
-            "Write e.g. schedule: {name: one_cycle, alpha: 14}"
-        ) from error
-    return tfsparse.Prune(
-        schedule, section.sparsity, pruner, skip_first=section.skip_first, skip_last=section.skip_last
-    )
-
-
-def _optimizer(section, total_steps):
-    options = section.options
-    cls = arguments = _optimizer_class(section.name)
-    rate = section.learning_rate
-    if isinstance(rate, configs.OneCycleRateConfig):
-        rate = one_cycle.OneCycleRate(rate.max, total_steps, rate.warmup, rate.initial_divisor, rate.final_divisor)
-    if options.get("use_ema"):
-        raise ConfigError("optimizer.use_ema: its averages come after the last validation, unmeasured; leave it away.")
-    if options.get("momentum") == "one_cycle":
-        del options["momentum"]
-        cls = _cycling(section.name)
-    if rate is not None:
-        options["learning_rate"] = rate
-    known = {*inspect.signature(arguments).parameters, *inspect.signature(cls).parameters} - {"kwargs"}
-    for key in options:
-        if key not in known:
-            raise ConfigError(
-                f"optimizer.{key} is not an argument of {cls.__name__}.{nearest(key, sorted(known))} "
-                f"The arguments are {', '.join(sorted(known))}."
-            )
-    try:
-        cls(**options).apply([keras.ops.ones(1)], [keras.Variable([1.0])])  # Keras looks at many values only here
-        return cls(**options)
-    except Exception as error:  # whatever a wrong value happens to run into
-        raise ConfigError(f"optimizer: {cls.__name__} refuses {options}: {error}") from error
-
-
-def _optimizer_class(name):
-    wrappers = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap")
-    public = vars(keras.optimizers).items()
-    classes = {key.lower(): c for key, c in public if isinstance(c, type) and key not in wrappers}
-    if name.lower() not in classes:
-        names = sorted(classes)
-        raise ConfigError(f"Unknown optimizer {name!r}: expected one of {', '.join(names)}.{nearest(name, names)}")
-    return classes[name.lower()]
-
-
-def _cycling(name):
-    classes = {"sgd": one_cycle.OneCycleSGD, "adam": one_cycle.OneCycleAdam, "adamw": one_cycle.OneCycleAdamW}
-    if name.lower() not in classes:
-        raise ConfigError(f"momentum: one_cycle works with {', '.join(classes)}, not with {name}; leave momentum away.")
-    return classes[name.lower()]
-
-
 @contextlib.contextmanager
 def _dtype_policy(name):
     before = keras.config.dtype_policy()
@@ -254,28 +180,16 @@ def _summary(config, run, report):
     return {
         "data": config.data.name,
         "model": str(config.model),
-        "method": _method(config.prune),
+        "method": assembly.method(config),
         "seed": config.seed,
-        "asked_sparsity": config.prune.sparsity if config.prune else 0.0,
+        "asked_sparsity": assembly.asked_sparsity(config),
         "sparsity": report["sparsity"],
         "accuracy": last["val_accuracy"],
         "best_accuracy": best["val_accuracy"],
         "best_epoch": best["epoch"],
         "seconds": round(sum(run["seconds"]), 3),
+        **({"accuracy_before_cut": last["uncut_accuracy"]} if "uncut_accuracy" in last else {}),
     }
-
-
-def _method(section):
-    """Return the method in one line, as tables and legends call it: only options that are not the default."""
-    if section is None:
-        return "dense"
-    parts = []
-    for registry, part in ((tfsparse.schedules, section.schedule), (tfsparse.pruners, section.pruner)):
-        plain = registry.get(part.name).get_config()
-        chosen = registry.get(part.name, **part.options).get_config()
-        changed = ", ".join(f"{key}={value}" for key, value in chosen.items() if value != plain[key])
-        parts.append(f"{part.name} ({changed})" if changed else part.name)
-    return ", ".join(parts + [key for key in ("skip_first", "skip_last") if getattr(section, key)])
 
 
 def _environment():

@@ -133,8 +133,11 @@ def load_model(directory: pathlib.Path, run: dict):
     return model
 
 
-def read_model(path: str | os.PathLike):
-    """Return the model in the `.keras` file `path`. Raises RunError with the reason if that cannot be done."""
+def read_model(path: str | os.PathLike, compiled: bool = True):
+    """Return the model in the `.keras` file `path`, with its optimizer if `compiled`.
+
+    Raises RunError with the reason if that cannot be done.
+    """
     import keras
 
     path = pathlib.Path(path)
@@ -142,7 +145,7 @@ def read_model(path: str | os.PathLike):
         inside = f" Did you mean {path / 'model.keras'}?" if (path / "model.keras").is_file() else ""
         raise RunError(f"{path} is not a file. Pass a model saved with model.save('model.keras').{inside}")
     try:
-        return keras.saving.load_model(path)
+        return keras.saving.load_model(path, compile=compiled)
     except Exception as error:  # Keras raises what the parser, h5py or the missing class happened to raise
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 500, placeholder=" ...")
         raise RunError(f"Cannot load {path} as a Keras model: {reason}") from error

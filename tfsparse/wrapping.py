@@ -1,9 +1,10 @@
 """Putting `SparseOptimizer` into a compiled model, and pruning a model once."""
 
 import keras
+import numpy as np
 from keras import ops
 
-from tfsparse import distribute, prunable, pruners
+from tfsparse import distribute, engine, prunable, pruners
 from tfsparse.optimizers import SparseOptimizer
 
 
@@ -93,6 +94,73 @@ def prune(model: keras.Model, sparsity: float, pruner="magnitude", sparsities=()
     keeper.exclude_from_pruning([v for item in exclude for v in prunable.kernels(item)])
     keeper.build(model.trainable_variables)
     keeper.prune_now()
+
+
+def winning_ticket(model: keras.Model, initial_weights, mask) -> SparseOptimizer:
+    """Go back to where a training began, with the mask that it ended with: the lottery ticket, ready for `fit`.
+
+        weights = initial_weights * mask, and stay so: the optimizer is wrapped in a `SparseOptimizer`
+
+    Args:
+        model: built, and compiled with an optimizer that has not trained yet.
+        initial_weights: all of the model's weights before that training, as `model.get_weights()` gave them.
+        mask: a model of the same shapes, whose kernels' zeros are pruned; or one array per kernel, 1 lives, 0 pruned.
+
+    Returns: the new optimizer.
+
+    Raises: ValueError for shapes that differ, a kernel without a living weight, an optimizer that has trained.
+
+    Source: Frankle & Carbin, "The Lottery Ticket Hypothesis" (ICLR 2019); with masks found by GSM: Ding et al. (2019).
+
+    >>> initial = model.get_weights()
+    >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune(sparsity=0.9)])
+    >>> ticket = keras.models.clone_model(model); ticket.compile("sgd", loss="mse")
+    >>> tfsparse.winning_ticket(ticket, initial, mask=model); ticket.fit(x, y, epochs=10)
+    """
+    check_ready(model)
+    if engine.number(model.optimizer.iterations):
+        raise ValueError(
+            f"The optimizer of {model.name!r} has trained already, and its momentum would move the ticket. Compile the "
+            "model anew first: model.compile(optimizer, loss)."
+        )
+    masks = _kernel_masks(model, mask)
+    _check_shapes("initial_weights", initial_weights, model.weights)
+    model.set_weights(initial_weights)
+    optimizer = sparsify(model, "constant", sparsity=0.0, total_steps=2)
+    for variable, value in zip(optimizer.masks, masks, strict=True):
+        variable.assign(value)
+    optimizer.target.assign([int(np.sum(m == 0)) for m in masks])
+    optimizer.apply_masks()
+    return optimizer
+
+
+def _kernel_masks(model, mask):
+    """One array of zeros and ones per kernel of the model."""
+    if isinstance(mask, keras.Model):
+        mask = [v for v in mask.trainable_variables if prunable.is_prunable(v)]
+    masks = [(ops.convert_to_numpy(m) != 0).astype("float32") for m in mask]
+    kernels = [v for v in model.trainable_variables if prunable.is_prunable(v)]
+    _check_shapes("mask", masks, kernels)
+    for kernel, values in zip(kernels, masks, strict=True):
+        if not values.any():
+            raise ValueError(f"mask leaves no weight of {kernel.path} alive, so nothing would pass through its layer.")
+    return masks
+
+
+def _check_shapes(what, values, variables):
+    shapes, expected = [tuple(np.shape(v)) for v in values], [tuple(v.shape) for v in variables]
+    if shapes != expected:
+        wrong = next((i for i, pair in enumerate(zip(shapes, expected, strict=False)) if len(set(pair)) > 1), None)
+        found = f"{len(shapes)} arrays" if wrong is None else f"one of shape {shapes[wrong]}"
+        wanted = f"{len(expected)}" if wrong is None else f"{expected[wrong]} of {variables[wrong].path}"
+        raise ValueError(f"{what} holds {found}, expected {wanted}: both must come from a model of the same shapes.")
+
+
+def replace_optimizer(model: keras.Model, optimizer) -> None:
+    """Compile a model with another optimizer; all else stays."""
+    if model.optimizer is not optimizer:
+        with distribute.strategy_scope(model):
+            _compile_again(model, optimizer)
 
 
 def _plain(optimizer):

@@ -1,6 +1,8 @@
 """Callbacks for `model.fit`."""
 
+from tfsparse.callbacks.pll import PLL
 from tfsparse.callbacks.prune import Prune
+from tfsparse.callbacks.prune_gsm import PruneGSM
 from tfsparse.callbacks.sparsity_logger import SparsityLogger
 
-__all__ = ["Prune", "SparsityLogger"]
+__all__ = ["PLL", "Prune", "PruneGSM", "SparsityLogger"]

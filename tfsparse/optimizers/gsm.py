@@ -1,12 +1,15 @@
 """Global sparse momentum SGD: the optimizer that prunes."""
 
 import math
+import warnings
 
 import keras
 import numpy as np
 from keras import ops
 
 from tfsparse import distribute, engine, masks, prunable
+
+ENOUGH = 8.0  # exp(-8) = 0.0003: what is left of a passive weight that no cut would miss
 
 
 @keras.saving.register_keras_serializable(package="tfsparse")
@@ -18,10 +21,9 @@ class GSM(keras.optimizers.Optimizer):
         w        = w - learning_rate * momentum
 
     What is never active shrinks by exp(-learning_rate * weight_decay / (1 - momentum)) a step, so that after a long
-    training one global cut to 1 / compression of the entries costs nothing: `Prune(OneShot(at=1.0), sparsity=1 - 1 /
-    compression, pruner=Magnitude(scope="global"))`. All entries tied at the last place are active. Biases and
-    normalisation get their full gradient and no decay. Start from a trained model, none of whose weights is exactly
-    zero: a zero has no salience and stays.
+    training one global cut to 1 / compression of the entries costs nothing: `callbacks=[tfsparse.PruneGSM()]`. All
+    entries tied at the last place are active. Biases and normalisation get their full gradient and no decay. Start from
+    a trained model, none of whose weights is exactly zero: a zero has no salience and stays.
 
     Args:
         learning_rate: number or schedule.
@@ -71,11 +73,9 @@ class GSM(keras.optimizers.Optimizer):
         self.assign_sub(variable, rate * (gradient + momentum * z if self.nesterov else z))
 
     def decay_exponent(self, steps: int) -> float:
-        """`sum of learning_rate * weight_decay / (1 - momentum)` over training: passive weights end at exp(-it)."""
-        rate = self._learning_rate
-        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            rate = np.mean([float(rate(k)) for k in np.linspace(0, steps - 1, min(steps, 1000))])
-        return steps * float(rate) * self.coupled_decay / (1 - self.momentum)
+        """`sum of learning_rate * weight_decay / (1 - momentum)` over the next steps: passive weights keep exp(-it)."""
+        first = engine.number(self.iterations)
+        return decay_exponent(self._learning_rate, self.momentum, self.coupled_decay, first, steps)
 
     def get_config(self):
         own = {k: getattr(self, k) for k in ("momentum", "compression", "nesterov", "name")}
@@ -85,6 +85,8 @@ class GSM(keras.optimizers.Optimizer):
 
 def active_gradients(weights, gradients, compression: float) -> list:
     """The gradients of the `int(entries / compression)` most salient entries of all weights, 0 for the others."""
+    if compression == 1:
+        return list(gradients)
     entries = sum(math.prod(w.shape) for w in weights)
     salience = [ops.abs(w * ops.cast(g, w.dtype)) for w, g in zip(weights, gradients, strict=True)]
     chosen = masks.largest(salience, max(int(entries / compression), 1))
@@ -105,3 +107,24 @@ def check_options(momentum: float, weight_decay: float, compression: float) -> N
             f"GSM got compression={compression!r}: expected entries over entries kept, at least 1, for example "
             "compression=10 for a sparsity of 0.9."
         )
+
+
+def decay_exponent(rate, momentum: float, weight_decay: float, first: int, steps: int) -> float:
+    """The sum over `steps` steps from `first` on; of a rate that is a schedule, at a thousand of them."""
+    if callable(rate):
+        rate = np.mean([float(rate(k)) for k in np.linspace(first, first + steps - 1, min(steps, 1000))])
+    return steps * float(ops.convert_to_numpy(rate)) * weight_decay / (1 - momentum)
+
+
+def warn_if_short(exponent: float, momentum: float, compression: float) -> None:
+    """Warn, before training, that passive weights will not have vanished when the cut comes."""
+    if compression == 1 or exponent >= ENOUGH:
+        return
+    enough = math.ceil(1e4 * (1 - (1 - momentum) * exponent / ENOUGH)) / 1e4
+    higher = f"Write momentum={enough:.4f}, or train" if enough < 1 else "Train"
+    warnings.warn(
+        "The cut will not be lossless: sum of learning_rate * weight_decay / (1 - momentum) over this fit is "
+        f"{exponent:.2f}, so weights that see no gradient keep {math.exp(-exponent):.2%} of their size. It should be "
+        f"at least {ENOUGH:g}. {higher} {ENOUGH / max(exponent, 1e-9):.1f} times as long.",
+        stacklevel=3,
+    )

@@ -1,0 +1,115 @@
+"""Does GSM prune LeNets on MNIST without loss, and are its masks better lottery tickets than magnitude's?
+
+Per seed five trainings from the configs: the base; GSM from there, cut at its end; the base's first weights trained
+again with GSM's mask, and with the mask of the base's own largest weights. Then writes the tables of `docs/gsm.md`, in
+which the paper's figures stand beside ours (Ding et al. 2019: table 1, and table 4 for the tickets). Runs that are
+finished are not run again, broken-off ones are resumed. LeNet-300-100 takes some 15 minutes per seed on one CPU core,
+LeNet-5 45:
+
+    TFDS_DATA_DIR=... python benchmarks/mnist_gsm.py --network lenet300 --seeds 0 1 2
+    TFDS_DATA_DIR=... python benchmarks/mnist_gsm.py --network lenet5 --seeds 0
+    python benchmarks/mnist_gsm.py --tables                    # only the tables, from benchmarks/results/mnist_gsm
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).parent
+ROOT, RESULTS = HERE.parent, HERE / "results" / "mnist_gsm"
+COMPRESSION = {"lenet300": 60, "lenet5": 125}
+PAPER = {  # per cent
+    "lenet300": {"base": 98.19, "gsm": 98.18, "ticket": 98.22, "magnitude": 97.39},
+    "lenet5": {"base": 99.21, "gsm": 99.22, "ticket": 99.04, "magnitude": 97.60},
+}
+ROWS = {
+    "base": "base, dense",
+    "before": "GSM, before the cut",
+    "gsm": "GSM, after the cut",
+    "ticket": "ticket: the first weights with GSM's mask",
+    "magnitude": "ticket: the first weights with the base's magnitude mask",
+}
+
+
+def train(network: str, part: str, config: str, folder: pathlib.Path, seed: int, *sets: str) -> None:
+    """One training through the command line, and its run.json among the results."""
+    run, result = folder / part, RESULTS / f"{network}-{part}-seed{seed}.json"
+    if result.exists():
+        return
+    command = [sys.executable, "-c", "from tfsparse.cli import main; main()", "train", str(ROOT / "configs" / config)]
+    overrides = [part for o in (f"seed={seed}", *sets) for part in ("--set", o)]
+    resume = ["--resume"] if (run / "run.json").exists() else []
+    subprocess.run([*command, *overrides, "--out", str(run), *resume], check=True)
+    shutil.copy(run / "run.json", result)
+
+
+def cut(base: pathlib.Path, compression: int) -> str:
+    """The base with only its largest weights, as a file."""
+    import keras
+
+    import tfsparse
+
+    path = base.parent / "magnitude.keras"
+    model = keras.saving.load_model(base / "model.keras", compile=False)
+    tfsparse.prune(model, 1 - 1 / compression, tfsparse.Magnitude(scope="global"))
+    model.save(path)
+    return str(path)
+
+
+def run_all(network: str, seed: int, runs: pathlib.Path) -> None:
+    """All trainings of one seed."""
+    folder = runs / f"{network}-seed{seed}"
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    name = f"mnist_{network}"
+    train(network, "base", f"{name}_gsm_base.yaml", folder, seed)
+    train(network, "gsm", f"{name}_gsm.yaml", folder, seed, f"start.weights={folder / 'base' / 'model.keras'}")
+    train(network, "ticket", f"{name}_ticket.yaml", folder, seed, f"start.mask={folder / 'gsm' / 'model.keras'}")
+    if not (RESULTS / f"{network}-magnitude-seed{seed}.json").exists():
+        mask = cut(folder / "base", COMPRESSION[network])
+        train(network, "magnitude", f"{name}_ticket.yaml", folder, seed, f"start.mask={mask}")
+
+
+def figures(network: str, row: str) -> list[float]:
+    """Accuracy of the last epoch on the test set in per cent, one per seed that is there."""
+    part, key = ("gsm", "accuracy_before_cut") if row == "before" else (row, "accuracy")
+    files = sorted(RESULTS.glob(f"{network}-{part}-seed*.json"))
+    return [100 * json.loads(file.read_text())["summary"][key] for file in files]
+
+
+def table(network: str) -> str:
+    """Mean, sample standard deviation and every seed, beside the paper."""
+    lines = ["| | mean ± sd | seeds 0, 1, 2 | paper |", "|---|---|---|---|"]
+    for row, label in ROWS.items():
+        values = figures(network, row)
+        if not values:
+            continue
+        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        each = ", ".join(f"{v:.2f}" for v in values)
+        lines.append(f"| {label} | {statistics.mean(values):.2f}{spread} | {each} | {PAPER[network].get(row, '')} |")
+    return "\n".join(lines)
+
+
+def write_tables() -> None:
+    """Put the tables between their markers in docs/gsm.md."""
+    path = ROOT / "docs" / "gsm.md"
+    for network in COMPRESSION:
+        head, _, rest = path.read_text().partition(f"<!-- table: {network} -->\n")
+        _, _, tail = rest.rpartition(f"<!-- end: {network} -->\n")
+        path.write_text(f"{head}<!-- table: {network} -->\n{table(network)}\n<!-- end: {network} -->\n{tail}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=COMPRESSION, default="lenet300")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=pathlib.Path, default=ROOT / "runs" / "mnist_gsm", help="folder for the runs")
+    parser.add_argument("--tables", action="store_true", help="only write the tables")
+    arguments = parser.parse_args()
+    if not arguments.tables:
+        for number in arguments.seeds:
+            run_all(arguments.network, number, arguments.runs)
+    write_tables()

@@ -1,0 +1,100 @@
+"""What configs become."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+
+import tfsparse
+from tfsparse import assembly, config
+from tfsparse.config import ConfigError
+
+SMALL = {
+    "epochs": 2,
+    "data": {"name": "digits", "batch_size": 128},
+    "model": {"name": "mlp", "widths": [16]},
+    "optimizer": {"name": "adam", "learning_rate": {"name": "one_cycle", "max": 0.01}},
+    "prune": {"sparsity": 0.75},
+}
+DIGITS = types.SimpleNamespace(input_shape=(8, 8, 1), num_classes=10, steps_per_epoch=11)
+
+
+def small(*overrides):
+    return config.validate(SMALL, overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides, method",
+    [
+        (["prune=null"], "dense"),
+        ([], "one_cycle, magnitude"),
+        (["prune.pruner={name: magnitude, scope: layer}"], "one_cycle, magnitude"),
+        (["prune.pruner={name: random, scope: global}"], "one_cycle, random (scope=global)"),
+        (["prune.schedule={name: one_cycle, beta: 6.0}"], "one_cycle (beta=6.0), magnitude"),
+        (["prune.skip_last=true"], "one_cycle, magnitude, skip_last"),
+        (["prune=null", "optimizer={name: gsm, compression: 60}"], "gsm (compression=60)"),
+        (["prune=null", "optimizer={name: gsm, compression: 1}"], "dense"),
+        (["prune=null", "start.mask=model.keras"], "winning ticket"),
+    ],
+)
+def test_methods_are_named_by_what_is_not_the_default(overrides, method):
+    assert assembly.method(small(*overrides)) == method
+
+
+def test_optimizer_arguments_reach_keras():
+    section = small("optimizer={name: sgd, learning_rate: 0.5, momentum: 0.9, nesterov: true, clipnorm: 1.0}").optimizer
+    made = assembly.optimizer(section, total_steps=10)
+    assert type(made).__name__ == "SGD"
+    assert (float(made.learning_rate), made.momentum, made.nesterov, made.clipnorm) == (0.5, 0.9, True, 1.0)
+
+
+def test_one_cycle_runs_over_the_whole_training():
+    section = small("optimizer.learning_rate.warmup=0.5", "optimizer.momentum=one_cycle").optimizer
+    made = assembly.optimizer(section, total_steps=40)
+    assert type(made).__name__ == "OneCycleAdam"
+    assert float(made._learning_rate(20)) == pytest.approx(0.01)
+    assert float(made._learning_rate(40)) == pytest.approx(0.01 / 1e5)
+
+
+def test_steps_are_fractions_of_the_whole_training():
+    section = small("optimizer.learning_rate={name: steps, first: 0.1, at: [0.5], warmup: 0.1}").optimizer
+    made = assembly.optimizer(section, total_steps=40)
+    assert [round(float(made._learning_rate(k)), 4) for k in (0, 2, 4, 19, 20)] == [0, 0.05, 0.1, 0.1, 0.01]
+
+
+def test_gsm_is_an_optimizer_and_brings_its_cut():
+    asked = small("prune=null", "optimizer={name: gsm, compression: 4}")
+    assert assembly.optimizer(asked.optimizer, total_steps=40).compression == 4
+    (callback,) = assembly.pruning(asked, validation="data")
+    assert isinstance(callback, tfsparse.PruneGSM) and callback.data == "data"
+    assert assembly.asked_sparsity(asked) == 0.75
+    assert assembly.pruning(small("prune=null", "optimizer={name: gsm, compression: 1}")) == []
+
+
+def test_a_ticket_starts_from_the_seeds_weights_and_keeps_the_masks(tmp_path):
+    def compiled(*start):
+        keras.utils.set_random_seed(3)
+        return assembly.compiled(small("prune=null"), DIGITS, *start)
+
+    first, pruned = compiled(), compiled()
+    tfsparse.prune(pruned, 0.75)
+    pruned.save(tmp_path / "pruned.keras")
+    section = config.StartConfig(mask=str(tmp_path / "pruned.keras"))
+    ticket = compiled(*assembly.start(section))
+    for mine, theirs, zeros in zip(ticket.get_weights(), first.get_weights(), pruned.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, np.where(zeros != 0, theirs, 0) if mine.ndim > 1 else theirs)
+    assert tfsparse.report(ticket).sparsity == 0.75
+
+
+def test_weights_come_from_the_file(tmp_path):
+    keras.utils.set_random_seed(3)
+    trained = assembly.compiled(small("prune=null"), DIGITS)
+    trained.save(tmp_path / "base.keras")
+    start = assembly.start(config.StartConfig(weights=str(tmp_path / "base.keras")))
+    model = assembly.compiled(small("prune=null"), DIGITS, *start)
+    np.testing.assert_array_equal(model.get_weights()[0], trained.get_weights()[0])
+    with pytest.raises(ConfigError, match="start: .* does not fit"):
+        assembly.compiled(small("prune=null", "model.widths=[9]", "start.weights=base.keras"), DIGITS, *start)
+    with pytest.raises(ConfigError, match="start: ticket.keras does not fit: mask holds one of shape"):
+        assembly.compiled(small("model.widths=[9]", "start.mask=ticket.keras"), DIGITS, None, trained)

@@ -1,0 +1,142 @@
+"""What a config says, made: the model with its optimizer, the callback that prunes, the method's name."""
+
+import inspect
+
+import keras
+
+import tfsparse
+from tfsparse import config as configs
+from tfsparse import runs
+from tfsparse.config import ConfigError, RunConfig
+from tfsparse.registry import nearest
+from tfsparse.zoo import models as zoo_models
+from tfsparse.zoo import one_cycle, step_rate
+
+_COMPRESSION = 10.0  # GSM's default
+
+
+def compiled(config: RunConfig, data, weights=None, mask=None) -> keras.Model:
+    """Return the model, compiled; with the weights of one model and the zeros of another, where training starts there.
+
+    Raises ConfigError for options that the optimizer does not take and for models of other shapes.
+    """
+    model = zoo_models.build(config.model.name, data.input_shape, data.num_classes, **config.model.options)
+    model.compile(
+        optimizer=optimizer(config.optimizer, total_steps=config.epochs * data.steps_per_epoch),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=config.jit_compile,
+        steps_per_execution=config.steps_per_execution,
+    )
+    try:
+        if weights is not None:
+            model.set_weights(weights.get_weights())
+        if mask is not None:
+            tfsparse.winning_ticket(model, model.get_weights(), mask)
+    except ValueError as error:
+        raise ConfigError(f"start: {config.start.weights or config.start.mask} does not fit: {error}") from error
+    return model
+
+
+def start(section: configs.StartConfig) -> list:
+    """Return the two models that training starts from, or None; early, so that a wrong path costs nothing."""
+    return [runs.read_model(path, compiled=False) if path else None for path in (section.weights, section.mask)]
+
+
+def pruning(config: RunConfig, validation=None) -> list:
+    """Return the callback that prunes, if the config asks for it, as a list; `validation` is what a cut is measured on.
+
+    Raises ConfigError and other ValueErrors.
+    """
+    section = config.prune
+    if section is None:
+        return [tfsparse.PruneGSM(data=validation)] if compression(config) > 1 else []
+    try:
+        schedule = tfsparse.schedules.get(section.schedule.name, **section.schedule.options)
+        schedule(0.5)
+        pruner = tfsparse.pruners.get(section.pruner.name, **section.pruner.options)
+    except TypeError as error:
+        raise ConfigError(
+            f"prune: {section.schedule}, {section.pruner} has an option of the wrong type: {error}. "
+            "Write e.g. schedule: {name: one_cycle, alpha: 14}"
+        ) from error
+    return [
+        tfsparse.Prune(
+            schedule, section.sparsity, pruner, skip_first=section.skip_first, skip_last=section.skip_last
+        )
+    ]
+
+
+def optimizer(section: configs.OptimizerConfig, total_steps: int) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a training of so many steps. Raises ConfigError."""
+    options = section.options
+    cls = arguments = _optimizer_class(section.name)
+    rate = section.learning_rate
+    if isinstance(rate, configs.OneCycleRateConfig):
+        rate = one_cycle.OneCycleRate(rate.max, total_steps, rate.warmup, rate.initial_divisor, rate.final_divisor)
+    if isinstance(rate, configs.StepRateConfig):
+        rate = step_rate.StepRate(rate.first, total_steps, rate.at, rate.factor, rate.warmup)
+    if options.get("use_ema"):
+        raise ConfigError("optimizer.use_ema: its averages come after the last validation, unmeasured; leave it away.")
+    if options.get("momentum") == "one_cycle":
+        del options["momentum"]
+        cls = _cycling(section.name)
+    if rate is not None:
+        options["learning_rate"] = rate
+    known = {*inspect.signature(arguments).parameters, *inspect.signature(cls).parameters} - {"kwargs"}
+    for key in options:
+        if key not in known:
+            raise ConfigError(
+                f"optimizer.{key} is not an argument of {cls.__name__}.{nearest(key, sorted(known))} "
+                f"The arguments are {', '.join(sorted(known))}."
+            )
+    try:
+        cls(**options).apply([keras.ops.ones(1)], [keras.Variable([1.0])])  # Keras looks at many values only here
+        return cls(**options)
+    except Exception as error:  # whatever a wrong value happens to run into
+        raise ConfigError(f"optimizer: {cls.__name__} refuses {options}: {error}") from error
+
+
+def _optimizer_class(name):
+    wrappers = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap")
+    public = vars(keras.optimizers).items()
+    classes = {key.lower(): c for key, c in public if isinstance(c, type) and key not in wrappers}
+    classes["gsm"] = tfsparse.GSM
+    if name.lower() not in classes:
+        names = sorted(classes)
+        raise ConfigError(f"Unknown optimizer {name!r}: expected one of {', '.join(names)}.{nearest(name, names)}")
+    return classes[name.lower()]
+
+
+def _cycling(name):
+    classes = {"sgd": one_cycle.OneCycleSGD, "adam": one_cycle.OneCycleAdam, "adamw": one_cycle.OneCycleAdamW}
+    if name.lower() not in classes:
+        raise ConfigError(f"momentum: one_cycle works with {', '.join(classes)}, not with {name}; leave momentum away.")
+    return classes[name.lower()]
+
+
+def compression(config: RunConfig) -> float:
+    """Return GSM's compression; 1 for other optimizers."""
+    return config.optimizer.options.get("compression", _COMPRESSION) if config.optimizer.name.lower() == "gsm" else 1.0
+
+
+def asked_sparsity(config: RunConfig) -> float:
+    """Return the sparsity that the config asks for."""
+    return config.prune.sparsity if config.prune else 1 - 1 / compression(config)
+
+
+def method(config: RunConfig) -> str:
+    """Return the method in one line, as tables and legends call it: only options that are not the default."""
+    section, parts = config.prune, []
+    if config.start.mask:
+        parts.append("winning ticket")
+    if compression(config) > 1:
+        parts.append(f"gsm (compression={compression(config):g})")
+    if section is None:
+        return ", ".join(parts) or "dense"
+    for registry, part in ((tfsparse.schedules, section.schedule), (tfsparse.pruners, section.pruner)):
+        plain = registry.get(part.name).get_config()
+        chosen = registry.get(part.name, **part.options).get_config()
+        changed = ", ".join(f"{key}={value}" for key, value in chosen.items() if value != plain[key])
+        parts.append(f"{part.name} ({changed})" if changed else part.name)
+    return ", ".join(parts + [key for key in ("skip_first", "skip_last") if getattr(section, key)])
