@@ -11,6 +11,7 @@ from tfsparse.tfmot.callbacks import Prune
 from tfsparse.tfmot.convert import from_keras3, to_keras3
 from tfsparse.tfmot.optimizers import GSM
 from tfsparse.tfmot.prune import prune_low_magnitude, scope, strip_pruning
+from tfsparse.tfmot.prune_gsm import PruneGSM
 from tfsparse.tfmot.schedules import (
     DSD,
     Constant,
@@ -35,6 +36,7 @@ __all__ = [
     "OneShot",
     "Polynomial",
     "Prune",
+    "PruneGSM",
     "PruneLowMagnitude",
     "StepSchedule",
     "from_keras3",

@@ -55,6 +55,12 @@ class GSM(tf_keras.optimizers.Optimizer):
         z.assign(momentum * z + gradient)
         variable.assign_sub(rate * (gradient + momentum * z if self.nesterov else z))
 
+    def decay_exponent(self, steps: int) -> float:
+        """As `tfsparse.GSM.decay_exponent`."""
+        return gsm.decay_exponent(
+            self._learning_rate, self.momentum, self.coupled_decay, int(self.iterations.numpy()), steps
+        )
+
     def get_config(self):
         own = {k: getattr(self, k) for k in ("momentum", "compression", "nesterov", "name")}
         rate = self._serialize_hyperparameter(self._learning_rate)

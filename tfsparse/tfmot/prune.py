@@ -82,6 +82,36 @@ def rank_globally(model) -> None:
         rank_together(competing)
 
 
+def prunings(model) -> list:
+    """What prunes the wrapped layers of a model that have something to prune, each once."""
+    objects = {id(w.pruning_obj): w.pruning_obj for w in kernels.wrappers(model)}
+    return [p for p in objects.values() if p.active]
+
+
+def lay(model, pruning, schedule: sparsity.PruningSchedule) -> None:
+    """Give some wrappers another schedule, in the model that is saved and in its compiled step."""
+    pruning.schedule = schedule
+    for wrapper in pruning.wrappers:
+        wrapper.pruning_schedule = schedule
+    model.make_train_function(force=True)  # one compiled before knows the former schedule
+
+
+def check_wrapped(model) -> None:
+    """Refuse a model without wrappers, or with TFMOT's own."""
+    found = kernels.wrappers(model)
+    if not found:
+        raise ValueError(
+            f"No layer of {model.name!r} is wrapped for pruning: write model = "
+            "tfsparse.tfmot.prune_low_magnitude(model) and compile it before fit."
+        )
+    stock = [w.name for w in found if not isinstance(w, PruneLowMagnitude)]
+    if stock:
+        raise ValueError(
+            f"{stock[0]} was wrapped by TFMOT's own prune_low_magnitude, which leaves weights dense between steps. "
+            "Write model = tfsparse.tfmot.prune_low_magnitude(model): it takes over wrappers, masks and steps."
+        )
+
+
 def _wrapped_model(model, policy, options):
     replaced = []
 
