@@ -29,6 +29,7 @@ class Hessian(abc.ABC):
     def __init__(self, variables):
         self.variables = list(variables)
         self._dtype = "float64" if "float64" in self._dtypes() else "float32"
+        self._product = engine.traced_once(self._product)  # for the three that use it
         # loops over products stay in Python: on CPUs XLA's convolutions are ten times slower inside of a compiled loop
         self._values, self._products = engine.compiled(self._value), engine.compiled(self._product)
         self._starts = engine.compiled(self._start)
