@@ -12,6 +12,7 @@ import importlib
 
 from tfsparse.callbacks import PLL, Prune, PruneGSM, SparsityLogger
 from tfsparse.export import export
+from tfsparse.mask_store import MaskStore
 from tfsparse.optimizers import GSM, SparseOptimizer
 from tfsparse.pruners import Magnitude, Random, Saliency
 from tfsparse.report import Report, report
@@ -28,6 +29,7 @@ __all__ = [
     "Iterative",
     "Linear",
     "Magnitude",
+    "MaskStore",
     "OneCycle",
     "OneShot",
     "Polynomial",

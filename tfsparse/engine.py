@@ -4,6 +4,7 @@ import concurrent.futures
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -110,6 +111,28 @@ def masked(values, mask):
 
         return tf.math.multiply_no_nan(values, mask)
     return ops.where(mask > 0, values * mask, ops.zeros_like(values))
+
+
+def packbits(masks: Sequence) -> np.ndarray:
+    """The bits of some masks, all of them one after another, eight to a byte as in `np.packbits`; packed where the
+    masks are, so that a bit of each entry leaves the device instead of its float.
+
+    >>> packbits([np.array([1.0, 0.0]), np.array([1.0])])
+    array([160], dtype=uint8)
+    """
+    if all(isinstance(mask, np.ndarray) for mask in masks):
+        return np.packbits(np.concatenate([np.ravel(mask) != 0 for mask in masks]))
+    if keras.backend.backend() == "jax":
+        import jax.numpy as jnp
+
+        return np.asarray(jnp.packbits(jnp.concatenate([jnp.ravel(mask) != 0 for mask in masks])))
+    import tensorflow as tf
+
+    with tf.device(masks[0].device):
+        bits = tf.concat([tf.reshape(tf.not_equal(mask, 0), [-1]) for mask in masks], 0)
+        rows = tf.reshape(tf.pad(bits, [[0, -bits.shape[0] % 8]]), [-1, 8])
+        powers = 2.0 ** tf.range(7.0, -1.0, -1.0)  # exact in float32, and TensorFlow has no kernel that packs bits
+        return tf.cast(tf.linalg.matvec(tf.cast(rows, tf.float32), powers), tf.uint8).numpy()
 
 
 def is_symbolic(tensor) -> bool:

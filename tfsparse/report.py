@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from tfsparse import prunable, wrapping
+from tfsparse.mask_store import Traffic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Rows and totals of a model; prints itself as a table.
+    """Rows and totals of a model; prints itself as a table. `traffic` is what replicas have sent each other in the
+    trainings of this process, None where there was one only.
 
     >>> report = tfsparse.report(model); print(report); report.as_dict()["sparsity"]
     """
@@ -36,6 +38,7 @@ class Report:
     rows: tuple[Row, ...]
     parameters: int
     nonzero_parameters: int
+    traffic: Traffic | None = None
 
     @property
     def size(self) -> int:
@@ -98,6 +101,9 @@ class Report:
         sizes = (f"{self.kept:,}", f"{self.size:,}", _number(self.flops), _number(self.effective_flops))
         table.add_row("all kernels", "", "", f"{1 - self.kept / self.size if self.size else 0:.4f}", *sizes)
         table.caption = f"{self.nonzero_parameters:,} of {self.parameters:,} parameters are not zero"
+        if self.traffic is not None:
+            times, sent = f"{self.traffic.events:,}", f"{self.traffic.bytes:,}"
+            table.caption += f"; replicas compared their masks {times} times, {sent} bytes sent by each"
         return table
 
     def __rich__(self):
@@ -125,7 +131,8 @@ def report(model: keras.Model) -> Report:
     shown = [v for v in model.trainable_variables if prunable.is_prunable(v) or id(v) in targets]
     rows = tuple(_row(v, targets.get(id(v)), flops.get(id(v))) for v in shown)
     nonzero = sum(int(np.count_nonzero(ops.convert_to_numpy(v))) for v in model.trainable_variables)
-    return Report(model.name, rows, sum(math.prod(v.shape) for v in model.trainable_variables), nonzero)
+    parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
+    return Report(model.name, rows, parameters, nonzero, _traffic(model))
 
 
 def _row(variable, target, positions):
@@ -134,6 +141,12 @@ def _row(variable, target, positions):
     flops = None if positions is None else 2 * size * positions
     effective = None if positions is None else 2 * kept * positions
     return Row(variable.path, tuple(variable.shape), target, 1 - kept / size, size, kept, flops, effective)
+
+
+def _traffic(model):
+    """What the replicas have sent each other for their masks; None if they have not."""
+    traffic = getattr(wrapping.sparse_optimizer(model), "traffic", Traffic())
+    return dataclasses.replace(traffic) if traffic.events else None
 
 
 def _targets(model) -> dict:

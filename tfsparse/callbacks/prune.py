@@ -3,8 +3,10 @@
 import warnings
 
 import keras
+import numpy as np
+from keras import ops
 
-from tfsparse import prunable, pruners, schedules, wrapping
+from tfsparse import agreement, prunable, pruners, schedules, wrapping
 from tfsparse.optimizers.checks import check_total_steps
 
 
@@ -24,14 +26,14 @@ class Prune(keras.callbacks.Callback):
         total_steps: steps of the schedule; None: what this `fit` has left, `epochs x steps`. Give it when one schedule
             spans several calls of `fit`.
         sparsities, exclude, skip_first, skip_last: as for `sparsify`.
+        on_divergence: what to do if the replicas' masks differ, which is looked at before every mask update and at the
+            end of every epoch: "raise", or "repair" them from the first replica.
 
     Raises: ValueError before the first step if the target cannot be reached: model not built or compiled, dataset of
         unknown length, fewer than 2 steps, a schedule that would end after this `fit`.
 
     >>> model.fit(x, y, epochs=10, callbacks=[Prune("one_cycle", sparsity=0.9)])
     """
-
-    async_safe = True
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Prune(keras.callbacks.Callback):
         exclude=(),
         skip_first: bool = False,
         skip_last: bool = False,
+        on_divergence: str = "raise",
     ):
         super().__init__()
         self.schedule, self.pruner = schedules.get(schedule), pruners.get(pruner)
@@ -50,6 +53,7 @@ class Prune(keras.callbacks.Callback):
         self.total_steps = check_total_steps(total_steps)
         self.sparsities, self.exclude = prunable.pairs(sparsities), list(exclude)
         self.skip_first, self.skip_last = skip_first, skip_last
+        self.on_divergence = agreement.check_choice(on_divergence)
 
     def set_model(self, model):
         super().set_model(model)
@@ -81,16 +85,18 @@ class Prune(keras.callbacks.Callback):
             return
         self._resolved_for = self.params  # once per fit, and only here is the first epoch known
         self._resolve(epoch)
+        self._update_ahead = self._lookout()
 
-    def on_train_batch_end(self, batch, logs=None):
-        # on JAX the look would synchronise the state in every step
-        if keras.backend.backend() == "tensorflow":
-            self._optimizer.raise_fault()
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._update_ahead():
+            self._check()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._optimizer.raise_fault()
+        optimizer = self._check()
         if logs is not None:
-            logs["sparsity"] = self._optimizer.current_sparsity()
+            logs["sparsity"] = optimizer.current_sparsity()
+            if optimizer.traffic.events:
+                logs["mask_bytes"] = optimizer.traffic.bytes
 
     def on_train_end(self, logs=None):
         optimizer = self._optimizer
@@ -106,6 +112,20 @@ class Prune(keras.callbacks.Callback):
     @property
     def _optimizer(self):
         return wrapping.sparse_optimizer(self.model)
+
+    def _lookout(self):
+        """Says before which batches masks are about to be updated; on JAX a look at the model synchronises it."""
+        optimizer, total = self._optimizer, self._optimizer.total_steps
+        steps = np.arange(1, total + 1)
+        due = steps[ops.convert_to_numpy(optimizer.schedule.due(steps, total))]
+        return agreement.Lookout(due, self.model.steps_per_execution, lambda: self._optimizer.steps_done)
+
+    def _check(self):
+        """See that the last update was sound and that all replicas hold equal masks."""
+        optimizer = self._optimizer
+        optimizer.raise_fault()
+        optimizer.check_replicas(self.on_divergence)
+        return optimizer
 
     def _resolve(self, first_epoch):
         """Fill in the length of the schedule, or refuse a `fit` that ends before it."""

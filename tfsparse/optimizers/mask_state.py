@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfsparse import distribute, engine
+from tfsparse import agreement, distribute, engine
 
 
 class MaskState:
@@ -112,6 +112,21 @@ class MaskState:
         faulty = ops.logical_not(ops.isfinite(sums))
         first = ops.where(ops.any(faulty), ops.argmax(ops.cast(faulty, "int32")), -1)
         distribute.update(self.fault, lambda _, f: f, ops.cast(first, self.fault.dtype))
+
+    def raise_fault(self, step: int) -> None:
+        """Raise ValueError if a weight held NaN or infinity at the last update."""
+        position = engine.number(self.fault)
+        if position >= 0:
+            raise ValueError(
+                f"{self.variables[position].path} holds NaN or infinity at step {step}, so its "
+                "weights cannot be ranked. Training diverged: lower the learning rate or clip gradients, and restart "
+                "from the last checkpoint."
+            )
+
+    def check_replicas(self, on_divergence, traffic) -> None:
+        """Compare the masks of all replicas; a repair takes masks, weights and slots from the first one."""
+        names = [v.path for v in self.variables]
+        agreement.check_masks(self.masks, names, on_divergence, lambda: [*self.variables, *self.assigned()], traffic)
 
     def adopt(self, other: "MaskState") -> None:
         """Take over the masks of another state of the same variables and start from their zeros."""

@@ -1,10 +1,13 @@
 """The optimizer that keeps the masks true."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
-from tfsparse import distribute, engine, prunable, pruners, schedules
+from tfsparse import distribute, engine, masks, prunable, pruners, schedules
+from tfsparse.mask_store import Traffic
 from tfsparse.optimizers.checks import check_inner, check_total_steps, couples_coordinates
 from tfsparse.optimizers.mask_state import MaskState
 from tfsparse.optimizers.outer import OuterOptimizer
@@ -47,6 +50,7 @@ class SparseOptimizer(OuterOptimizer):
         self._asked = prunable.Wishes()
         self._total = check_total_steps(total_steps)
         self._remembered = {}
+        self.traffic = Traffic()
 
     # ---- what is pruned, and how far --------------------------------------------------------------------------------
 
@@ -212,13 +216,11 @@ class SparseOptimizer(OuterOptimizer):
 
     def raise_fault(self) -> None:
         """Raise ValueError if a weight held NaN or infinity at the last mask update: its mask would mean nothing."""
-        position = engine.number(self._state.fault)
-        if position >= 0:
-            raise ValueError(
-                f"{self.pruned_variables[position].path} holds NaN or infinity at step {self.steps_done}, so its "
-                "weights cannot be ranked. Training diverged: lower the learning rate or clip gradients, and restart "
-                "from the last checkpoint."
-            )
+        self._state.raise_fault(self.steps_done)
+
+    def check_replicas(self, on_divergence: str = "raise") -> None:
+        """Compare the masks of all replicas, as `tfsparse.agreement.check_masks` does; `traffic` counts the bytes."""
+        self._state.check_replicas(on_divergence, self.traffic)
 
     def finalize_variable_values(self, var_list):
         self.inner_optimizer.finalize_variable_values(var_list)
@@ -246,9 +248,7 @@ class SparseOptimizer(OuterOptimizer):
 
     def prune_to(self, zeros: int) -> None:
         """Prune now, up to `zeros` entries of all weights together (scope "global"), and empty their slots."""
-        sizes = np.array([np.prod(v.shape) - 1 for v in self.pruned_variables], "int64")
-        ends = zeros * np.cumsum(sizes) // np.sum(sizes)  # shares that sum to `zeros`
-        self.target.assign(np.diff(ends, prepend=0))
+        self.target.assign(masks.shares(zeros, [math.prod(v.shape) - 1 for v in self.pruned_variables]))
         self.prune_now()
         with distribute.strategy_scope(self):
             self._state.empty_slots()

@@ -4,11 +4,13 @@ import warnings
 
 import tf_keras
 
-from tfsparse import prunable
+from tfsparse import agreement, prunable
 from tfsparse import schedules as formulas
+from tfsparse.mask_store import Traffic
 from tfsparse.optimizers.checks import check_total_steps
 from tfsparse.tfmot import kernels, schedules, slots
 from tfsparse.tfmot.prune import rank_globally
+from tfsparse.tfmot.pruning import native
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
 
 
@@ -28,6 +30,7 @@ class Prune(tf_keras.callbacks.Callback):
             wrappers' own schedules.
         sparsity: target in [0, 1) of every wrapped layer (of all together with scope "global").
         total_steps: length of the schedule; None: all of this `fit`, `epochs x steps`.
+        on_divergence: as for `tfsparse.Prune`: "raise" or "repair" if the replicas' or the workers' masks differ.
 
     Raises: ValueError before the first step if the target cannot be reached: no wrappers, TFMOT's own wrappers, dataset
         of unknown length, a schedule that never fires or would end after this `fit`.
@@ -35,7 +38,13 @@ class Prune(tf_keras.callbacks.Callback):
     >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.tfmot.Prune("one_cycle", sparsity=0.9)])
     """
 
-    def __init__(self, schedule=None, sparsity: float | None = None, total_steps: int | None = None):
+    def __init__(
+        self,
+        schedule=None,
+        sparsity: float | None = None,
+        total_steps: int | None = None,
+        on_divergence: str = "raise",
+    ):
         super().__init__()
         if sparsity is None and (schedule is not None or total_steps is not None):
             name = schedule or "one_cycle"
@@ -43,6 +52,7 @@ class Prune(tf_keras.callbacks.Callback):
         self.formula = None if sparsity is None else formulas.get(schedule or "one_cycle")
         self.sparsity = None if sparsity is None else prunable.check_sparsity(sparsity)
         self.total_steps = check_total_steps(total_steps)
+        self.on_divergence, self.traffic = agreement.check_choice(on_divergence), Traffic()
 
     def set_model(self, model):
         super().set_model(model)
@@ -67,13 +77,21 @@ class Prune(tf_keras.callbacks.Callback):
             if schedules.may_fall(pruning.schedule):  # else no weight returns
                 pruning.slots = find
             pruning.weight_mask_op()
+        self._update_ahead = self._lookout(epoch)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._update_ahead():
+            self._check()
 
     def on_epoch_end(self, epoch, logs=None):
+        self._check()
         for pruning in self._prunings:
             pruning.weight_mask_op()
         if logs is not None:
             zeros, entries = (sum(n) for n in zip(*(p.zeros() for p in self._prunings), strict=True))
             logs["sparsity"] = zeros / entries
+            if self.traffic.events:
+                logs["mask_bytes"] = self.traffic.bytes
 
     def on_train_end(self, logs=None):
         for pruning in self._prunings:
@@ -94,6 +112,31 @@ class Prune(tf_keras.callbacks.Callback):
     def _prunings(self) -> list:
         objects = {id(w.pruning_obj): w.pruning_obj for w in kernels.wrappers(self.model)}
         return [p for p in objects.values() if p.active]
+
+    def _lookout(self, first_epoch):
+        """Says before which batches masks are about to be updated."""
+        if self.model.distribute_strategy.num_replicas_in_sync == 1:
+            return lambda: False  # nobody to compare with
+        found, done = {p.schedule for p in self._prunings}, self._steps_done()
+        ends = [getattr(schedule, "end_step", -1) for schedule in found]
+        last = done + self._left(first_epoch) if self.params.get("steps") else max(ends)
+        due = sorted({step for schedule in found for step in schedules.due_steps(schedule, done + 1, last)})
+        return agreement.Lookout(due, int(self.model._steps_per_execution.numpy()), self._steps_done)
+
+    def _steps_done(self) -> int:
+        return max(int(p.steps) for p in self._prunings)
+
+    def _check(self):
+        """See that all replicas, of all workers, hold equal masks."""
+        pruned = [variables for p in self._prunings for variables in p.pruning_vars]
+        weights, masks = [native(weight) for weight, *_ in pruned], [mask for _, mask, _ in pruned]
+        agreement.check_masks(
+            masks, [w.name for w in weights], self.on_divergence, lambda: self._dependents(weights), self.traffic
+        )
+
+    def _dependents(self, weights):
+        find = slots.finder(self.model)
+        return [v for weight in weights for v in (weight, *find(weight))]
 
     def _resolve(self, first_epoch):
         """Lay the schedules over the steps, and refuse a `fit` that ends before them."""

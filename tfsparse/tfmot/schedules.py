@@ -147,12 +147,17 @@ def may_fall(schedule: PruningSchedule) -> bool:
     return final is None or final < getattr(schedule, "initial_sparsity", 0.0)
 
 
+def due_steps(schedule: PruningSchedule, first: int, last: int) -> list[int]:
+    """The steps from `first` to `last` at which the masks are recomputed."""
+    if last < first:
+        return []
+    steps = tf.range(first, last + 1, dtype=tf.int64)
+    return steps[tf.vectorized_map(lambda step: at(schedule, step)[0], steps)].numpy().tolist()
+
+
 def fires(schedule: PruningSchedule, first: int, last: int) -> bool:
     """Are the masks recomputed at any step from `first` to `last`?"""
-    if first <= getattr(schedule, "end_step", -1) <= last:
-        return True
-    steps = tf.range(first, last + 1, dtype=tf.int64)
-    return bool(tf.reduce_any(tf.vectorized_map(lambda step: at(schedule, step)[0], steps)))
+    return first <= getattr(schedule, "end_step", -1) <= last or bool(due_steps(schedule, first, last))
 
 
 def describe(schedule: PruningSchedule) -> str:
