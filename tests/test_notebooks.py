@@ -11,6 +11,7 @@ import pytest
 
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
 SHOWS = {
+    "gsm.ipynb": ["accuracy before the cut", "95.00% of the pruned weights are zero", "ticket with GSM's mask", "exported"],
     "tfmot_one_cycle.ipynb": [
         "asked 0.9000, got 0.9000 zeros",
         "zeros in the checkpoint that training left: 0.9000",

@@ -41,7 +41,7 @@ class PruneGSM(LastCut, tf_keras.callbacks.Callback):
             )
         if len(prunings(model)) != 1:
             raise ValueError(
-                "PruneGSM makes one cut through all kernels, and the wrappers rank each layer for itself. Write model = "
+                "PruneGSM makes one cut through all kernels, and these wrappers rank each by itself. Write model = "
                 'tfsparse.tfmot.prune_low_magnitude(model, scope="global").'
             )
 
