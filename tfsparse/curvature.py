@@ -1,6 +1,5 @@
 """Curvature of a Keras model's loss on a fixed batch: on TensorFlow and JAX."""
 
-import contextlib
 import inspect
 
 import keras
@@ -8,7 +7,7 @@ import numpy as np
 from keras import ops, tree
 
 from tfsparse import engine
-from tfsparse.hessian import Hessian, tensorflow_product
+from tfsparse.hessian import Hessian, in_inference, replaced, tensorflow_product
 from tfsparse.prunable import is_prunable
 
 
@@ -70,19 +69,9 @@ class Curvature(Hessian):
         return tensorflow_product(lambda: self._value(state), weights, vectors)
 
 
-@contextlib.contextmanager
 def _without_noise(model):
     """Layers that draw random numbers are called as in inference, whatever their caller says."""
-    before = [(layer, vars(layer).get("call")) for layer in model._flatten_layers() if _draws(layer)]
-    for layer, _ in before:
-        vars(layer)["call"] = lambda *args, _call=layer.call, **kwargs: _call(*args, **kwargs | {"training": False})
-    try:
-        yield
-    finally:
-        for layer, call in before:
-            del vars(layer)["call"]
-            if call is not None:
-                vars(layer)["call"] = call
+    return replaced([(layer, "call", in_inference(layer)) for layer in model._flatten_layers() if _draws(layer)])
 
 
 def _draws(layer) -> bool:

@@ -188,6 +188,30 @@ def tensorflow_product(loss, sources, vectors) -> list:
 
 
 @contextlib.contextmanager
+def replaced(attributes):
+    """Some attributes of objects replaced, by way of `__dict__`: Keras's layers keep book of what is set.
+
+    Args:
+        attributes: (object, name, what stands there inside of the `with`).
+    """
+    before = [(vars(item), name, vars(item).get(name)) for item, name, _ in attributes]
+    for item, name, value in attributes:
+        vars(item)[name] = value
+    try:
+        yield
+    finally:
+        for items, name, value in before:
+            del items[name]
+            if value is not None:
+                items[name] = value
+
+
+def in_inference(layer):
+    """The `call` of a layer that takes `training`, always False."""
+    call = layer.call
+    return lambda *args, **kwargs: call(*args, **kwargs | {"training": False})
+
+
 def _exact_moments():
     """TensorFlow's variance takes its mean for a constant: the same gradient, another Hessian. All of Keras's
     normalisations on batches and groups use it."""
@@ -198,11 +222,7 @@ def _exact_moments():
         variance = tf.reduce_mean(tf.square(x - mean), axes, keepdims)
         return (mean if keepdims else tf.reduce_mean(x, axes)), variance
 
-    theirs, tf.nn.moments = tf.nn.moments, moments
-    try:
-        yield
-    finally:
-        tf.nn.moments = theirs
+    return replaced([(module, "moments", moments) for module in (tf.nn, tf.compat.v2.nn)])  # tf_keras: the second
 
 
 def _at_least_1(number, what):

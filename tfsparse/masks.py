@@ -124,6 +124,15 @@ def _number_within(weights, budget, masks):
     return ops.where(budget >= 0, number + ops.cast(ops.where(upto > number, ties, 0.0), "int32"), 0)
 
 
+def shares(total: int, sizes) -> np.ndarray:
+    """`total` entries spread over tensors in proportion to `sizes`: integers that sum to `total`, each at most its size.
+
+    >>> shares(5, [2, 2, 6]).tolist()
+    [1, 1, 3]
+    """
+    return np.diff(total * np.cumsum(np.asarray(sizes, "int64")) // sum(sizes), prepend=0)
+
+
 def prune_lowest(scores, counts, masks):
     """For each tensor: 0 for its `count` lowest scores, 1 for the others; `topk_mask` by number, which may be all."""
     counts = [ops.cast(count, "int32") for count in counts]

@@ -27,7 +27,7 @@ class Roulette(abc.ABC):
         seconds, seconds_first: spent measuring; of these in the first call of each kind, which compiles.
     """
 
-    async_safe = True
+    async_safe = False  # Keras would call the hooks in another thread, while the next step runs
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from tfsparse.tfmot import requirements  # noqa: F401  first: it says what is mi
 from tfsparse.tfmot.callbacks import Prune
 from tfsparse.tfmot.convert import from_keras3, to_keras3
 from tfsparse.tfmot.optimizers import GSM
+from tfsparse.tfmot.pll import PLL
 from tfsparse.tfmot.prune import prune_low_magnitude, scope, strip_pruning
 from tfsparse.tfmot.prune_gsm import PruneGSM
 from tfsparse.tfmot.schedules import (
@@ -28,6 +29,7 @@ from tfsparse.tfmot.wrapper import PruneLowMagnitude
 __all__ = [
     "DSD",
     "GSM",
+    "PLL",
     "Constant",
     "Cosine",
     "Iterative",

@@ -64,6 +64,13 @@ class Pruning:
         counts = [masks.number_pruned(float(sparsity), w.shape.num_elements()) for w, *_ in self.pruning_vars]
         self._update(counts)
 
+    def prune_to(self, zeros: int) -> None:
+        """Prune up to `zeros` entries of all weights together, and empty their slots."""
+        self._update(masks.shares(zeros, [w.shape.num_elements() - 1 for w, *_ in self.pruning_vars]))
+        for weight, mask, _ in self.pruning_vars:
+            for slot in self.slots(native(weight)):
+                distribute.update(slot, engine.masked, mask)
+
     def _update_if_due(self):
         step = tf.maximum(self.steps, 0) + 1
         due, _ = schedules.at(self.schedule, step)
