@@ -11,6 +11,11 @@ import pytest
 
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
 SHOWS = {
+    "roulette_pll.ipynb": [
+        "nothing was pruned before the start: True",
+        "PLL ended by itself or at half of training: True",
+        "asked 0.9000, got 0.9000 zeros",
+    ],
     "gsm.ipynb": ["accuracy before the cut", "95.00% of the pruned weights are zero", "ticket with GSM's mask", "exported"],
     "tfmot_one_cycle.ipynb": [
         "asked 0.9000, got 0.9000 zeros",

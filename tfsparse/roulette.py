@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 from keras import ops
 
-from tfsparse import distribute, engine, masks, prunable, rules
+from tfsparse import agreement, distribute, engine, masks, prunable, rules
 from tfsparse.optimizers.checks import check_total_steps
 
 
@@ -111,6 +111,7 @@ class Roulette(abc.ABC):
             self._check_if_due()
 
     def on_epoch_end(self, epoch, logs=None):
+        self._check_replicas()
         if logs is not None:
             last = next((r for r in reversed(self.history) if "kappa" in r or "h" in r), {})
             logs["curvature"] = last.get("kappa", last.get("h", math.nan))
@@ -212,11 +213,17 @@ class Roulette(abc.ABC):
         alive = None if self.sparsity is None else size - goal
         pruned = min(rules.bite(admitted, living, alive, events_left), goal - zeros)
         if pruned > 0:
+            self._check_replicas()
             self._prune_to(zeros + pruned)
         progress.idle = progress.idle + 1 if admitted < living / 1000 else 0
         stopped = progress.idle >= 3 if self.sparsity is None else zeros + pruned >= goal
         progress.ended = step if stopped or events_left <= 1 else -1
         return max(pruned, 0), {**found, "admitted": admitted}
+
+    def _check_replicas(self):
+        """Raise RuntimeError if the replicas' masks differ; an update computes them once for all and would hide it."""
+        weights, masks = self._pruned
+        agreement.check_masks(masks, [getattr(w, "path", w.name) for w in weights])
 
     def _counts(self):
         values = [ops.convert_to_numpy(engine.read(mask)) for mask in self._pruned[1]]

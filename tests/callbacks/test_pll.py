@@ -250,6 +250,21 @@ def test_two_replicas_are_one_device():
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.skipif(not on_tensorflow, reason="tf.distribute")
+def test_a_replica_of_its_own_mind_is_caught():
+    def flip(step, logs=None):
+        if step == 2:
+            copy = mirrored.optimizer.masks[0].value.values[1]
+            copy.assign(1 - copy)
+
+    with testing.two_cpus().scope():
+        mirrored = compiled(jit_compile=False)
+    callback = pll(start=rules.At(0.1), every=4)
+    with pytest.raises(RuntimeError, match="hidden/kernel"):
+        fit(mirrored, keras.callbacks.LambdaCallback(on_train_batch_end=flip), callback, epochs=10)
+    assert [record["step"] for record in callback.history] == [4]  # at the end of the first epoch
+
+
 def test_loss_scaling_and_exclusion():
     model = compiled(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)))
     fit(model, pll(skip_last=True))
