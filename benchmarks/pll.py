@@ -159,7 +159,7 @@ def run_all() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     order = list(METHODS)
     results.setdefault("machine", machine.describe() | machine.versions("tensorflow", "keras"))
-    for case in sorted(cases(), key=lambda c: (c[3], list(TASKS).index(c[0]), c[2], order.index(c[1]))):
+    for case in sorted(cases(), key=lambda c: (list(TASKS).index(c[0]), c[3], c[2], order.index(c[1]))):
         if key(*case) in results:
             continue
         name, method, sparsity, seed = case

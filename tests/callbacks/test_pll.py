@@ -62,6 +62,9 @@ def test_reaches_what_global_magnitude_reaches_by_the_end_and_keeps_it():
     assert 1 < looks <= 4  # the latest start is 0.2 of 40 steps
     assert all(record["sparsity"] == 0 for record in history[:looks])
     assert callback.products == 5 + 3 * (looks - 1) + 4 * (10 - looks)
+    memory = wrapping.sparse_optimizer(model).memory
+    direction = np.concatenate([d.ravel() for d in values([memory["direction_0"], memory["direction_1"]])])
+    assert np.linalg.norm(direction) == pytest.approx(1, rel=1e-4)  # the last eigenvector, where the next one starts
 
 
 def test_the_bites_are_the_rules():

@@ -29,7 +29,7 @@ def net(dtype="float64", inner=(), wrapped=False):
     for weight in model.trainable_weights:
         weight.assign(draw.normal(size=weight.shape))
     if wrapped:
-        model = tfmot.prune_low_magnitude(model, tfmot.OneShot(0.5, end_step=2), scope="global")
+        model = tfmot.prune_low_magnitude(model, tfmot.Constant(0.5, end_step=2), scope="global")
     model.compile("sgd", tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
 
