@@ -99,16 +99,15 @@ def replicas(value) -> int:
 
 
 def exchange(message: bytes, value) -> list[bytes]:
-    """The messages of all processes that hold `value`, in the processes' order. All of them call this together, each
-    with a message of the same length."""
-    native = _native(value)
-    if _is_jax_array(native):
+    """The messages of all processes, on TensorFlow of the strategy that holds `value`, in the processes' order. All of
+    them call this together, each with a message of the same length."""
+    if keras.backend.backend() == "jax":
         return _exchange_on_jax(message)
     if not _on_tensorflow():
         return [message]
     import tensorflow as tf
 
-    strategy = _strategy(native)
+    strategy = _strategy(_native(value))
     replicas = strategy.num_replicas_in_sync
     here = 1 if replicas == 1 else len(strategy.extended.worker_devices)  # in one process; all of them send the same
     if replicas == here:

@@ -1,4 +1,3 @@
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -165,6 +164,53 @@ def test_mirrored_replicas_agree_and_are_what_one_device_gives():
         for weight in stripped.trainable_weights:
             first, second = distribute.replica_values(weight)
             np.testing.assert_array_equal(first, second)
+
+
+class Flip(tf_keras.callbacks.Callback):
+    """After step 10 an entry of the second layer's mask is another one on the second replica."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        _, mask, _ = models.stock_wrappers(self.model)[1].pruning_vars[0]
+        self.done = int(models.stock_wrappers(self.model)[1].pruning_step.numpy())
+        if self.done == 10:
+            copy = mask.values[1]
+            value = copy.numpy()
+            value.flat[np.flatnonzero(value)[0]] = 0
+            copy.assign(value)
+
+
+def _mirrored_model():
+    from tfsparse.testing import two_cpus
+
+    with two_cpus().scope():
+        return _model()
+
+
+def test_a_flipped_entry_on_a_replica_stops_training_before_the_next_update():
+    fault = Flip()
+    with pytest.raises(RuntimeError, match="^The masks of hidden/kernel:0 on replica 1 of 2 differ"):
+        models.fit(_mirrored_model(), tfmot.Prune(sparsity=0.8), fault)
+    assert fault.done == 10
+
+
+def test_a_flipped_entry_on_a_replica_is_repaired_with_its_weight():
+    from tfsparse import distribute, mask_store
+
+    model, prune = _mirrored_model(), tfmot.Prune(sparsity=0.8, on_divergence="repair")
+    with pytest.warns(UserWarning, match="^The masks of hidden/kernel:0 on replica 1 of 2 differ"):
+        history = models.fit(model, prune, Flip()).history
+    assert _zeros(model) == COUNTS
+    for variable in model.weights:
+        first, second = distribute.replica_values(variable)
+        np.testing.assert_array_equal(first, second)
+    looks, entries = 16 + 2, 1440  # every step updates
+    assert prune.traffic == mask_store.Traffic(looks, looks * 3 * 4 + entries // 8 + mask_store.HEADER.size)
+    assert history["mask_bytes"] == [9 * 3 * 4, prune.traffic.bytes]
+
+
+def test_what_to_do_with_a_fault_must_be_known():
+    with pytest.raises(ValueError, match="on_divergence='ignore': expected one of"):
+        tfmot.Prune(on_divergence="ignore")
 
 
 def _replica_masks(model, replica):
