@@ -1,25 +1,19 @@
 """Two processes under MultiWorkerMirroredStrategy: their masks are equal after every step, equal to those of one
 device, and equal after a crash. What is trained, and how it crashes, is in worker.py."""
 
-import contextlib
 import importlib.util
 import json
 import os
 import pathlib
-import signal
-import socket
-import subprocess
-import sys
-import time
 
 import numpy as np
+import processes
 import pytest
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow_model_optimization") is None, reason="pip install 'tfsparse[tfmot]' to test it"
 )
 SCRIPT = pathlib.Path(__file__).parent / "worker.py"
-LIMIT, GRACE = 100, 3  # seconds: for a cluster; for the others to notice that one has failed
 ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
     "CUDA_VISIBLE_DEVICES": "-1",
@@ -28,61 +22,31 @@ ENVIRONMENT = {
 }
 SCOPES = ["layer", "global"]
 EPOCHS, STEPS, PRUNED = 3, 8, 272  # 0.8 of 340 weights
+FAULT = 10  # the step after which a fault is planted
 
 
-def start(folder, cases, task=None, ports=()):
-    """One process, in a group of its own that can be killed; with a task it is a worker of a cluster."""
+def start(folder, cases, task=0, ports=None):
+    """One process; with ports it is a worker of a cluster."""
     environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"} | ENVIRONMENT
-    if task is not None:
+    if ports is not None:
         cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
         environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": task}})
-    command = [sys.executable, SCRIPT, folder, *cases]
-    with (folder / f"log-{task or 0}").open("w") as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-
-
-def wait(processes):
-    """Exit codes. When one has failed the others get a little time, and are killed, as a cluster manager would do."""
-    end = time.monotonic() + LIMIT
-    try:
-        while any(p.poll() is None for p in processes) and time.monotonic() < end:
-            if any(p.poll() for p in processes):
-                end = min(end, time.monotonic() + GRACE)
-            time.sleep(0.05)
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    return [process.wait() for process in processes]
-
-
-def free_ports(count):
-    """Ports that nobody listens on just now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def logs(folder):
-    """The ends of them, for the message of a failed test."""
-    return "\n".join(f"{path.name}: {path.read_text()[-3000:]}" for path in sorted(folder.glob("log-*")))
+    return processes.start(folder, task, [SCRIPT, folder, *cases], environment)
 
 
 def run_pair(folder, cases):
-    """The exit codes of two workers; once more if another process took their ports meanwhile."""
-    for _ in range(2):
-        ports = free_ports(2)
-        codes = wait([start(folder, cases, task, ports) for task in range(2)])
-        if not any(message in logs(folder) for message in ("Address already in use", "ould not start gRPC server")):
-            break
-    return codes
+    """The exit codes of two workers."""
+    return processes.run_pair(folder, lambda task, ports: start(folder, cases, task, ports))
 
 
 def seen(folder, worker=0):
     """What a worker wrote after each step."""
     return json.loads((folder / f"{worker}.json").read_text())
+
+
+def end(folder, worker=0):
+    """How a training ended: error, warnings, and what was sent to compare masks."""
+    return json.loads((folder / f"{worker}-end.json").read_text())
 
 
 def weights(folder, worker=0):
@@ -108,21 +72,21 @@ def assert_workers_agree(folder):
 def alone(tmp_path_factory):
     """One process on the same global batches."""
     folder = tmp_path_factory.mktemp("alone")
-    assert wait([start(folder, SCOPES)]) == [0], logs(folder)
+    assert processes.wait([start(folder, SCOPES)]) == [0], processes.logs(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """Two workers: trainings without a crash, one of them with a planted fault, and two with a crash each, after which
+    """Two workers: trainings without a crash, two of them with a planted fault, and two with a crash each, after which
     the same command line is started again."""
     folder = tmp_path_factory.mktemp("pair")
-    cases = [*SCOPES, "flipped", "resumed-layer", "resumed-global"]
+    cases = [*SCOPES, "flipped", "repaired", "resumed-layer", "resumed-global"]
     for case, crashes in ("resumed-layer", 1), ("resumed-global", 0):
         codes = run_pair(folder, cases)
-        assert codes[crashes] == 1 and 0 not in codes, logs(folder)
-        assert (folder / case / "crashed").exists() and not list((folder / case).glob("*.json")), logs(folder)
-    assert run_pair(folder, cases) == [0, 0], logs(folder)
+        assert codes[crashes] == 1 and 0 not in codes, processes.logs(folder)
+        assert (folder / case / "crashed").exists() and not list((folder / case).glob("*.json")), processes.logs(folder)
+    assert run_pair(folder, cases) == [0, 0], processes.logs(folder)
     return folder
 
 
@@ -155,3 +119,32 @@ def test_resumed_after_a_crash_as_if_nothing_had_happened(pair, scope):
 def test_the_comparison_finds_one_flipped_entry(pair):
     with pytest.raises(AssertionError, match="masks differ"):
         assert_workers_agree(pair / "flipped")
+
+
+def test_digests_are_sent_before_every_update_and_at_the_end_of_every_epoch(pair, alone):
+    looks = EPOCHS * STEPS + EPOCHS  # every step updates
+    assert end(pair / "layer") == {"error": None, "warnings": [], "events": looks, "bytes": looks * 2 * 4}
+    assert end(alone / "layer") == {"error": None, "warnings": [], "events": 0, "bytes": 0}
+
+
+@pytest.mark.parametrize("worker", range(2))
+def test_a_flipped_entry_stops_both_workers_before_the_next_update(pair, worker):
+    error = end(pair / "flipped", worker)["error"]
+    assert error.startswith("The masks of hidden/kernel:0 on replica 1 of 2 differ from those on replica 0")
+    assert seen(pair / "flipped", worker)[-1]["step"] == FAULT
+
+
+@pytest.mark.parametrize("worker", range(2))
+def test_masks_from_other_weights_are_repaired_before_the_next_update(pair, worker):
+    steps = [seen(pair / "repaired", worker) for worker in range(2)]
+    differ = [a["step"] for a, b in zip(*steps, strict=True) if a != b]
+    assert differ == [FAULT, FAULT + 1]  # of the weights at first, of the mask after the next update
+    assert steps[0][FAULT]["masks"] != steps[1][FAULT]["masks"]
+    (warning,) = end(pair / "repaired", worker)["warnings"]
+    assert warning.startswith("The masks of hidden/kernel:0 on replica 1 of 2 differ")
+    assert steps[worker][-1]["zeros"] == PRUNED
+
+
+def test_after_a_repair_the_workers_agree_in_all_weights(pair):
+    for first, second in zip(weights(pair / "repaired", 0), weights(pair / "repaired", 1), strict=True):
+        np.testing.assert_array_equal(first, second)

@@ -1,11 +1,13 @@
 """One process of test_multi_worker.py: `worker.py FOLDER CASE ...` trains these cases, as a worker of the cluster in
 TF_CONFIG or else alone. Started again after a crash it goes on where it was."""
 
+import dataclasses
 import json
 import os
 import pathlib
 import signal
 import sys
+import warnings
 import zlib
 from typing import NamedTuple
 
@@ -18,15 +20,16 @@ from tfsparse import distribute
 from tfsparse.tfmot import kernels
 
 EPOCHS, STEPS, BATCH, SPARSITY = 3, 8, 16, 0.8
-LIMIT = 90  # seconds for all
+LIMIT = 240  # seconds for all
 CRASH, FAULT = 13, 10  # after these steps, in the second epoch
+FAULTY = 1  # the worker in which a fault is planted
 
 
 class Case(NamedTuple):
     """One training."""
 
     scope: str
-    flips: int | None = None  # the worker with a planted fault
+    fault: str | None = None  # what differs in one worker from a step on: its "mask" or its "weights"
     backup: str | None = None  # where BackupAndRestore stands: "before" or "after" Prune
     crashes: int | None = None  # the worker that does, once
 
@@ -34,7 +37,8 @@ class Case(NamedTuple):
 CASES = {
     "layer": Case("layer"),
     "global": Case("global"),
-    "flipped": Case("layer", flips=1),
+    "flipped": Case("layer", fault="mask"),
+    "repaired": Case("layer", fault="weights"),
     "resumed-layer": Case("layer", backup="before", crashes=1),
     "resumed-global": Case("global", backup="after", crashes=0),  # the one that writes the backup
 }
@@ -82,15 +86,23 @@ class Crash(tf_keras.callbacks.Callback):
             os._exit(1)
 
 
-class Flip(tf_keras.callbacks.Callback):
-    """A fault: from one step to the next an entry of a mask is another one in this process."""
+class Plant(tf_keras.callbacks.Callback):
+    """A fault: from one step to the next this process has another entry in a mask, or other weights, from which it will
+    compute another mask."""
+
+    def __init__(self, fault):
+        super().__init__()
+        self.fault = fault
 
     def on_train_batch_end(self, batch, logs=None):
         if int(pruning_of(self.model).steps) == FAULT:
-            _, mask, _ = kernels.wrappers(self.model)[0].pruning_vars[0]
+            weight, mask, _ = kernels.wrappers(self.model)[0].pruning_vars[0]
             value = mask.numpy()
-            value.flat[0] = 1 - value.flat[0]
-            mask.assign(value)
+            if self.fault == "mask":
+                value.flat[0] = 1 - value.flat[0]
+                mask.assign(value)
+            else:
+                weight.assign(value * np.arange(1, 1 + value.size).reshape(value.shape))
 
 
 def data():
@@ -106,7 +118,7 @@ def data():
 def make_model(scope):
     """A few hundred weights. SGD: Adam divides by gradients near zero, where the order of summation counts."""
     tf_keras.utils.set_random_seed(1)
-    layers = [tf_keras.layers.Dense(20, "relu"), tf_keras.layers.Dense(5)]
+    layers = [tf_keras.layers.Dense(20, "relu", name="hidden"), tf_keras.layers.Dense(5, name="head")]
     model = tf_keras.Sequential([tf_keras.layers.Input((12,)), *layers])
     model = tfsparse.tfmot.prune_low_magnitude(model, scope=scope)
     model.compile(
@@ -115,15 +127,15 @@ def make_model(scope):
     return model
 
 
-def callbacks(case, worker, folder, record):
+def callbacks(case, worker, folder, prune, record):
     """Those of one worker, in an order that matters."""
-    found = [tfsparse.tfmot.Prune("one_cycle", sparsity=SPARSITY)]
+    found = [prune]
     if case.backup:
         # one directory for all workers: Keras lets the first write to it, and all read it
         backup = tf_keras.callbacks.BackupAndRestore(str(folder / "backup"))
         found.insert(0 if case.backup == "before" else 1, backup)
-    if case.flips == worker:
-        found.append(Flip())
+    if case.fault and worker == FAULTY:
+        found.append(Plant(case.fault))
     found.append(record)
     if case.crashes == worker:
         found.append(Crash(folder / "crashed"))
@@ -134,8 +146,19 @@ def train(case, worker, strategy, folder):
     """Train one case, and leave what `Record` saw and the weights in its folder."""
     with strategy.scope():
         model = make_model(case.scope)
-    record = Record()
-    model.fit(data(), epochs=EPOCHS, callbacks=callbacks(case, worker, folder, record), verbose=0)
+    prune = tfsparse.tfmot.Prune(
+        "one_cycle", sparsity=SPARSITY, on_divergence="repair" if case.fault == "weights" else "raise"
+    )
+    record, end = Record(), {"error": None}
+    with warnings.catch_warnings(record=True) as caught:
+        try:
+            model.fit(data(), epochs=EPOCHS, callbacks=callbacks(case, worker, folder, prune, record), verbose=0)
+        except RuntimeError as error:
+            end["error"] = str(error)
+    end |= dataclasses.asdict(prune.traffic) | {
+        "warnings": [str(w.message) for w in caught if w.category is UserWarning]
+    }
+    (folder / f"{worker}-end.json").write_text(json.dumps(end))
     tfsparse.tfmot.strip_pruning(model)  # outside of the strategy's scope, as a user would
     np.savez(folder / f"{worker}.npz", *model.get_weights())
     (folder / f"{worker}.json").write_text(json.dumps(record.steps))
