@@ -91,6 +91,7 @@ def _fit(epochs=2):
     return model
 
 
+@pytest.mark.filterwarnings("ignore:The cut will not be lossless")
 def test_trains_and_is_cut(tmp_path):
     model = _fit()
     assert tfsparse.report(model).sparsity == pytest.approx(0.75, abs=1e-3)
@@ -100,6 +101,7 @@ def test_trains_and_is_cut(tmp_path):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replicas are TensorFlow's")
+@pytest.mark.filterwarnings("ignore:The cut will not be lossless")
 def test_two_replicas_are_one_device():
     with testing.two_cpus().scope():
         mirrored = _fit()
@@ -115,3 +117,8 @@ def test_errors_say_what_to_write():
     ):
         with pytest.raises(ValueError, match=message):
             GSM(**options)
+
+
+def test_prune_too_warns_of_a_cut_that_comes_too_early():
+    with pytest.warns(UserWarning, match="will not be lossless"):
+        _fit(epochs=1)

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfsparse import agreement, prunable, pruners, schedules, wrapping
+from tfsparse.optimizers import GSM
 from tfsparse.optimizers.checks import check_total_steps
 
 
@@ -142,6 +143,8 @@ class Prune(keras.callbacks.Callback):
                 f"{left}, so it would end short of sparsity {optimizer.sparsity:g}. Train for more epochs, or write "
                 f"Prune(..., total_steps={optimizer.total_steps}) to spread one schedule over several fits."
             )
+        if isinstance(optimizer.inner_optimizer, GSM):
+            optimizer.inner_optimizer.warn_if_short(left)
 
     def _finished(self, optimizer) -> bool:
         return optimizer.total_steps is not None and optimizer.steps_done >= optimizer.total_steps

@@ -76,11 +76,11 @@ class PruneGSM(LastCut, keras.callbacks.Callback):
     def _prepare(self, steps):
         optimizer = self._optimizer
         optimizer.set_total_steps(optimizer.steps_done + steps + 1)  # not within this fit: `_cut` comes before
-        inner = optimizer.inner_optimizer
-        gsm.warn_if_short(inner.decay_exponent(steps), inner.momentum, inner.compression)
+        optimizer.inner_optimizer.warn_if_short(steps)
 
     def _cut(self):
         self._optimizer.prune_now()
+        self._optimizer.check_replicas()
 
     def _apply_masks(self):
         self._optimizer.apply_masks()

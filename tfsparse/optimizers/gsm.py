@@ -77,6 +77,10 @@ class GSM(keras.optimizers.Optimizer):
         first = engine.number(self.iterations)
         return decay_exponent(self._learning_rate, self.momentum, self.coupled_decay, first, steps)
 
+    def warn_if_short(self, steps: int) -> None:
+        """Warn that the next steps are too few for a cut without loss, and say what would do."""
+        warn_if_short(self.decay_exponent(steps), self.momentum, self.compression)
+
     def get_config(self):
         own = {k: getattr(self, k) for k in ("momentum", "compression", "nesterov", "name")}
         rate = super().get_config()["learning_rate"]
@@ -117,14 +121,14 @@ def decay_exponent(rate, momentum: float, weight_decay: float, first: int, steps
 
 
 def warn_if_short(exponent: float, momentum: float, compression: float) -> None:
-    """Warn, before training, that passive weights will not have vanished when the cut comes."""
+    """The warning; `exponent` is what `decay_exponent` returns."""
     if compression == 1 or exponent >= ENOUGH:
         return
     enough = math.ceil(1e4 * (1 - (1 - momentum) * exponent / ENOUGH)) / 1e4
     higher = f"Write momentum={enough:.4f}, or train" if enough < 1 else "Train"
     warnings.warn(
         "The cut will not be lossless: sum of learning_rate * weight_decay / (1 - momentum) over this fit is "
-        f"{exponent:.2f}, so weights that see no gradient keep {math.exp(-exponent):.2%} of their size. It should be "
-        f"at least {ENOUGH:g}. {higher} {ENOUGH / max(exponent, 1e-9):.1f} times as long.",
+        f"{exponent:.3g}, so weights that see no gradient keep {math.exp(-exponent):.2%} of their size. It should be "
+        f"at least {ENOUGH:g}. {higher} {ENOUGH / max(exponent, 1e-9):.3g} times as long.",
         stacklevel=3,
     )

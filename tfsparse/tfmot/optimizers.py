@@ -61,6 +61,10 @@ class GSM(tf_keras.optimizers.Optimizer):
             self._learning_rate, self.momentum, self.coupled_decay, int(self.iterations.numpy()), steps
         )
 
+    def warn_if_short(self, steps: int) -> None:
+        """As `tfsparse.GSM.warn_if_short`."""
+        gsm.warn_if_short(self.decay_exponent(steps), self.momentum, self.compression)
+
     def get_config(self):
         own = {k: getattr(self, k) for k in ("momentum", "compression", "nesterov", "name")}
         rate = self._serialize_hyperparameter(self._learning_rate)

@@ -3,7 +3,6 @@
 import tf_keras
 
 from tfsparse.callbacks.last_cut import LastCut
-from tfsparse.optimizers import gsm
 from tfsparse.schedules import OneShot
 from tfsparse.tfmot.optimizers import GSM
 from tfsparse.tfmot.prune import check_wrapped, lay, prunings, rank_globally
@@ -60,10 +59,10 @@ class PruneGSM(LastCut, tf_keras.callbacks.Callback):
         return 1 - 1 / self.model.optimizer.compression
 
     def _prepare(self, steps):
-        optimizer, done = self.model.optimizer, int(self._pruning.steps)
+        done = int(self._pruning.steps)
         # one step later than this fit has steps: `_cut` comes before
         lay(self.model, self._pruning, StepSchedule(OneShot(at=1.0), self._sparsity, done + steps + 1))
-        gsm.warn_if_short(optimizer.decay_exponent(steps), optimizer.momentum, optimizer.compression)
+        self.model.optimizer.warn_if_short(steps)
 
     def _cut(self):
         self._pruning.prune_now(self._sparsity)
