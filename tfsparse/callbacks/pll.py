@@ -10,7 +10,7 @@ from tfsparse.roulette import Roulette, blank_memory
 
 
 class PLL(Roulette, keras.callbacks.Callback):
-    """Pruning through the lens of the loss landscape: `fit(..., callbacks=[PLL((x[:256], y[:256]), sparsity=0.9)])`.
+    """Pruning through the lens of the loss landscape: `fit(..., callbacks=[PLL((x[:128], y[:128]), sparsity=0.9)])`.
 
         at every `every`-th step, until pruning has ended:
             before the start:  kappa = |largest eigenvalue of the Hessian|, by power iteration from the last eigenvector
@@ -33,11 +33,12 @@ class PLL(Roulette, keras.callbacks.Callback):
     rules know is saved with the optimizer, so that a resumed run is the straight run.
 
     Args:
-        calibration_data: one batch `(x, y)` or `(x, y, sample_weight)`, some 128 to 512 rows, equal on all processes.
+        calibration_data: one batch `(x, y)` or `(x, y, sample_weight)`, at least as large as a training batch, equal
+            on all processes.
         sparsity: target in [0, 1) of all kernels together; None: curvature decides.
         every: optimizer steps between checks; None: `rules.default_every`. A product costs about three gradients of
-            the calibration data, so measuring takes some `2 * (1 - start) * rows / (every * batch size)` of training;
-            under 5 % from 2400 steps on, if the data are one batch.
+            the calibration data, so measuring takes some `6 * rows / (every * batch size)` of training: under 5 % from
+            2400 steps on if the data are one training batch, besides compiling.
         start: "peak", `rules.Peak(...)`, or `rules.At(0.1)` for a fixed fraction of training.
         rate: "loss_budget", `rules.LossBudget(...)`, or `rules.Share(0.2)` for a fixed share per event.
         end: fraction of training in (0, 1] by which pruning has ended.
@@ -50,7 +51,7 @@ class PLL(Roulette, keras.callbacks.Callback):
     Source: Zhong, Zhang, Qiu, Cheng, "Roulette: A Pruning Framework to Train a Sparse Neural Network From Scratch",
     IEEE Access 9, 2021.
 
-    >>> pll = tfsparse.PLL((x[:256], y[:256]))
+    >>> pll = tfsparse.PLL((x[:128], y[:128]))
     >>> model.fit(x, y, epochs=10, callbacks=[pll])
     >>> print(pll.summary())
     """

@@ -33,7 +33,7 @@ class PLL(Roulette, tf_keras.callbacks.Callback):
 
     >>> model = tfsparse.tfmot.prune_low_magnitude(model, scope="global")
     >>> model.compile("adam", loss="mse")
-    >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.tfmot.PLL((x[:256], y[:256]), sparsity=0.9)])
+    >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.tfmot.PLL((x[:128], y[:128]), sparsity=0.9)])
     """
 
     def _prepare(self, model):
