@@ -11,6 +11,7 @@ import pytest
 
 HERE = pathlib.Path(__file__).parent
 FILES = ["test_masks.py", "pruners", "optimizers", "test_engine.py", "test_wrapping.py", "test_curvature.py"]
+FILES += ["test_mask_store.py", "test_agreement.py", "test_distribute.py"]
 
 
 def run(arguments, **environment):

@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 from tfsparse import engine
@@ -36,3 +37,14 @@ def test_masked_zeros_have_no_sign():
     masked = ops.convert_to_numpy(engine.masked(values, mask))
     np.testing.assert_array_equal(masked, [0, 2, -3])
     assert not np.signbit(masked[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_packbits_is_numpys_wherever_the_masks_are(dtype):
+    random = np.random.default_rng(0)
+    masks = [(random.random(shape) < 0.5).astype("float32") for shape in [(7, 3), (1,), (2, 5, 4)]]
+    expected = np.packbits(np.concatenate([m.ravel() != 0 for m in masks]))
+    np.testing.assert_array_equal(engine.packbits(masks), expected)
+    tensors = [ops.convert_to_tensor(m, dtype) for m in masks]
+    np.testing.assert_array_equal(engine.packbits(tensors), expected)
+    np.testing.assert_array_equal(engine.packbits(tensors[:1]), np.packbits(masks[0] != 0))
