@@ -8,10 +8,9 @@ from tfsparse import agreement, prunable
 from tfsparse import schedules as formulas
 from tfsparse.mask_store import Traffic
 from tfsparse.optimizers.checks import check_total_steps
-from tfsparse.tfmot import kernels, schedules, slots
-from tfsparse.tfmot.prune import rank_globally
+from tfsparse.tfmot import schedules, slots
+from tfsparse.tfmot.prune import check_wrapped, lay, prunings, rank_globally
 from tfsparse.tfmot.pruning import native
-from tfsparse.tfmot.wrapper import PruneLowMagnitude
 
 
 class Prune(tf_keras.callbacks.Callback):
@@ -56,7 +55,7 @@ class Prune(tf_keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        _check_wrapped(model)
+        check_wrapped(model)
         rank_globally(model)
 
     def set_params(self, params):
@@ -110,8 +109,7 @@ class Prune(tf_keras.callbacks.Callback):
 
     @property
     def _prunings(self) -> list:
-        objects = {id(w.pruning_obj): w.pruning_obj for w in kernels.wrappers(self.model)}
-        return [p for p in objects.values() if p.active]
+        return prunings(self.model)
 
     def _lookout(self, first_epoch):
         """Says before which batches masks are about to be updated."""
@@ -140,16 +138,12 @@ class Prune(tf_keras.callbacks.Callback):
 
     def _resolve(self, first_epoch):
         """Lay the schedules over the steps, and refuse a `fit` that ends before them."""
-        changed = False
         for pruning in self._prunings:
             done = int(pruning.steps)
             if self.formula is not None and not self._runs(pruning.schedule, done):
                 self._lay(pruning, done, first_epoch)
-                changed = True
             if self.total_steps is None:
                 _check_ends(pruning, done, done + self._left(first_epoch))
-        if changed:
-            self.model.make_train_function(force=True)  # a step compiled before knows the former schedules
 
     def _left(self, first_epoch) -> int:
         return (self.params["epochs"] - first_epoch) * self.params["steps"]
@@ -165,25 +159,7 @@ class Prune(tf_keras.callbacks.Callback):
             zeros, entries = pruning.zeros()
             begin, start = done, zeros / entries
         end = begin + self.total_steps if self.total_steps else begin + self._left(0 if begin == 0 else first_epoch)
-        schedule = schedules.StepSchedule(self.formula, self.sparsity, end, begin, start)
-        pruning.schedule = schedule
-        for wrapper in pruning.wrappers:
-            wrapper.pruning_schedule = schedule  # what is saved with the model
-
-
-def _check_wrapped(model):
-    found = kernels.wrappers(model)
-    if not found:
-        raise ValueError(
-            f"No layer of {model.name!r} is wrapped for pruning: write model = "
-            "tfsparse.tfmot.prune_low_magnitude(model) and compile it before fit."
-        )
-    stock = [w.name for w in found if not isinstance(w, PruneLowMagnitude)]
-    if stock:
-        raise ValueError(
-            f"{stock[0]} was wrapped by TFMOT's own prune_low_magnitude, which leaves weights dense between steps. "
-            "Write model = tfsparse.tfmot.prune_low_magnitude(model): it takes over wrappers, masks and steps."
-        )
+        lay(self.model, pruning, schedules.StepSchedule(self.formula, self.sparsity, end, begin, start))
 
 
 def _is_unfinished(pruning) -> bool:
