@@ -3,6 +3,7 @@
     python benchmarks/step_overhead.py --rounds 3 --frameworks keras3 tfmot --out benchmarks/results/step_overhead.json
     python benchmarks/threshold.py --rounds 3 --out benchmarks/results/threshold.json
     python benchmarks/tfmot_side_by_side.py --rounds 5 --out benchmarks/results/tfmot_side_by_side.json
+    python benchmarks/mask_sync.py --rounds 7 --out benchmarks/results/mask_sync.json
     python benchmarks/speed_page.py
 """
 
@@ -45,6 +46,18 @@ Load average at the start: {side_load}.
 {side_bytes}
 
 `python benchmarks/tfmot_side_by_side.py --rounds 5 --out benchmarks/results/tfmot_side_by_side.json`
+
+## Equal masks on several devices
+
+ResNet-50's kernels, {sync_entries:,} entries in {sync_masks} masks, on a MirroredStrategy of two logical CPUs: what a
+replica sends and what it takes, once per mask update, beside TFMOT's wrapper, which averages all masked weights over
+the replicas in every step. The last two columns count an update every {sync_period} steps. Our pruners compute equal
+masks from equal inputs, so the digest is what they send; push and pull is for masks that replicas propose. Load average
+at the start: {sync_load}. Logical CPUs share one memory: between machines bytes weigh more than here.
+
+{sync}
+
+`python benchmarks/mask_sync.py --rounds 7 --out benchmarks/results/mask_sync.json`
 
 ## The threshold
 
@@ -104,12 +117,29 @@ def beside_tables(results: dict) -> tuple[str, str]:
     return "\n".join(steps), "\n".join(bytes_)
 
 
+def sync_table(results: dict) -> str:
+    """One row per way to keep masks equal."""
+    head = ["", "bytes", "ms", "times fewer bytes than TFMOT", "times less time"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, way in results["ways"].items():
+        ratios = [f"{way['times_fewer_bytes']:,.0f}", spread(way["times_less_time"])]
+        cells = [name, f"{way['bytes']:,}", spread({k: 1e3 * v for k, v in way["seconds"].items() if k != "all"})]
+        lines.append("| " + " | ".join([*cells, *(["", ""] if name.startswith("TFMOT") else ratios)]) + " |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
     side = json.loads((HERE / "results" / "tfmot_side_by_side.json").read_text())
     side_steps, side_bytes = beside_tables(side)
     overhead = json.loads((HERE / "results" / "step_overhead.json").read_text())
     threshold = json.loads((HERE / "results" / "threshold.json").read_text())
+    sync = json.loads((HERE / "results" / "mask_sync.json").read_text())
     page = PAGE.format(
+        sync_entries=sync["entries"],
+        sync_masks=sync["masks"],
+        sync_period=sync["period"],
+        sync_load=sync["machine"]["load_average"][0],
+        sync=sync_table(sync),
         cpu=overhead["machine"]["cpu"],
         cores=overhead["machine"]["cores"],
         rounds=overhead["rounds"],
