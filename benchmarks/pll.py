@@ -42,7 +42,9 @@ METHODS = {
     "pll_free": "PLL without a target",
 }
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-COLUMNS = "accuracy, % | zeros | training FLOPs | of these measuring | wall time, s | measuring | start, end (steps)"
+COLUMNS = (
+    "accuracy, % | zeros | training FLOPs | of these measuring | wall time, s | measuring | start, end (steps) | events"
+)
 
 
 class EveryStep(keras.callbacks.Callback):
@@ -192,7 +194,13 @@ def row(runs: list[dict]) -> str:
     share = f"{mean('share'):.1%} ({mean('share_compiled'):.1%})" if "share" in runs[0] else ""
     steps = f"{mean('start'):.0f}, {mean('end'):.0f} of {runs[0]['steps']}" if "start" in runs[0] else ""
     figures = f"{mean('sparsity'):.4f} | {mean('flops'):.3f} | {mean('flops_measuring'):.3f} | {mean('seconds'):.1f}"
-    return f"{statistics.mean(accuracies):.2f}{spread} | {figures} | {share} | {steps}"
+    return f"{statistics.mean(accuracies):.2f}{spread} | {figures} | {share} | {steps} | {events(runs)}"
+
+
+def events(runs: list[dict]) -> str:
+    """How many of PLL's events took what the rate admitted, or the cap of it; the others took what the target demanded."""
+    found = [r for each in runs for r in each.get("history", []) if "admitted" in r]
+    return f"{sum(r['admitted'] >= r['pruned'] for r in found)} of {len(found)}" if found else ""
 
 
 def write_tables() -> None:
