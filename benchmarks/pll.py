@@ -198,7 +198,7 @@ def row(runs: list[dict]) -> str:
 
 
 def events(runs: list[dict]) -> str:
-    """How many of PLL's events took what the rate admitted, or the cap of it; the others took what the target demanded."""
+    """In how many of PLL's events the rate decided; in the others the target demanded more than it admitted."""
     found = [r for each in runs for r in each.get("history", []) if "admitted" in r]
     return f"{sum(r['admitted'] >= r['pruned'] for r in found)} of {len(found)}" if found else ""
 
