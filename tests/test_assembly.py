@@ -72,21 +72,6 @@ def test_gsm_is_an_optimizer_and_brings_its_cut():
     assert assembly.pruning(small("prune=null", "optimizer={name: gsm, compression: 1}")) == []
 
 
-def test_a_ticket_starts_from_the_seeds_weights_and_keeps_the_masks(tmp_path):
-    def compiled(*start):
-        keras.utils.set_random_seed(3)
-        return assembly.compiled(small("prune=null"), DIGITS, *start)
-
-    first, pruned = compiled(), compiled()
-    tfsparse.prune(pruned, 0.75)
-    pruned.save(tmp_path / "pruned.keras")
-    section = config.StartConfig(mask=str(tmp_path / "pruned.keras"))
-    ticket = compiled(*assembly.start(section))
-    for mine, theirs, zeros in zip(ticket.get_weights(), first.get_weights(), pruned.get_weights(), strict=True):
-        np.testing.assert_array_equal(mine, np.where(zeros != 0, theirs, 0) if mine.ndim > 1 else theirs)
-    assert tfsparse.report(ticket).sparsity == 0.75
-
-
 def test_weights_come_from_the_file(tmp_path):
     keras.utils.set_random_seed(3)
     trained = assembly.compiled(small("prune=null"), DIGITS)

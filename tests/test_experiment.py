@@ -98,6 +98,40 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(finished, tmp_pa
     assert bits(tmp_path / "other")[0] != bits(finished[0])[0]
 
 
+def test_a_ticket_starts_from_the_first_weights_of_its_seed(finished, tmp_path):
+    import keras
+
+    class First(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.weights = self.model.get_weights()
+
+    base, ticket = First(), First()
+    experiment.train(small("prune=null", "epochs=1"), tmp_path / "base", callbacks=[base])
+    mask = finished[0] / "model.keras"
+    run = experiment.train(small("prune=null", f"start.mask={mask}"), tmp_path / "ticket", callbacks=[ticket])
+    pruned = runs.read_model(mask).get_weights()
+    for mine, theirs, zeros in zip(ticket.weights, base.weights, pruned, strict=True):
+        np.testing.assert_array_equal(mine, np.where(zeros != 0, theirs, 0) if mine.ndim > 1 else theirs)
+    assert run["summary"]["method"] == "winning ticket"
+    assert run["summary"]["sparsity"] == finished[1]["summary"]["sparsity"]
+
+
+def test_gsm_starts_from_trained_weights_and_says_what_its_cut_costs(tmp_path):
+    gsm = ["prune=null", "optimizer={name: gsm, learning_rate: 0.05, momentum: 0.9, compression: 4}"]
+    base = experiment.train(small("prune=null"), tmp_path / "base")
+    with pytest.warns(UserWarning, match="will not be lossless"):
+        run = experiment.train(
+            small(*gsm, f"start.weights={tmp_path / 'base' / 'model.keras'}", "epochs=1"), tmp_path / "gsm"
+        )
+    assert run["summary"]["sparsity"] == pytest.approx(0.75, abs=1e-3)
+    assert run["summary"]["asked_sparsity"] == 0.75 and run["summary"]["method"] == "gsm (compression=4)"
+    assert run["summary"]["accuracy_before_cut"] >= base["summary"]["accuracy"] - 0.1
+    assert run["epochs"][-1]["cut_accuracy"] == pytest.approx(run["summary"]["accuracy"])
+    with pytest.raises(runs.RunError, match="is not a file"):
+        experiment.train(small("start.weights=nowhere.keras"), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_dense_runs_have_no_sparsity(tmp_path):
     run = experiment.train(small("prune=null", "epochs=1", "optimizer.momentum=one_cycle"), tmp_path / "dense")
     assert run["summary"]["method"] == "dense"

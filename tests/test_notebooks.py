@@ -16,7 +16,7 @@ SHOWS = {
         "PLL ended by itself or at half of training: True",
         "asked 0.9000, got 0.9000 zeros",
     ],
-    "gsm.ipynb": ["accuracy before the cut", "95.00% of the pruned weights are zero", "ticket with GSM's mask", "exported"],
+    "gsm.ipynb": ["accuracy before the cut", "95.00% of the pruned weights are zero", "ticket with GSM's mask"],
     "tfmot_one_cycle.ipynb": [
         "asked 0.9000, got 0.9000 zeros",
         "zeros in the checkpoint that training left: 0.9000",

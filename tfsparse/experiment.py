@@ -54,8 +54,9 @@ def train(
 
         tf.config.experimental.enable_op_determinism()
     with _dtype_policy(config.precision):
-        keras.utils.set_random_seed(config.seed)
-        model = _fit(config, directory, run, callbacks)
+        start = () if run["checkpoints"] else assembly.start(config.start)
+        keras.utils.set_random_seed(config.seed)  # after reading models, which draws numbers: a ticket needs the first
+        model = _fit(config, directory, run, start, callbacks)
         return _finish(config, directory, run, model)
 
 
@@ -92,12 +93,11 @@ class _Curves(keras.callbacks.TensorBoard):
         super().on_epoch_begin(epoch, logs)
 
 
-def _fit(config, directory, run, callbacks):
+def _fit(config, directory, run, start, callbacks):
     done = len(run["epochs"])
     if done == config.epochs:
         return runs.load_model(directory, run)
     assembly.pruning(config)  # before data: a typo should not wait for a download
-    start = assembly.start(config.start)
     data = zoo_data.load(
         config.data.name,
         batch_size=config.data.batch_size,

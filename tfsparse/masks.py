@@ -125,7 +125,7 @@ def _number_within(weights, budget, masks):
 
 
 def shares(total: int, sizes) -> np.ndarray:
-    """`total` entries spread over tensors in proportion to `sizes`: integers that sum to `total`, each at most its size.
+    """`total` entries spread over tensors in proportion to `sizes`: integers that sum to it, each at most its size.
 
     >>> shares(5, [2, 2, 6]).tolist()
     [1, 1, 3]
