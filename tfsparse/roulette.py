@@ -215,7 +215,7 @@ class Roulette(abc.ABC):
         if pruned > 0:
             self._check_replicas()
             self._prune_to(zeros + pruned)
-        progress.idle = progress.idle + 1 if admitted < living / 1000 else 0
+        progress.idle = progress.idle + 1 if admitted < living / 100 else 0
         stopped = progress.idle >= 3 if self.sparsity is None else zeros + pruned >= goal
         progress.ended = step if stopped or events_left <= 1 else -1
         return max(pruned, 0), {**found, "admitted": admitted}

@@ -25,7 +25,7 @@ class PLL(Roulette, keras.callbacks.Callback):
     rules and all numbers are ours.
 
     With a sparsity, exactly as many weights are zero at fraction `end` of training as `Magnitude(scope="global")` would
-    prune. Without one pruning stops when three events in a row admit less than a thousandth of what lives, or at `end`.
+    prune. Without one pruning stops when three events in a row admit less than a hundredth of what lives, or at `end`.
 
     Curvature is measured with five products at the first check, then three, and four at each event. `summary()` says
     how much of the time that took; `history` lists every check of this fit. The epochs' logs get `sparsity`,
