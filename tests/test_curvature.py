@@ -109,7 +109,7 @@ def test_equals_second_differences_through_the_batch_statistics():
     assert np.linalg.norm(flatten(vectors)) == pytest.approx(1, rel=1e-5)
     signs = np.stack([flatten(curvature._signs(7, probe)) for probe in range(5)])
     assert curvature.trace(5, seed=7) == pytest.approx(np.mean([z @ hessian @ z for z in signs]), rel=1e-3)
-    assert curvature.trace(3000, seed=1) == pytest.approx(np.trace(hessian), rel=0.03)
+    assert curvature.trace(8000, seed=1) == pytest.approx(np.trace(hessian), rel=0.01)
 
 
 def test_masked_is_the_principal_submatrix():

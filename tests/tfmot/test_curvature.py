@@ -88,7 +88,7 @@ def test_equals_second_differences_and_writes_nothing(wrapped):
     np.testing.assert_allclose(found, hessian, atol=1e-5 * np.abs(hessian).max())
     eigenvalues = np.linalg.eigvalsh(hessian)
     assert curvature.top_eigenvalue(iterations=100)[0] == pytest.approx(max(eigenvalues, key=abs), rel=1e-3)
-    assert curvature.trace(3000, seed=1) == pytest.approx(np.trace(hessian), rel=0.03)
+    assert curvature.trace(8000, seed=1) == pytest.approx(np.trace(hessian), rel=0.01)
     assert curvature.loss() == pytest.approx(plain_loss(net(), flatten(kernels(model))), rel=1e-6)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
