@@ -37,59 +37,64 @@ ROWS = {
 
 def train(network: str, part: str, config: str, folder: pathlib.Path, seed: int, *sets: str) -> None:
     """One training through the command line, and its run.json among the results."""
-    run, result = folder / part, RESULTS / f"{network}-{part}-seed{seed}.json"
+    result = RESULTS / f"{network}-{part}-seed{seed}.json"
     if result.exists():
         return
     command = [sys.executable, "-c", "from tfsparse.cli import main; main()", "train", str(ROOT / "configs" / config)]
     overrides = [part for o in (f"seed={seed}", *sets) for part in ("--set", o)]
-    resume = ["--resume"] if (run / "run.json").exists() else []
-    subprocess.run([*command, *overrides, "--out", str(run), *resume], check=True)
-    shutil.copy(run / "run.json", result)
+    resume = ["--resume"] if (folder / part / "run.json").exists() else []
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run([*command, *overrides, "--out", part, *resume], check=True, cwd=folder)
+    shutil.copy(folder / part / "run.json", result)
 
 
-def cut(base: pathlib.Path, compression: int) -> str:
+def cut(folder: pathlib.Path, compression: int) -> None:
     """The base with only its largest weights, as a file."""
     import keras
 
     import tfsparse
 
-    path = base.parent / "magnitude.keras"
-    model = keras.saving.load_model(base / "model.keras", compile=False)
+    model = keras.saving.load_model(folder / "base" / "model.keras", compile=False)
     tfsparse.prune(model, 1 - 1 / compression, tfsparse.Magnitude(scope="global"))
-    model.save(path)
-    return str(path)
+    model.save(folder / "magnitude.keras")
 
 
 def run_all(network: str, seed: int, runs: pathlib.Path) -> None:
     """All trainings of one seed."""
-    folder = runs / f"{network}-seed{seed}"
+    folder = runs.resolve() / f"{network}-seed{seed}"
     RESULTS.mkdir(parents=True, exist_ok=True)
     name = f"mnist_{network}"
     train(network, "base", f"{name}_gsm_base.yaml", folder, seed)
-    train(network, "gsm", f"{name}_gsm.yaml", folder, seed, f"start.weights={folder / 'base' / 'model.keras'}")
-    train(network, "ticket", f"{name}_ticket.yaml", folder, seed, f"start.mask={folder / 'gsm' / 'model.keras'}")
+    train(network, "gsm", f"{name}_gsm.yaml", folder, seed, "start.weights=base/model.keras")
+    train(network, "ticket", f"{name}_ticket.yaml", folder, seed, "start.mask=gsm/model.keras")
     if not (RESULTS / f"{network}-magnitude-seed{seed}.json").exists():
-        mask = cut(folder / "base", COMPRESSION[network])
-        train(network, "magnitude", f"{name}_ticket.yaml", folder, seed, f"start.mask={mask}")
+        cut(folder, COMPRESSION[network])
+        train(network, "magnitude", f"{name}_ticket.yaml", folder, seed, "start.mask=magnitude.keras")
 
 
-def figures(network: str, row: str) -> list[float]:
-    """Accuracy of the last epoch on the test set in per cent, one per seed that is there."""
-    part, key = ("gsm", "accuracy_before_cut") if row == "before" else (row, "accuracy")
-    files = sorted(RESULTS.glob(f"{network}-{part}-seed*.json"))
-    return [100 * json.loads(file.read_text())["summary"][key] for file in files]
+def finished(network: str, row: str) -> list[dict]:
+    """The runs of a row, one per seed that is there."""
+    part = "gsm" if row == "before" else row
+    return [json.loads(file.read_text()) for file in sorted(RESULTS.glob(f"{network}-{part}-seed*.json"))]
+
+
+def kept(run: dict) -> str:
+    """Weights that are not zero in each kernel."""
+    return " / ".join(f"{row['kept']:,}" for row in run["report"]["rows"])
 
 
 def table(network: str) -> str:
     """Mean, sample standard deviation and every seed, beside the paper."""
-    lines = ["| | mean ± sd | seeds 0, 1, 2 | paper |", "|---|---|---|---|"]
+    lines = ["| | mean ± sd | seeds 0, 1, ... | paper | kept of each kernel, seed 0 |", "|---|---|---|---|---|"]
     for row, label in ROWS.items():
-        values = figures(network, row)
-        if not values:
+        runs = finished(network, row)
+        if not runs:
             continue
+        values = [100 * r["summary"]["accuracy_before_cut" if row == "before" else "accuracy"] for r in runs]
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        each = ", ".join(f"{v:.2f}" for v in values)
-        lines.append(f"| {label} | {statistics.mean(values):.2f}{spread} | {each} | {PAPER[network].get(row, '')} |")
+        cells = [f"{statistics.mean(values):.2f}{spread}", ", ".join(f"{v:.2f}" for v in values)]
+        cells += [str(PAPER[network].get(row, "")), "" if row in ("base", "before") else kept(runs[0])]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

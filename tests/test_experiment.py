@@ -113,7 +113,7 @@ def test_a_ticket_starts_from_the_first_weights_of_its_seed(finished, tmp_path):
     for mine, theirs, zeros in zip(ticket.weights, base.weights, pruned, strict=True):
         np.testing.assert_array_equal(mine, np.where(zeros != 0, theirs, 0) if mine.ndim > 1 else theirs)
     assert run["summary"]["method"] == "winning ticket"
-    assert run["summary"]["sparsity"] == finished[1]["summary"]["sparsity"]
+    assert run["summary"]["sparsity"] == run["summary"]["asked_sparsity"] == finished[1]["summary"]["sparsity"]
 
 
 def test_gsm_starts_from_trained_weights_and_says_what_its_cut_costs(tmp_path):

@@ -182,7 +182,7 @@ def _summary(config, run, report):
         "model": str(config.model),
         "method": assembly.method(config),
         "seed": config.seed,
-        "asked_sparsity": assembly.asked_sparsity(config),
+        "asked_sparsity": assembly.asked_sparsity(config) or (report["sparsity"] if config.start.mask else 0.0),
         "sparsity": report["sparsity"],
         "accuracy": last["val_accuracy"],
         "best_accuracy": best["val_accuracy"],
