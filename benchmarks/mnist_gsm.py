@@ -93,7 +93,8 @@ def table(network: str) -> str:
         values = [100 * r["summary"]["accuracy_before_cut" if row == "before" else "accuracy"] for r in runs]
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
         cells = [f"{statistics.mean(values):.2f}{spread}", ", ".join(f"{v:.2f}" for v in values)]
-        cells += [str(PAPER[network].get(row, "")), "" if row in ("base", "before") else kept(runs[0])]
+        cells += ["" if row == "before" else f"{PAPER[network][row]:.2f}"]
+        cells += ["" if row in ("base", "before") else kept(runs[0])]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

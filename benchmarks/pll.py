@@ -222,7 +222,7 @@ def row(runs: list[dict], time_of: dict | None) -> str:
 
 
 def events(runs: list[dict]) -> str:
-    """In how many of PLL's events the rate decided; in the others the target demanded more than it admitted."""
+    """In how many of PLL's events the rate admitted at least what was taken; in the others the target demanded more."""
     found = [r for each in runs for r in each.get("history", []) if "admitted" in r]
     return f"{sum(r['admitted'] >= r['pruned'] for r in found)} of {len(found)}" if found else ""
 
