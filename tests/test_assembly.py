@@ -5,23 +5,13 @@ import types
 import keras
 import numpy as np
 import pytest
+from small_config import small
 
 import tfsparse
 from tfsparse import assembly, config
 from tfsparse.config import ConfigError
 
-SMALL = {
-    "epochs": 2,
-    "data": {"name": "digits", "batch_size": 128},
-    "model": {"name": "mlp", "widths": [16]},
-    "optimizer": {"name": "adam", "learning_rate": {"name": "one_cycle", "max": 0.01}},
-    "prune": {"sparsity": 0.75},
-}
 DIGITS = types.SimpleNamespace(input_shape=(8, 8, 1), num_classes=10, steps_per_epoch=11)
-
-
-def small(*overrides):
-    return config.validate(SMALL, overrides)
 
 
 @pytest.mark.parametrize(

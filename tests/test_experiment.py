@@ -12,17 +12,11 @@ import time
 
 import numpy as np
 import pytest
+from small_config import small
 
 from tfsparse import config, experiment, runs
 
 ROOT = pathlib.Path(__file__).parents[1]
-SMALL = {
-    "epochs": 2,
-    "data": {"name": "digits", "batch_size": 128},
-    "model": {"name": "mlp", "widths": [16]},
-    "optimizer": {"name": "adam", "learning_rate": {"name": "one_cycle", "max": 0.01}},
-    "prune": {"sparsity": 0.75},
-}
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +25,6 @@ def _keep_kernels(monkeypatch):
     import tensorflow as tf
 
     monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
-
-
-def small(*overrides):
-    return config.validate(SMALL, overrides)
 
 
 def bits(directory):

@@ -12,7 +12,7 @@ from tfsparse.registry import nearest
 from tfsparse.zoo import models as zoo_models
 from tfsparse.zoo import one_cycle, step_rate
 
-_COMPRESSION = 10.0  # GSM's default
+_COMPRESSION = inspect.signature(tfsparse.GSM).parameters["compression"].default
 
 
 def compiled(config: RunConfig, data, weights=None, mask=None) -> keras.Model:

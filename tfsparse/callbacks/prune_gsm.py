@@ -34,8 +34,6 @@ class PruneGSM(LastCut, keras.callbacks.Callback):
     >>> model.fit(x, y, epochs=100, callbacks=[tfsparse.PruneGSM(compression=10, data=(x, y))])
     """
 
-    async_safe = True
-
     def __init__(self, compression=None, momentum=0.98, weight_decay=1e-4, nesterov=False, data=None):
         super().__init__(data)
         self.compression = compression

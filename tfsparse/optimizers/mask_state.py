@@ -90,9 +90,8 @@ class MaskState:
             for position, mask in zip(group, chosen, strict=True):
                 new[position] = mask
         self._find_fault(weights)
-        for position, (mask, value) in enumerate(zip(self.masks, new, strict=True)):
-            for slot in self.slots(position):
-                distribute.update(slot, engine.masked, mask)
+        self.empty_slots()
+        for mask, value in zip(self.masks, new, strict=True):
             distribute.update(mask, lambda _, m: m, value)
 
     def empty_slots(self) -> None:

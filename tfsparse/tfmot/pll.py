@@ -8,7 +8,7 @@ from tfsparse import granularity
 from tfsparse.roulette import Roulette, blank_memory
 from tfsparse.tfmot import kernels, slots
 from tfsparse.tfmot.curvature import Curvature
-from tfsparse.tfmot.prune import rank_globally
+from tfsparse.tfmot.prune import lay, rank_globally
 from tfsparse.tfmot.pruning import native
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
 
@@ -51,13 +51,8 @@ class PLL(Roulette, tf_keras.callbacks.Callback):
 
     def _hold(self, model):
         """Let the masks change only here."""
-        held = ConstantSparsity(0.0, begin_step=_NEVER)
-        if getattr(self._pruning.schedule, "begin_step", None) == _NEVER:
-            return
-        self._pruning.schedule = held
-        for wrapper in self._pruning.wrappers:
-            wrapper.pruning_schedule = held  # what is saved with the model
-        model.train_function = None  # a step compiled before knows the former schedule
+        if getattr(self._pruning.schedule, "begin_step", None) != _NEVER:
+            lay(model, self._pruning, ConstantSparsity(0.0, begin_step=_NEVER))
 
     def _wants_more(self, holder):
         ended = holder.progress.numpy()[-2] >= 0

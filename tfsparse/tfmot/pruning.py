@@ -67,9 +67,7 @@ class Pruning:
     def prune_to(self, zeros: int) -> None:
         """Prune up to `zeros` entries of all weights together, and empty their slots."""
         self._update(masks.shares(zeros, [w.shape.num_elements() - 1 for w, *_ in self.pruning_vars]))
-        for weight, mask, _ in self.pruning_vars:
-            for slot in self.slots(native(weight)):
-                distribute.update(slot, engine.masked, mask)
+        self._empty_slots()
 
     def _update_if_due(self):
         step = tf.maximum(self.steps, 0) + 1
@@ -83,15 +81,18 @@ class Pruning:
         return [schedules.number_pruned(self.schedule, sparsity, size) for size in sizes]
 
     def _update(self, counts):
-        weights = [native(weight) for weight, *_ in self.pruning_vars]
-        values = [engine.read(weight) for weight in weights]
+        values = [engine.read(native(weight)) for weight, *_ in self.pruning_vars]
         old = [engine.read(mask) for _, mask, _ in self.pruning_vars]
         new = self.pruner.masks(values, [None] * len(old), old, counts)
-        for weight, (_, mask, _), value in zip(weights, self.pruning_vars, new, strict=True):
-            for slot in self.slots(weight):
-                distribute.update(slot, engine.masked, mask)
+        self._empty_slots()
+        for (_, mask, _), value in zip(self.pruning_vars, new, strict=True):
             distribute.update(mask, lambda _, m: m, value)
         self._multiply()
+
+    def _empty_slots(self):
+        for weight, mask, _ in self.pruning_vars:
+            for slot in self.slots(native(weight)):
+                distribute.update(slot, engine.masked, mask)
 
     def _multiply(self):
         for weight, mask, _ in self.pruning_vars:
