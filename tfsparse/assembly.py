@@ -1,5 +1,6 @@
 """What a config says, made: the model with its optimizer, the callback that prunes, the method's name."""
 
+import contextlib
 import inspect
 
 import keras
@@ -21,6 +22,11 @@ def compiled(config: RunConfig, data, weights=None, mask=None) -> keras.Model:
     Raises ConfigError for options that the optimizer does not take and for models of other shapes.
     """
     model = zoo_models.build(config.model.name, data.input_shape, data.num_classes, **config.model.options)
+    with _fitting(config.start.weights):
+        if weights is not None:
+            model.set_weights(weights.get_weights())
+    if config.dst:
+        model = tfsparse.dst(model, **config.dst.model_dump(exclude={"sparsity"}))
     model.compile(
         optimizer=optimizer(config.optimizer, total_steps=config.epochs * data.steps_per_epoch),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -28,14 +34,18 @@ def compiled(config: RunConfig, data, weights=None, mask=None) -> keras.Model:
         jit_compile=config.jit_compile,
         steps_per_execution=config.steps_per_execution,
     )
-    try:
-        if weights is not None:
-            model.set_weights(weights.get_weights())
+    with _fitting(config.start.mask):
         if mask is not None:
             tfsparse.winning_ticket(model, model.get_weights(), mask)
-    except ValueError as error:
-        raise ConfigError(f"start: {config.start.weights or config.start.mask} does not fit: {error}") from error
     return model
+
+
+@contextlib.contextmanager
+def _fitting(path):
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"start: {path} does not fit: {error}") from error
 
 
 def start(section: configs.StartConfig) -> list:
@@ -48,9 +58,29 @@ def pruning(config: RunConfig, validation=None) -> list:
 
     Raises ConfigError and other ValueErrors.
     """
-    section = config.prune
-    if section is None:
+    _check_alone(config)
+    if config.dst:
+        return [tfsparse.DST(config.dst.sparsity, data=validation)]
+    if config.prune is None:
         return [tfsparse.PruneGSM(data=validation)] if compression(config) > 1 else []
+    return [_prune(config.prune)]
+
+
+def _check_alone(config):
+    rivals = {
+        "prune=null": config.prune,
+        "optimizer.compression=1": compression(config) > 1,
+        "start.mask=null": config.start.mask,
+    }
+    for without, is_there in rivals.items():
+        if config.dst and is_there:
+            raise ConfigError(
+                f"dst and {without.partition('=')[0]} both say which weights are zero: expected one of them; write "
+                f"dst: null (--set dst=null), or --set {without}."
+            )
+
+
+def _prune(section):
     try:
         schedule = tfsparse.schedules.get(section.schedule.name, **section.schedule.options)
         schedule(0.5)
@@ -60,11 +90,9 @@ def pruning(config: RunConfig, validation=None) -> list:
             f"prune: {section.schedule}, {section.pruner} has an option of the wrong type: {error}. "
             "Write e.g. schedule: {name: one_cycle, alpha: 14}"
         ) from error
-    return [
-        tfsparse.Prune(
-            schedule, section.sparsity, pruner, skip_first=section.skip_first, skip_last=section.skip_last
-        )
-    ]
+    return tfsparse.Prune(
+        schedule, section.sparsity, pruner, skip_first=section.skip_first, skip_last=section.skip_last
+    )
 
 
 def optimizer(section: configs.OptimizerConfig, total_steps: int) -> keras.optimizers.Optimizer:
@@ -120,23 +148,38 @@ def compression(config: RunConfig) -> float:
     return config.optimizer.options.get("compression", _COMPRESSION) if config.optimizer.name.lower() == "gsm" else 1.0
 
 
-def asked_sparsity(config: RunConfig) -> float:
-    """Return the sparsity that the config asks for."""
+def asked_sparsity(config: RunConfig) -> float | None:
+    """Return the sparsity that the config asks for; None where the alpha of DST leaves it open."""
+    if config.dst:
+        return config.dst.sparsity
     return config.prune.sparsity if config.prune else 1 - 1 / compression(config)
 
 
 def method(config: RunConfig) -> str:
     """Return the method in one line, as tables and legends call it: only options that are not the default."""
-    section, parts = config.prune, []
-    if config.start.mask:
-        parts.append("winning ticket")
+    parts = ["winning ticket"] if config.start.mask else []
     if compression(config) > 1:
         parts.append(f"gsm (compression={compression(config):g})")
-    if section is None:
-        return ", ".join(parts) or "dense"
-    for registry, part in ((tfsparse.schedules, section.schedule), (tfsparse.pruners, section.pruner)):
-        plain = registry.get(part.name).get_config()
-        chosen = registry.get(part.name, **part.options).get_config()
-        changed = ", ".join(f"{key}={value}" for key, value in chosen.items() if value != plain[key])
-        parts.append(f"{part.name} ({changed})" if changed else part.name)
-    return ", ".join(parts + [key for key in ("skip_first", "skip_last") if getattr(section, key)])
+    if config.prune:
+        parts += [_named(tfsparse.schedules, config.prune.schedule), _named(tfsparse.pruners, config.prune.pruner)]
+    if config.dst:
+        parts.append(_dst(config.dst))
+    section = config.prune or config.dst
+    return ", ".join(parts + [key for key in ("skip_first", "skip_last") if getattr(section, key, False)]) or "dense"
+
+
+def _named(registry, part):
+    plain, chosen = (registry.get(part.name, **options).get_config() for options in ({}, part.options))
+    changed = ", ".join(f"{key}={value}" for key, value in chosen.items() if value != plain[key])
+    return f"{part.name} ({changed})" if changed else part.name
+
+
+def _dst(section):
+    """Without a target alpha is how much is asked, so there it is always named."""
+    plain, has_target = configs.DSTConfig(), section.sparsity is not None
+    options = {
+        "target": has_target,
+        f"alpha={section.alpha:g}": not has_target or section.alpha != plain.alpha,
+        f"threshold={section.threshold}": section.threshold != plain.threshold,
+    }
+    return f"dst ({', '.join(option for option, is_named in options.items() if is_named)})"

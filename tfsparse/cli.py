@@ -163,7 +163,7 @@ def _conclude(run, directory):
     summary = run["summary"]
     console.print(
         f"{summary['method']}: accuracy {summary['accuracy']:.4f} at sparsity {summary['sparsity']:.4f} "
-        f"(asked {summary['asked_sparsity']:g}), {summary['seconds']:.0f} s of training",
+        f"(asked {_asked(summary['asked_sparsity'])}), {summary['seconds']:.0f} s of training",
         highlight=False,
     )
     for path in sorted(directory.iterdir()):
@@ -192,6 +192,10 @@ def _table(groups):
             f"{group.mean(key):.4f}" + (f" ± {group.deviation(key):.4f}" if several else "")
             for key in ("accuracy", "best_accuracy")
         )
-        numbers = (f"{group.asked_sparsity:g}", f"{group.mean('sparsity'):.4f}", str(len(group.runs)), accuracy, best)
+        numbers = (_asked(group.asked_sparsity), f"{group.mean('sparsity'):.4f}", str(len(group.runs)), accuracy, best)
         table.add_row(group.data, group.model, group.method, *numbers, f"{group.mean('seconds'):.0f}")
     return table
+
+
+def _asked(sparsity):
+    return "none" if sparsity is None else f"{sparsity:g}"

@@ -53,6 +53,7 @@ class DataConfig(_Section):
     batch_size: StrictInt = Field(128, ge=1, description="a whole number of at least 1, such as 128")
     augment: Literal["pad_crop_flip"] | None = Field(None, description="null or pad_crop_flip")
     image_size: StrictInt | None = Field(None, ge=1, description="null, or a side in pixels, such as 224")
+    standardize: StrictBool = Field(True, description="true, or false to leave pixels in [0, 1]")
 
 
 class ModelConfig(Named):
@@ -137,8 +138,18 @@ class PruneConfig(_Section):
     skip_last: StrictBool = Field(False, description="true to leave the last kernel dense, or false")
 
 
+class DSTConfig(_Section):
+    """How strongly trained thresholds are pushed to prune: by a fixed alpha, or by the one that leads to a sparsity."""
+
+    sparsity: StrictFloat | None = Field(None, ge=0, lt=1, description="null, or a fraction of zeros in [0, 1), as 0.9")
+    alpha: StrictFloat = Field(5e-4, ge=0, description="a number of at least 0, such as 5e-4")
+    threshold: Literal["vector", "scalar", "matrix"] = Field("vector", description="vector, scalar or matrix")
+    skip_first: StrictBool = Field(False, description="true to leave the first kernel dense, or false")
+    skip_last: StrictBool = Field(False, description="true to leave the last kernel dense, or false")
+
+
 class RunConfig(_Section):
-    """A whole run. Without `prune` it is dense."""
+    """A whole run. Without `prune`, `dst` and an optimizer that prunes it is dense."""
 
     name: str = Field("run", description="a name for the run, such as mnist-lenet300")
     seed: StrictInt = Field(0, ge=0, lt=2**31, description="a whole number of at least 0, such as 0")
@@ -148,6 +159,7 @@ class RunConfig(_Section):
     start: StartConfig = Field(StartConfig(), description="a section such as {weights: runs/base/model.keras}")
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="a section such as {name: adam}")
     prune: PruneConfig | None = Field(None, description="null for dense, or a section such as {sparsity: 0.9}")
+    dst: DSTConfig | None = Field(None, description="null, or a section such as {alpha: 5e-4} or {sparsity: 0.9}")
     jit_compile: Literal[True, False, "auto"] = Field("auto", description="true, false or auto")
     steps_per_execution: StrictInt = Field(1, ge=1, description="a whole number of at least 1, such as 1")
     precision: Literal["float32", "mixed_bfloat16"] = Field("float32", description="float32 or mixed_bfloat16")

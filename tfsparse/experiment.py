@@ -105,6 +105,7 @@ def _fit(config, directory, run, start, callbacks):
         data_dir=config.data.dir,
         augment=config.data.augment,
         image_size=config.data.image_size,
+        standardize=config.data.standardize,
         epochs=config.epochs,
         first_epoch=done,
     )
@@ -173,22 +174,29 @@ def _finish(config, directory, run, model):
 
 
 def _summary(config, run, report):
-    """What `compare` tabulates. The best accuracy is taken among the epochs that were as sparse as the last."""
-    last = run["epochs"][-1]
-    as_sparse = [e for e in run["epochs"] if e.get("sparsity", 0.0) >= last.get("sparsity", 0.0) - 1e-6]
-    best = max(as_sparse, key=lambda e: e["val_accuracy"])
+    """What `compare` tabulates. Where a sparsity is asked, the best accuracy is that of an epoch as sparse as the last;
+    where none is, of any epoch, and `best_sparsity` says how sparse it was."""
+    last, asked = run["epochs"][-1], assembly.asked_sparsity(config)
+    needed = None if asked is None else last.get("sparsity", 0.0) - 1e-6
+    candidates = [e for e in run["epochs"] if needed is None or e.get("sparsity", 0.0) >= needed]
+    best = max(candidates, key=lambda e: e["val_accuracy"])
+    measured = {
+        "best_sparsity": best.get("sparsity"),
+        "accuracy_before_cut": last.get("uncut_accuracy"),
+        "sparsity_before_cut": last.get("uncut_sparsity"),
+    }
     return {
         "data": config.data.name,
         "model": str(config.model),
         "method": assembly.method(config),
         "seed": config.seed,
-        "asked_sparsity": assembly.asked_sparsity(config) or (report["sparsity"] if config.start.mask else 0.0),
+        "asked_sparsity": report["sparsity"] if asked == 0 and config.start.mask else asked,
         "sparsity": report["sparsity"],
         "accuracy": last["val_accuracy"],
         "best_accuracy": best["val_accuracy"],
         "best_epoch": best["epoch"],
         "seconds": round(sum(run["seconds"]), 3),
-        **({"accuracy_before_cut": last["uncut_accuracy"]} if "uncut_accuracy" in last else {}),
+        **{key: value for key, value in measured.items() if value is not None},
     }
 
 

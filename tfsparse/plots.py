@@ -17,12 +17,12 @@ _MARKERS = "osD^vPX*"
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but the seed."""
+    """Runs that differ in nothing but the seed; asked_sparsity is None where the method decides."""
 
     method: str
     model: str
     data: str
-    asked_sparsity: float
+    asked_sparsity: float | None
     runs: Sequence[dict]
 
     def mean(self, key: str) -> float:
@@ -103,10 +103,10 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
 
 
 def _draw(axes, line, label, color, marker):
-    dense = [group for group in line if not group.asked_sparsity]
+    dense = [group for group in line if group.asked_sparsity == 0]
     for group in dense:
         axes.axhline(group.mean("accuracy"), color=color, linestyle="--", label=label(group))
-    sparse = [group for group in line if group.asked_sparsity]
+    sparse = [group for group in line if group.asked_sparsity != 0]
     if not sparse:
         return
     for group in sparse:

@@ -77,28 +77,6 @@ def test_augmentation_differs_between_the_steps_and_epochs():
     moved = data.load("digits", batch_size=479, epochs=2, augment="pad_crop_flip")
     moved = np.concatenate([x for x, _ in batches(moved.train)])
     assert (still != moved).any(axis=(1, 2, 3)).mean() > 0.9
-    ones = np.ones((4, 8, 8, 1), "uint8")
-    seeds = [(0, 0), (0, 1), (1, 0)]
-    shown = {data._pad_crop_flip(tf.constant(ones), tf.constant(seed, tf.int64)).numpy().tobytes() for seed in seeds}
-    assert len(shown) == len(seeds)
-
-
-def test_pad_crop_flip_gives_windows_of_the_padded_image_and_their_mirrors():
-    images = np.random.default_rng(0).integers(1, 255, (64, 6, 5, 3)).astype("uint8")
-    padded = np.pad(images, [(0, 0), (4, 4), (4, 4), (0, 0)])
-    found = set()
-    for i, image in enumerate(data._pad_crop_flip(tf.constant(images), tf.constant([3, 4], tf.int64)).numpy()):
-        windows = {
-            padded[i, top : top + 6, left : left + 5][:, ::way].tobytes(): (top, left, way)
-            for top in range(9)
-            for left in range(9)
-            for way in (1, -1)
-        }
-        assert image.tobytes() in windows
-        found.add(windows[image.tobytes()])
-    tops, lefts, ways = map(set, zip(*found, strict=True))
-    assert tops == lefts == set(range(9))
-    assert ways == {1, -1}
 
 
 def test_digits_are_standardised_with_the_training_images():
@@ -110,6 +88,17 @@ def test_digits_are_standardised_with_the_training_images():
     np.testing.assert_allclose([everything.mean(), everything.std()], [0, 1], atol=1e-5)
     raw = everything * loaded.std + loaded.mean
     np.testing.assert_allclose([raw.min(), raw.max()], [0, 1], atol=1e-5)
+
+
+def test_pixels_stay_between_0_and_1_if_asked_and_mean_and_std_say_so(road):
+    plain, standardised = (data.load("digits", batch_size=479, standardize=wish) for wish in (False, True))
+    assert (plain.mean, plain.std) == ((0.0,), (1.0,))
+    for (x, y), (other_x, other_y) in zip(batches(plain.train), batches(standardised.train), strict=True):
+        np.testing.assert_array_equal(y, other_y)
+        assert (x.min(), x.max()) == (0, 1)
+        np.testing.assert_array_equal(x, np.round(16 * x) / 16)
+        np.testing.assert_allclose(x, other_x * standardised.std + standardised.mean, atol=1e-6)
+    assert (max(x.max() for x, _ in batches(plain.validation)), plain.train.element_spec[0].dtype) == (1, tf.float32)
 
 
 def test_the_digits_held_out_are_the_same_360_for_every_seed():

@@ -23,6 +23,10 @@ def conv(size, channels, filters):
     return size * size * channels * filters + 2 * filters  # without bias, with BatchNormalization's gamma and beta
 
 
+def lstm(inputs, units):
+    return 4 * (inputs + units + 1) * units
+
+
 def stages(widths, blocks, projection=False):
     """Two 3x3 convolutions per block; a stage that widens has a 1x1 projection besides, if asked."""
     count, channels = 0, widths[0]
@@ -67,6 +71,7 @@ E = [64] * 2 + [128] * 2 + [256] * 4 + [512] * 8
         ("mlp", (8, 8, 1), 65 * 256 + 257 * 128 + 129 * 10, 50_826),
         ("lenet_300_100", MNIST, 785 * 300 + 301 * 100 + 101 * 10, 266_610),
         ("lenet_5", MNIST, 26 * 20 + 501 * 50 + 801 * 500 + 501 * 10, 431_080),
+        ("lstm", MNIST, lstm(28, 128) + lstm(128, 128) + 129 * 10, 213_258),
         ("resnet_20", CIFAR, cifar_resnet(3), 269_722),
         ("resnet_56", CIFAR, cifar_resnet(9), 853_018),
         ("resnet_18", CIFAR, resnet_18(), 11_173_962),
@@ -83,7 +88,7 @@ def test_trainable_parameters(name, shape, arithmetic, published):
     assert (model.name, model.output_shape) == (name.lower(), (None, 10))
 
 
-@pytest.mark.parametrize("name", ["mlp", "lenet_5", "resnet_20", "resnet_18", "wrn_10_1", "vgg_16_bn"])
+@pytest.mark.parametrize("name", ["mlp", "lenet_5", "lstm", "resnet_20", "resnet_18", "wrn_10_1", "vgg_16_bn"])
 def test_the_output_is_logits_and_the_file_needs_no_custom_code(name, tmp_path):
     keras.utils.set_random_seed(0)
     model = models.build(name, CIFAR, 7)
@@ -100,14 +105,6 @@ def test_layer_names_do_not_depend_on_what_was_built_before():
     first, second = (models.build("resnet_20", CIFAR, 10) for _ in range(2))
     assert [w.path for w in first.weights] == [w.path for w in second.weights]
     assert first.get_layer("stage2_block1_conv1").kernel.shape == (3, 3, 16, 32)
-
-
-def test_padding_shortcut_takes_every_second_pixel_and_adds_empty_channels():
-    images = np.random.default_rng(0).normal(size=(1, 6, 6, 4)).astype("float32")
-    inputs = keras.Input((6, 6, 4))
-    shortcut = keras.Model(inputs, models._padding_shortcut(inputs, 8, 2, "shortcut"))
-    expected = np.pad(images[:, ::2, ::2], [(0, 0), (0, 0), (0, 0), (2, 2)])
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(shortcut(images)), expected)
 
 
 def test_options_reach_the_architecture():
@@ -144,8 +141,10 @@ def test_names_list_the_registry_the_wide_family_and_keras():
         (("vgg_16_bn", MNIST, 10), {}, r"at least 32x32 pixels, not input_shape=\(28, 28, 1\).*mlp"),
         (("lenet_5", (28, 28), 10), {}, "images.*not input_shape"),
         (("mlp", (None, 3), 10), {}, "positive whole numbers"),
-        (("mlp", (8,), 10), {"width": 3}, r"option\(s\) width; it takes widths"),
-        (("lenet_5", MNIST, 10), {"widths": 3}, "it takes none"),
+        (("mlp", (8,), 10), {"width": 3}, r"option\(s\) width; it takes widths, initializer"),
+        (("resnet_20", MNIST, 10), {"widths": 3}, "it takes none"),
+        (("lstm", (28, 28), 10), {}, "images.*not input_shape"),
+        (("lstm", MNIST, 10), {"initializer": "pytorch"}, "initializer='pytorch' is unknown; write initi"),
         (("wrn_16_8", CIFAR, 10), {"depth": 28}, r"option\(s\) depth; it takes dropout"),
         (("MobileNetV2", CIFAR, 10), {"width": 3}, r"option\(s\) width.*alpha"),
     ],

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tfsparse.zoo.augmentation import AUGMENTATIONS
+
 _MEMORY_LIMIT = 2 * 1024**3  # bytes of decoded images; above it they are streamed
 _SHUFFLE_BUFFER = 16_384  # encoded images, when streaming
 _STATISTICS_SAMPLE = 10_000  # training images that give mean and std, when streaming
@@ -23,10 +25,12 @@ class DatasetUnavailable(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Batches of `(image, label)`: float32 `(batch, height, width, channels)`, standardised per channel, and int64.
+    """Batches of `(image, label)`: float32 `(batch, height, width, channels)`, standardised per channel if not asked
+    otherwise, and int64.
 
     train covers the epochs back to back: `model.fit(data.train, steps_per_epoch=data.steps_per_epoch, shuffle=False)`.
-    mean, std: per channel of the training images scaled to [0, 1], what inference must subtract and divide by.
+    mean, std: per channel, what inference must subtract from images scaled to [0, 1] and then divide by: those of the
+        training images, or 0 and 1.
     """
 
     name: str
@@ -63,6 +67,7 @@ def load(
     first_epoch: int = 0,
     validation_batch_size: int | None = None,
     image_size: int | None = None,
+    standardize: bool = True,
 ) -> Data:
     """Return the dataset `name` as training and validation batches.
 
@@ -73,6 +78,7 @@ def load(
     read from data_dir, else TFDS_DATA_DIR, else ~/tensorflow_datasets, and downloaded to there if it is not prepared.
     augment: None, or "pad_crop_flip": 4 black pixels around, a random crop, a flip of every second image.
     epochs, first_epoch: as `epochs` and `initial_epoch` of `fit`. image_size: resize to a square of this side, pixels.
+    standardize: False leaves the pixels in [0, 1], black to white.
 
     Raises DatasetUnavailable when the data are not here and cannot be downloaded; ValueError for everything else.
 
@@ -80,14 +86,17 @@ def load(
     >>> data.steps_per_epoch, data.input_shape, data.num_classes
     (44, (8, 8, 1), 10)
     """
-    if augment not in (None, *_AUGMENTATIONS):
-        raise ValueError(f"augment={augment!r} is unknown; write augment=None or one of {sorted(_AUGMENTATIONS)}.")
+    if augment not in (None, *AUGMENTATIONS):
+        raise ValueError(f"augment={augment!r} is unknown; write augment=None or one of {sorted(AUGMENTATIONS)}.")
     if not 0 <= first_epoch < epochs:
         raise ValueError(
             f"first_epoch={first_epoch} and epochs={epochs} leave no epoch to train: epochs counts from the very "
             f"beginning of the run; write epochs={max(first_epoch, 0) + 1} for one epoch more."
         )
     source = _digits(image_size) if name == "digits" else _from_tfds(name, data_dir, image_size)
+    if not standardize:
+        mean, std = np.zeros_like(source.mean), np.full_like(source.std, source.peak)
+        source = dataclasses.replace(source, mean=mean, std=std)
     steps = source.size // batch_size
     if steps < 1:
         raise ValueError(
@@ -109,7 +118,7 @@ def load(
 
 
 def _training_batches(source, batch_size, seed, augment, first_epoch, epochs):
-    change = _AUGMENTATIONS[augment] if augment else lambda images, _: images
+    change = AUGMENTATIONS[augment] if augment else lambda images, _: images
     standardise = _standardise(source)
 
     def epoch_batches(epoch):
@@ -125,20 +134,6 @@ def _training_batches(source, batch_size, seed, augment, first_epoch, epochs):
 def _standardise(source):
     mean, std = (np.float32(x / source.peak) for x in (source.mean, source.std))
     return lambda images, labels: ((tf.cast(images, tf.float32) / source.peak - mean) / std, labels)
-
-
-def _pad_crop_flip(images, seed, pad=4):
-    count, height, width, _ = images.shape
-    crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
-    padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
-    top, left = tf.unstack(tf.random.stateless_uniform((2, count, 1), crop_seed, maxval=2 * pad + 1, dtype=tf.int32))
-    flip = tf.random.stateless_uniform((count, 1), flip_seed) < 0.5
-    rows = top + tf.range(height)
-    columns = left + tf.where(flip, tf.range(width)[::-1], tf.range(width))
-    return tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
-
-
-_AUGMENTATIONS = {"pad_crop_flip": _pad_crop_flip}
 
 
 def _digits(image_size):
