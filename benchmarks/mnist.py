@@ -12,14 +12,15 @@ import argparse
 import json
 import pathlib
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 
+import tables
+import trainings
+
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "mnist"
-ROOT = HERE.parent
 SPARSITIES, SEEDS = (0.9, 0.95, 0.98), (0, 1, 2)
 METHODS = {
     "dense": "dense",
@@ -31,19 +32,8 @@ METHODS = {
 
 def run_ours(name: str, config: str, *overrides: str) -> None:
     """Train a config through the command line and keep its run.json."""
-    if (RESULTS / f"{name}.json").exists():
-        return
     with tempfile.TemporaryDirectory() as folder:
-        sets = [part for o in overrides for part in ("--set", o)]
-        command = [
-            sys.executable,
-            "-c",
-            "from tfsparse.cli import main; main()",
-            "train",
-            str(ROOT / "configs" / config),
-        ]
-        subprocess.run([*command, *sets, "--out", f"{folder}/run"], check=True)
-        shutil.copy(f"{folder}/run/run.json", RESULTS / f"{name}.json")
+        trainings.train(config, RESULTS / f"{name}.json", pathlib.Path(folder), "run", *overrides)
 
 
 def run_tfmot() -> None:
@@ -60,11 +50,11 @@ def run_all() -> None:
     """Everything that is missing."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     for seed in SEEDS:
-        run_ours(f"dense-seed{seed}", "mnist_lenet300_dense.yaml", f"seed={seed}")
+        run_ours(f"dense-seed{seed}", "mnist_lenet300_dense", f"seed={seed}")
         for s in SPARSITIES:
             for scope in ("layer", "global"):
                 sets = (f"seed={seed}", f"prune.sparsity={s}", f"prune.pruner.scope={scope}")
-                run_ours(f"one_cycle-{scope}-{s}-seed{seed}", "mnist_lenet300_one_cycle.yaml", *sets)
+                run_ours(f"one_cycle-{scope}-{s}-seed{seed}", "mnist_lenet300_one_cycle", *sets)
     run_tfmot()
 
 
@@ -86,8 +76,7 @@ def collected(method: str, sparsity: float | None) -> list[dict]:
 
 def cell(runs: list[dict]) -> str:
     """Mean and sample standard deviation."""
-    values = [accuracy(r) for r in runs]
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+    return tables.mean([accuracy(r) for r in runs])
 
 
 def summary_table() -> str:
@@ -113,15 +102,9 @@ def full_table() -> str:
 
 def write_tables() -> None:
     """Put the tables between their markers in the documents."""
-    for file, name, table in (
-        ("README.md", "mnist", summary_table()),
-        ("docs/mnist.md", "mnist", summary_table()),
-        ("docs/mnist.md", "mnist-runs", full_table()),
-    ):
-        text = (ROOT / file).read_text()
-        head, _, rest = text.partition(f"<!-- table: {name} -->\n")
-        _, _, tail = rest.rpartition(f"<!-- end: {name} -->\n")
-        (ROOT / file).write_text(f"{head}<!-- table: {name} -->\n{table}\n<!-- end: {name} -->\n{tail}")
+    tables.write("README.md", "mnist", summary_table())
+    tables.write("docs/mnist.md", "mnist", summary_table())
+    tables.write("docs/mnist.md", "mnist-runs", full_table())
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ LeNet-5 45:
 import argparse
 import json
 import pathlib
-import shutil
-import statistics
-import subprocess
-import sys
+
+import tables
+import trainings
 
 HERE = pathlib.Path(__file__).parent
-ROOT, RESULTS = HERE.parent, HERE / "results" / "mnist_gsm"
+RESULTS = HERE / "results" / "mnist_gsm"
 COMPRESSION = {"lenet300": 60, "lenet5": 125}
 PAPER = {  # per cent
     "lenet300": {"base": 98.19, "gsm": 98.18, "ticket": 98.22, "magnitude": 97.39},
@@ -36,16 +35,9 @@ ROWS = {
 
 
 def train(network: str, part: str, config: str, folder: pathlib.Path, seed: int, *sets: str) -> None:
-    """One training through the command line, and its run.json among the results."""
+    """One training, and its run.json among the results."""
     result = RESULTS / f"{network}-{part}-seed{seed}.json"
-    if result.exists():
-        return
-    command = [sys.executable, "-c", "from tfsparse.cli import main; main()", "train", str(ROOT / "configs" / config)]
-    overrides = [part for o in (f"seed={seed}", *sets) for part in ("--set", o)]
-    resume = ["--resume"] if (folder / part / "run.json").exists() else []
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run([*command, *overrides, "--out", part, *resume], check=True, cwd=folder)
-    shutil.copy(folder / part / "run.json", result)
+    trainings.train(f"mnist_{network}_{config}", result, folder, part, f"seed={seed}", *sets)
 
 
 def cut(folder: pathlib.Path, compression: int) -> None:
@@ -62,14 +54,12 @@ def cut(folder: pathlib.Path, compression: int) -> None:
 def run_all(network: str, seed: int, runs: pathlib.Path) -> None:
     """All trainings of one seed."""
     folder = runs.resolve() / f"{network}-seed{seed}"
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    name = f"mnist_{network}"
-    train(network, "base", f"{name}_gsm_base.yaml", folder, seed)
-    train(network, "gsm", f"{name}_gsm.yaml", folder, seed, "start.weights=base/model.keras")
-    train(network, "ticket", f"{name}_ticket.yaml", folder, seed, "start.mask=gsm/model.keras")
+    train(network, "base", "gsm_base", folder, seed)
+    train(network, "gsm", "gsm", folder, seed, "start.weights=base/model.keras")
+    train(network, "ticket", "ticket", folder, seed, "start.mask=gsm/model.keras")
     if not (RESULTS / f"{network}-magnitude-seed{seed}.json").exists():
         cut(folder, COMPRESSION[network])
-        train(network, "magnitude", f"{name}_ticket.yaml", folder, seed, "start.mask=magnitude.keras")
+        train(network, "magnitude", "ticket", folder, seed, "start.mask=magnitude.keras")
 
 
 def finished(network: str, row: str) -> list[dict]:
@@ -91,8 +81,7 @@ def table(network: str) -> str:
         if not runs:
             continue
         values = [100 * r["summary"]["accuracy_before_cut" if row == "before" else "accuracy"] for r in runs]
-        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        cells = [f"{statistics.mean(values):.2f}{spread}", ", ".join(f"{v:.2f}" for v in values)]
+        cells = [tables.mean(values), ", ".join(f"{v:.2f}" for v in values)]
         cells += ["" if row == "before" else f"{PAPER[network][row]:.2f}"]
         cells += ["" if row in ("base", "before") else kept(runs[0])]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
@@ -101,18 +90,15 @@ def table(network: str) -> str:
 
 def write_tables() -> None:
     """Put the tables between their markers in docs/gsm.md."""
-    path = ROOT / "docs" / "gsm.md"
     for network in COMPRESSION:
-        head, _, rest = path.read_text().partition(f"<!-- table: {network} -->\n")
-        _, _, tail = rest.rpartition(f"<!-- end: {network} -->\n")
-        path.write_text(f"{head}<!-- table: {network} -->\n{table(network)}\n<!-- end: {network} -->\n{tail}")
+        tables.write("docs/gsm.md", network, table(network))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=COMPRESSION, default="lenet300")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--runs", type=pathlib.Path, default=ROOT / "runs" / "mnist_gsm", help="folder for the runs")
+    parser.add_argument("--runs", type=pathlib.Path, default=tables.ROOT / "runs" / "mnist_gsm", help="for the runs")
     parser.add_argument("--tables", action="store_true", help="only write the tables")
     arguments = parser.parse_args()
     if not arguments.tables:

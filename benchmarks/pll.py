@@ -18,13 +18,14 @@ import time
 import keras
 import machine
 import numpy as np
+import tables
 
 import tfsparse
 from tfsparse import rules, wrapping
 from tfsparse.zoo import data, models
 
 HERE = pathlib.Path(__file__).parent
-RESULTS, PAGE = HERE / "results" / "pll.json", HERE.parent / "docs" / "pll.md"
+RESULTS = HERE / "results" / "pll.json"
 SPARSITIES, SEEDS = (0.9, 0.95), (0, 1, 2)
 NAMES = ("model", "epochs", "batch_size", "rate", "every", "often", "look")
 TASKS = {
@@ -213,12 +214,11 @@ def row(runs: list[dict], time_of: dict | None) -> str:
     """The cells of some runs, and of the one whose time was taken."""
     mean = lambda what: statistics.mean(r[what] for r in runs)  # noqa: E731
     accuracies = [100 * r["accuracy"] for r in runs]
-    spread = f" ± {statistics.stdev(accuracies):.2f}" if len(runs) > 1 else ""
     seconds = f"{time_of['seconds']:.1f}" if time_of else ""
     share = f"{time_of['share']:.1%} ({time_of['share_compiled']:.1%})" if time_of and "share" in time_of else ""
     steps = f"{mean('start'):.0f}, {mean('end'):.0f} of {runs[0]['steps']}" if "start" in runs[0] else ""
     figures = f"{mean('sparsity'):.4f} | {mean('flops'):.3f} | {mean('flops_measuring'):.3f} | {seconds}"
-    return f"{statistics.mean(accuracies):.2f}{spread} | {figures} | {share} | {steps} | {events(runs)}"
+    return f"{tables.mean(accuracies)} | {figures} | {share} | {steps} | {events(runs)}"
 
 
 def events(runs: list[dict]) -> str:
@@ -231,11 +231,7 @@ def write_tables() -> None:
     """Put the tables between their markers."""
     results = json.loads(RESULTS.read_text())
     for name in TASKS:
-        text = PAGE.read_text(encoding="utf-8")
-        head, _, rest = text.partition(f"<!-- table: pll-{name} -->\n")
-        _, _, tail = rest.rpartition(f"<!-- end: pll-{name} -->\n")
-        marked = f"<!-- table: pll-{name} -->\n{table(results, name)}\n<!-- end: pll-{name} -->\n"
-        PAGE.write_text(head + marked + tail, encoding="utf-8")
+        tables.write("docs/pll.md", f"pll-{name}", table(results, name))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,113 @@
+"""Does DST find the sparsity and accuracy of its paper on MNIST, and does steering alpha lead to the sparsity asked?
+
+Trains LeNet-300-100, LeNet-5 and LSTM-a by the recipe of Liu et al. (ICLR 2020), dense and with DST at the paper's
+fixed alpha, three seeds; and LeNet-300-100 with targets (`DST(sparsity)`), one seed. Then writes the tables of
+`docs/dst.md`, in which the paper's figures (its table 1) stand beside ours. Runs that are finished are not run again,
+broken-off ones are resumed. On two busy CPU cores an epoch of LeNet-300-100 takes some 5 seconds, of LeNet-5 20 and of
+LSTM-a 60, with DST more:
+
+    TFDS_DATA_DIR=... python benchmarks/mnist_dst.py --networks lenet300 lenet5 lstm_a --parts dense dst
+    TFDS_DATA_DIR=... python benchmarks/mnist_dst.py --parts targets
+    python benchmarks/mnist_dst.py --tables                    # only the tables, from benchmarks/results/mnist_dst
+"""
+
+import argparse
+import json
+import pathlib
+
+import tables
+import trainings
+
+HERE = pathlib.Path(__file__).parent
+RESULTS = HERE / "results" / "mnist_dst"
+NETWORKS = {"lenet300": "LeNet-300-100", "lenet5": "LeNet-5", "lstm_a": "LSTM-a"}
+TARGETS = (0.8, 0.9, 0.95, 0.98)
+PAPER = {  # per cent: kept, accuracy; mean and sd of 5 runs
+    ("lenet300", "dense"): ("100", "98.16 ± 0.06"),
+    ("lenet300", "dst"): ("2.48 ± 0.21", "97.69 ± 0.14"),
+    ("lenet5", "dense"): ("100", "99.18 ± 0.05"),
+    ("lenet5", "dst"): ("1.64 ± 0.13", "99.11 ± 0.07"),
+    ("lstm_a", "dense"): ("100", "98.64 ± 0.12"),
+    ("lstm_a", "dst"): ("1.54 ± 0.04", "98.56 ± 0.06"),
+}
+
+
+def train(network: str, part: str, seed: int, runs: pathlib.Path, *sets: str) -> None:
+    """One training, and its run.json among the results."""
+    name = f"{network}-{part}-seed{seed}"
+    trainings.train(f"mnist_{network}_dst", RESULTS / f"{name}.json", runs, name, f"seed={seed}", *sets)
+
+
+def finished(network: str, part: str) -> list[dict]:
+    """The runs that are there, one per seed."""
+    return [json.loads(file.read_text()) for file in sorted(RESULTS.glob(f"{network}-{part}-seed*.json"))]
+
+
+def kept(epoch: dict) -> float:
+    """Per cent of the thresholded weights that are not pruned after an epoch."""
+    return 100 * (1 - epoch.get("sparsity", 0.0))
+
+
+def row(network: str, part: str) -> list[str]:
+    """The cells of one network, dense or with DST: at the last epoch, and at the one with the best test accuracy."""
+    runs = finished(network, part)
+    moments = [[run["epochs"][at(run) - 1] for run in runs] for at in (_last, _best)]
+    cells = [tables.mean([value(e) for e in epochs]) for epochs in moments for value in (kept, _accuracy)]
+    best = ", ".join(str(_best(run)) for run in runs)
+    return [NETWORKS[network], part, str(len(runs)), *cells, best, *PAPER[network, part]]
+
+
+def _last(run):
+    return len(run["epochs"])
+
+
+def _best(run):
+    return run["summary"]["best_epoch"]
+
+
+def _accuracy(epoch):
+    return 100 * epoch["val_accuracy"]
+
+
+def mnist() -> str:
+    """Ours beside the paper's."""
+    titles = ["network", "", "seeds", "kept, %", "accuracy, %", "kept at best", "best accuracy", "best epochs"]
+    return tables.markdown([*titles, "paper: kept", "paper"], [row(*case) for case in PAPER if finished(*case)])
+
+
+def controller() -> str:
+    """Where alpha was steered to, and what the cut to the exact sparsity cost."""
+    titles = ["zeros asked", "before the cut", "after it", "accuracy before, %", "after it", "first, last alpha"]
+    return tables.markdown(titles, [_steered(s, run) for s in TARGETS for run in finished("lenet300", _target(s))])
+
+
+def _target(sparsity):
+    return f"target{sparsity:g}"
+
+
+def _steered(sparsity, run):
+    first, last = run["epochs"][0], run["epochs"][-1]
+    zeros = [f"{last[key]:.5f}" for key in ("uncut_sparsity", "sparsity")]
+    accuracies = [f"{100 * last[key]:.2f}" for key in ("uncut_accuracy", "val_accuracy")]
+    return [f"{sparsity:g}", *zeros, *accuracies, f"{first['alpha']:.2g}, {last['alpha']:.2g}"]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--parts", nargs="+", choices=("dense", "dst", "targets"), default=["dense", "dst", "targets"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=pathlib.Path, default=tables.ROOT / "runs" / "mnist_dst", help="for the runs")
+    parser.add_argument("--tables", action="store_true", help="only write the tables")
+    arguments = parser.parse_args()
+    wanted, folder = [] if arguments.tables else arguments.parts, arguments.runs.resolve()
+    for which in arguments.networks:
+        for number in arguments.seeds:
+            if "dense" in wanted:
+                train(which, "dense", number, folder, "dst=null")
+            if "dst" in wanted:
+                train(which, "dst", number, folder)
+    for asked in TARGETS if "targets" in wanted else ():
+        train("lenet300", _target(asked), 0, folder, f"dst.sparsity={asked}")
+    tables.write("docs/dst.md", "mnist", mnist())
+    tables.write("docs/dst.md", "controller", controller())
