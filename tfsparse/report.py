@@ -9,12 +9,14 @@ import numpy as np
 from keras import ops
 
 from tfsparse import prunable, wrapping
+from tfsparse.layers import Thresholded, conversion
 from tfsparse.mask_store import Traffic
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One kernel: sizes in entries, sparsities in [0, 1], FLOPs per example (2 per multiply-add) or None if unknown."""
+    """One kernel: sizes in entries, sparsities in [0, 1], FLOPs per example (2 per multiply-add) or None if unknown;
+    `masked`: it has a mask, the optimizer's or that of its own thresholds."""
 
     weight: str
     shape: tuple[int, ...]
@@ -24,6 +26,7 @@ class Row:
     kept: int
     flops: int | None
     effective_flops: int | None
+    masked: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +55,8 @@ class Report:
 
     @property
     def pruned(self) -> tuple[Row, ...]:
-        """The rows with a target, or where no optimizer sets one, those with zeros."""
-        return tuple(r for r in self.rows if r.target is not None) or tuple(r for r in self.rows if r.sparsity > 0)
+        """The rows with a mask, or where there is none, those with zeros."""
+        return tuple(r for r in self.rows if r.masked) or tuple(r for r in self.rows if r.sparsity > 0)
 
     @property
     def sparsity(self) -> float:
@@ -122,25 +125,31 @@ def report(model: keras.Model) -> Report:
     """Count the zeros of a model, kernel by kernel, next to what was asked.
 
     `target` is what the optimizer asks of the weight (with a global threshold: of all of them together; None without
-    pruning). FLOPs are those of the kernels' multiply-adds; None where a layer's output shape is unknown (subclassed
-    models).
+    pruning). Of layers with trainable thresholds what they compute with is counted. FLOPs are those of the kernels'
+    multiply-adds; None where a layer's output shape is unknown (subclassed models).
 
     >>> tfsparse.report(model).table()
     """
     targets, flops = _targets(model), _flops(model)
+    masks = {id(kernel): ops.convert_to_numpy(mask) for kernel, mask in conversion.masks(model)}
+    kept = {id(v): int(np.count_nonzero(_effective(v, masks))) for v in model.trainable_variables}
     shown = [v for v in model.trainable_variables if prunable.is_prunable(v) or id(v) in targets]
-    rows = tuple(_row(v, targets.get(id(v)), flops.get(id(v))) for v in shown)
-    nonzero = sum(int(np.count_nonzero(ops.convert_to_numpy(v))) for v in model.trainable_variables)
+    rows = tuple(_row(v, targets.get(id(v)), flops.get(id(v)), kept[id(v)], id(v) in masks) for v in shown)
+    nonzero = sum(kept.values())
     parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
     return Report(model.name, rows, parameters, nonzero, _traffic(model))
 
 
-def _row(variable, target, positions):
+def _effective(variable, masks):
+    return ops.convert_to_numpy(variable) * masks.get(id(variable), 1)
+
+
+def _row(variable, target, positions, kept, thresholded):
     size = math.prod(variable.shape)
-    kept = int(np.count_nonzero(ops.convert_to_numpy(variable)))
     flops = None if positions is None else 2 * size * positions
     effective = None if positions is None else 2 * kept * positions
-    return Row(variable.path, tuple(variable.shape), target, 1 - kept / size, size, kept, flops, effective)
+    masked = thresholded or target is not None
+    return Row(variable.path, tuple(variable.shape), target, 1 - kept / size, size, kept, flops, effective, masked)
 
 
 def _traffic(model):
@@ -167,7 +176,8 @@ def _flops(model) -> dict:
     result = {}
     for layer in model._flatten_layers(include_self=False, recursive=True):
         positions = _positions(layer)
-        for variable in layer._trainable_variables:
+        own = layer.kernels if isinstance(layer, Thresholded) else layer._trainable_variables
+        for variable in own:
             if positions is not None and prunable.is_prunable(variable):
                 result[id(variable)] = positions
     return result

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfsparse import wrapping
+from tfsparse.layers import conversion
 
 
 class SparsityLogger(keras.callbacks.Callback):
@@ -24,17 +25,16 @@ class SparsityLogger(keras.callbacks.Callback):
         self.log_dir, self.history, self._writer = log_dir, [], None
 
     def on_epoch_end(self, epoch, logs=None):
-        optimizer = wrapping.sparse_optimizer(self.model)
-        if optimizer is None:
+        model = self.model
+        optimizer, pairs = wrapping.sparse_optimizer(model), conversion.masks(model)
+        if optimizer is not None:
+            pairs += zip(optimizer.pruned_variables, optimizer.masks, strict=True)
+        if not pairs:
             return
-        variables, masks = optimizer.pruned_variables, optimizer.masks
-        actual = {v.path: float(np.mean(ops.convert_to_numpy(m) == 0)) for v, m in zip(variables, masks, strict=True)}
-        counts = ops.convert_to_numpy(optimizer.target)
-        target = {v.path: float(c) / int(np.prod(v.shape)) for v, c in zip(variables, counts, strict=True)}
+        actual = {v.path: float(np.mean(ops.convert_to_numpy(m) == 0)) for v, m in pairs}
         self.history.append(actual)
         if self.log_dir is not None:
-            # one global threshold sets no target for a single weight
-            self._write(epoch, {"sparsity": actual} | ({} if optimizer.pruner.jointly else {"sparsity_target": target}))
+            self._write(epoch, {"sparsity": actual} | _targets(optimizer))
 
     def on_train_end(self, logs=None):
         if self._writer is not None:
@@ -49,3 +49,12 @@ class SparsityLogger(keras.callbacks.Callback):
             for group, values in groups.items():
                 for path, value in values.items():
                     tf.summary.scalar(f"{group}/{path}", value)
+
+
+def _targets(optimizer):
+    """None for thresholds, and none where one global threshold sets no target for a single weight."""
+    if optimizer is None or optimizer.pruner.jointly:
+        return {}
+    counts = ops.convert_to_numpy(optimizer.target)
+    pairs = zip(optimizer.pruned_variables, counts, strict=True)
+    return {"sparsity_target": {v.path: float(count) / int(np.prod(v.shape)) for v, count in pairs}}

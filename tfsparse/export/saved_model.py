@@ -8,10 +8,12 @@ import tempfile
 import keras
 
 from tfsparse import wrapping
+from tfsparse.layers import conversion
 
 
 def export(model: keras.Model, path: str | os.PathLike) -> pathlib.Path:
-    """Write a SavedModel directory with the model's `serve` signature, its weights as they are, zeros and all.
+    """Write a SavedModel directory with the model's `serve` signature, its weights as they are, zeros and all; of a
+    model with trainable thresholds the plain one, see `tfsparse.finalize`.
 
     The directory appears whole or not at all: it is written beside `path` under a temporary name and renamed. Smaller
     files come with a later version; until then compress the directory, zeros compress well.
@@ -24,6 +26,8 @@ def export(model: keras.Model, path: str | os.PathLike) -> pathlib.Path:
     if path.exists():
         raise ValueError(f"{path} exists already: remove it or export to another path.")
     _check_masks(model)
+    if conversion.thresholded_layers(model):
+        model = conversion.finalize(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:

@@ -1,0 +1,114 @@
+"""What a layer with trainable thresholds is, whichever Keras its wrapper comes from."""
+
+import abc
+
+from tfsparse import engine
+from tfsparse.layers import thresholds
+
+
+class Thresholding(abc.ABC):
+    """Mixed into a Wrapper of Keras 3 or of tf_keras, which says how variables are added and the layer is called.
+
+        call:                         layer computes with thresholds.masked(kernel, threshold) for each of its kernels
+        losses:                       alpha * sum(exp(-threshold))
+        after every optimizer step:   threshold = 0 if at most `floor` of the kernel lives
+    """
+
+    def __init__(self, layer, threshold: str = "vector", alpha: float = 5e-4, floor: float | None = None, **kwargs):
+        thresholds.check(threshold, alpha, floor)
+        super().__init__(layer, **kwargs)
+        self.threshold, self.floor = threshold, floor
+        self._alpha = float(alpha)
+
+    def build(self, input_shape=None):
+        """Build the layer, and the thresholds of its kernels, which start at 0: nothing is pruned."""
+        super().build(input_shape)
+        owned = self._owned()
+        if not owned:
+            raise ValueError(
+                f"Thresholded got {self.layer.name!r}, which has no trainable kernel of rank >= 2: wrap Dense, "
+                "EinsumDense, convolutions and recurrent layers, and leave other layers as they are."
+            )
+        self.alpha = self._add("alpha", (), self._alpha, trainable=False)
+        self.control = self._add("control", (5,), 0.0, trainable=False)  # what a DST callback has to remember
+        self.thresholds = [self._add_threshold(owner, kernel) for owner, kernel in owned]
+
+    @property
+    def kernels(self) -> list:
+        """The kernels of the layer and of layers inside it, in the order of `thresholds`."""
+        return [kernel for _, kernel in self._owned()]
+
+    @property
+    def own_variables(self) -> list:
+        """What the plain layer does not have."""
+        return [*self.thresholds, self.alpha, self.control]
+
+    def masks(self) -> list:
+        """1 where a weight lives, 0 where it is pruned; in the order of `kernels`."""
+        return [thresholds.mask(engine.read(k), engine.read(t)) for k, t in self._pairs()]
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "threshold": self.threshold, "alpha": self._alpha, "floor": self.floor}
+
+    @abc.abstractmethod
+    def _owned(self) -> list[tuple]:
+        """Pairs of a layer, this one or one inside, and a kernel of its own."""
+
+    @abc.abstractmethod
+    def _add(self, name, shape, value, trainable=True, regularizer=None, constraint=None):
+        """A float32 variable of this wrapper that is never cast to a lower precision."""
+
+    @abc.abstractmethod
+    def _units(self, owner, kernel) -> tuple[int, ...]:
+        """The axes of a kernel along which its output units lie."""
+
+    def _pairs(self):
+        return zip(self.kernels, self.thresholds, strict=True)
+
+    def _masked(self) -> list:
+        """What the layer computes with instead of its kernels."""
+        return [thresholds.masked(engine.read(k), engine.read(t)) for k, t in self._pairs()]
+
+    def _add_threshold(self, owner, kernel):
+        shape = thresholds.shape(self.threshold, tuple(kernel.shape), self._units(owner, kernel))
+        floor = self.floor
+        if floor is None:  # as in the authors' code, which resets every layer but recurrent cells
+            floor = 0.0 if hasattr(owner, "state_size") else 0.01
+        name = f"{kernel.name.split('/')[-1].split(':')[0]}_threshold"
+        return self._add(name, shape, 0.0, regularizer=self._penalty, constraint=Reset(kernel, floor))
+
+    def _penalty(self, threshold):
+        return engine.read(self.alpha) * thresholds.penalty(engine.read(threshold))
+
+
+class Reset:
+    """Constraint of a threshold: back to 0 where too little of the kernel lives.
+
+    A constraint, since Keras applies it right after the optimizer's update, compiled or not and on every replica; the
+    authors reset inside the forward pass, just before the same masks are used.
+    """
+
+    def __init__(self, kernel, floor: float):
+        self.kernel, self.floor = kernel, floor
+
+    def __call__(self, threshold):
+        return thresholds.reset(engine.read(threshold), engine.read(self.kernel), self.floor)
+
+
+def output_axes(owner, kernel, layers) -> tuple[int, ...]:
+    """The axes along which a kernel's output units lie; `layers` is `keras.layers` or `tf_keras.layers`.
+
+        Dense, Conv, recurrent gates   the last;   transposed Conv   the one before it
+        depthwise                      both;       EinsumDense       those that its equation has in the output
+    """
+    rank = len(kernel.shape)
+    if isinstance(owner, layers.EinsumDense):
+        inputs, outputs = owner.equation.split("->")
+        return tuple(axis for axis, letter in enumerate(inputs.split(",")[1]) if letter in outputs)
+    if kernel is getattr(owner, "depthwise_kernel", None) or isinstance(
+        owner, (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+    ):
+        return (rank - 2, rank - 1)
+    if isinstance(owner, (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)):
+        return (rank - 2,)
+    return (rank - 1,)
