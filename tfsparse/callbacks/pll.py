@@ -7,6 +7,7 @@ from tfsparse import wrapping
 from tfsparse.curvature import Curvature
 from tfsparse.pruners import Magnitude
 from tfsparse.roulette import Roulette, blank_memory
+from tfsparse.schedules import OneShot
 
 
 class PLL(Roulette, keras.callbacks.Callback):
@@ -79,7 +80,7 @@ class PLL(Roulette, keras.callbacks.Callback):
         if optimizer is None or not self._began_by_such(optimizer):
             optimizer = wrapping.sparsify(
                 model,
-                "constant",
+                OneShot(at=0.0),  # due once: all else is decided here
                 self.sparsity or 0.0,
                 Magnitude(scope="global"),
                 exclude=self.exclude,

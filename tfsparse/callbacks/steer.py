@@ -56,14 +56,15 @@ class Steer(LastCut):
         self._period = max(total // self.updates, min(_SLOWEST, total // 20), 1)
         if self.sparsity is not None and self._position == 0:  # a fit that resumes finds what it needs in the layers
             scale = float(ops.convert_to_numpy(layers[0].alpha)) or 5e-4
-            self._remember(layers, Control(scale, start=_sparsity(layers)))
+            begun = _sparsity(layers)
+            self._remember(layers, Control(scale, actual=begun, start=begun))
 
     def _steer(self):
         layers = self._layers()
         control = Control(*ops.convert_to_numpy(layers[0].control).tolist())
         done = self.schedule(self._position / (self.params["epochs"] * self.params["steps"]))
         wanted = control.start + (self.sparsity - control.start) * done
-        self._remember(layers, control.next(wanted - _sparsity(layers)))
+        self._remember(layers, control.next(wanted, _sparsity(layers)))
 
     def _remember(self, layers, control):
         for layer in layers:

@@ -5,45 +5,45 @@ from typing import NamedTuple
 import numpy as np
 
 _TOLERANCE = 0.01  # an error of one point pushes with all its might
-_AHEAD = 2  # looks: what is on its way arrives late
+_AHEAD = 2.0  # looks: what is on its way arrives late
 _INTEGRAL = 0.05  # of each push stays
 _ADAPTION = 0.1  # by how much the scale grows or shrinks, at most
-_COLLAPSE = 0.05  # more sparsity than this is lost at once only where thresholds were reset
+_COLLAPSE = 0.05  # so much sparsity is lost at once only where thresholds were reset
 
 
 class Control(NamedTuple):
-    """A PI controller that finds its own scale: how far alpha moves a network depends on widths, optimizer and loss.
+    """A PID controller that finds its own scale: how far alpha moves a network depends on widths, optimizer and loss.
 
-        push = clip(error / 0.01, -1, 1)
-        scale = scale * exp(0.1 * push * last push)    if the error has changed its sign, or has not become smaller
-        scale = scale / 2                              if the error has grown by more than 0.05: thresholds were reset
+        error = wanted - actual
+        push = clip((error - 2 * (actual - last actual)) / 0.01, -1, 1)
+        scale = scale * exp(0.1 * push * last push)
+        scale = scale / 2                              if actual has fallen by more than 0.05: thresholds were reset
         integral = clip(integral + 0.05 * push, -1, 1)
         alpha = scale * (push + integral)              below 0 thresholds are pulled down
 
-    Four numbers, so that a layer can remember them: scale > 0, integral in [-1, 1], the last error, and the sparsity at
-    which the training began.
+    Five numbers, so that a layer can remember them: scale > 0, integral and push in [-1, 1], the last actual sparsity, and
+    the sparsity at which the training began.
 
-    >>> control = Control(scale=1e-3).next(error=0.005)
-    >>> round(control.integral, 3), round(control.alpha, 6)
-    (0.025, 0.000525)
+    >>> control = Control(scale=1e-3).next(wanted=0.005, actual=0.0)
+    >>> round(control.push, 3), round(control.alpha, 6)
+    (0.5, 0.000525)
     """
 
     scale: float
     integral: float = 0.0
     push: float = 0.0
-    error: float = 0.0
+    actual: float = 0.0
     start: float = 0.0
 
-    def next(self, error: float) -> "Control":
-        """After an error, `wanted - actual` sparsity."""
-        change = error - self.error
-        if change > _COLLAPSE:
-            return Control(max(self.scale / 2, 1e-9), 0.0, 0.0, error, self.start)
-        push = float(np.clip((error + _AHEAD * change) / _TOLERANCE, -1, 1))
-        worse = push * self.push < 0 or abs(error) >= abs(self.error)
-        scale = self.scale * float(np.exp(_ADAPTION * push * self.push * worse))
+    def next(self, wanted: float, actual: float) -> "Control":
+        """After a look at the network."""
+        error, change = wanted - actual, actual - self.actual
+        if change < -_COLLAPSE:
+            return Control(max(self.scale / 2, 1e-9), 0.0, 0.0, actual, self.start)
+        push = float(np.clip((error - _AHEAD * change) / _TOLERANCE, -1, 1))
+        scale = self.scale * float(np.exp(_ADAPTION * push * self.push))
         integral = float(np.clip(self.integral + _INTEGRAL * push, -1, 1))
-        return Control(float(np.clip(scale, 1e-9, 1.0)), integral, push, error, self.start)
+        return Control(float(np.clip(scale, 1e-9, 1.0)), integral, push, actual, self.start)
 
     @property
     def alpha(self) -> float:
