@@ -51,3 +51,24 @@ def number_within(weights, budget, masks):
     """Sort all living magnitudes and add their squares until the budget is spent."""
     living = np.concatenate([np.abs(w[m > 0]) for w, m in zip(weights, masks, strict=True)])
     return int(np.sum(np.cumsum(np.sort(living.astype("float64")) ** 2) <= budget))
+
+
+def drop_and_grow(weight, growth, mask, sparsity, fraction):
+    """Sort the living by size and all others by growth; ties: living before pruned, then lower index."""
+    w, g, alive = np.abs(weight).ravel(), np.ravel(growth), np.ravel(mask)
+    n = w.size - count(sparsity, w.size)
+    kept = sorted(np.flatnonzero(alive), key=lambda i: (-w[i], i))[: n - int(fraction * n + 1e-9)]
+    others = sorted(set(range(w.size)) - set(kept), key=lambda i: (-g[i], -alive[i], i))
+    result = np.zeros(w.size)
+    result[[*kept, *others[: n - len(kept)]]] = 1
+    return result.reshape(np.shape(weight))
+
+
+def feather(weights, masks):
+    """The formula as the paper writes it, in float64; `weights` compete, and a layer may be at its floor."""
+    tau = max(np.max(np.abs(w)[m == 0], initial=0) for w, m in zip(weights, masks, strict=True))
+    result = []
+    for w, m in zip(weights, masks, strict=True):
+        own = tau if np.all(np.abs(w)[m > 0] >= tau) else np.max(np.abs(w)[m == 0], initial=0)
+        result.append(np.sign(w) * np.cbrt(np.maximum(np.abs(w).astype("float64") ** 3 - np.float64(own) ** 3, 0)) * m)
+    return result

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tfsparse import schedules
-from tfsparse.schedules import DSD, Constant, Cosine, Iterative, Linear, OneCycle, OneShot, Polynomial
+from tfsparse.schedules import ACDC, DSD, Constant, Cosine, Iterative, Linear, OneCycle, OneShot, Polynomial
 
 T = np.linspace(0, 1, 11)
 
@@ -70,6 +70,10 @@ def test_ends_where_it_says_and_survives_saving(name):
     assert repr(again) == repr(schedule)
 
 
+def due(schedule, total):
+    return keras.ops.convert_to_numpy(schedule.due(np.arange(1, total + 1), total))
+
+
 def due_steps(schedule, total):
     return [step for step in range(1, total + 1) if bool(schedule.due(step, total))]
 
@@ -91,7 +95,30 @@ def test_the_window_decides():
     assert due_steps(Polynomial(start=0.2), 1000)[0] == 200  # float32 says 200.00000298
     assert due_steps(OneShot(at=0.4), 10) == [4]
     assert due_steps(OneShot(at=1.0), 10) == [10]
-    assert due_steps(OneShot(at=0.0), 10) == due_steps(Constant(), 10) == [1]
+    assert due_steps(OneShot(at=0.0), 10) == [1]
+    assert due_steps(Constant(updates=3), 10) == [1, 5, 9, 10]
+    assert due_steps(Constant(end=0.5, updates=2), 10) == [1, 5]
+
+
+AC_DC_EPOCHS = [10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 85]  # where the paper's recipe switches
+
+
+@pytest.mark.parametrize("total", [100, 1000, 78_200])
+def test_acdc_golden(total):
+    """Dense to epoch 10, sparse and dense by fives, dense from 75 to 85, sparse to 100; due at the switches alone."""
+    switches = [epoch * total // 100 for epoch in AC_DC_EPOCHS]
+    assert np.flatnonzero(due(ACDC(), total)).tolist() == [s - 1 for s in switches]
+    sparse = np.searchsorted(switches, np.arange(1, total + 1), side="right") % 2
+    np.testing.assert_array_equal(np.asarray(ACDC().fraction(np.arange(1, total + 1), total)), sparse)
+
+
+@pytest.mark.parametrize("total", [2, 3, 7, 19])
+def test_acdc_is_due_where_its_value_changes_also_in_short_runs(total):
+    schedule = ACDC(start=0.0, phase=0.1)
+    values = [0.0] + [float(schedule.fraction(step, total)) for step in range(1, total + 1)]
+    changes = [step for step in range(1, total + 1) if values[step] != values[step - 1]]
+    assert set(changes) <= set(due_steps(schedule, total))
+    assert values[-1] == 1
 
 
 def test_fraction_is_exact_from_the_end_of_the_window():
@@ -110,7 +137,15 @@ def test_bad_window(window):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: OneShot(at=2), lambda: Iterative(steps=0), lambda: Linear(updates=0), lambda: Linear(updates=0.5)],
+    [
+        lambda: OneShot(at=2),
+        lambda: Iterative(steps=0),
+        lambda: Linear(updates=0),
+        lambda: Linear(updates=0.5),
+        lambda: ACDC(phase=0),
+        lambda: ACDC(last_dense=0.9),
+        lambda: ACDC(start=0.8),
+    ],
 )
 def test_bad_options(make):
     with pytest.raises(ValueError, match="expected"):

@@ -14,18 +14,21 @@ from tfsparse.callbacks import PLL, Prune, PruneGSM, SparsityLogger
 from tfsparse.export import export
 from tfsparse.mask_store import MaskStore
 from tfsparse.optimizers import GSM, SparseOptimizer
-from tfsparse.pruners import Magnitude, Random, Saliency
+from tfsparse.pruners import SET, Feather, Magnitude, Random, RigL, Saliency
 from tfsparse.report import Report, report
-from tfsparse.schedules import DSD, Constant, Cosine, Iterative, Linear, OneCycle, OneShot, Polynomial
+from tfsparse.schedules import ACDC, DSD, Constant, Cosine, Iterative, Linear, OneCycle, OneShot, Polynomial
 from tfsparse.version import __version__
 from tfsparse.wrapping import prune, sparsify, winning_ticket
 
 __all__ = [
+    "ACDC",
     "DSD",
     "GSM",
     "PLL",
+    "SET",
     "Constant",
     "Cosine",
+    "Feather",
     "Iterative",
     "Linear",
     "Magnitude",
@@ -37,6 +40,7 @@ __all__ = [
     "PruneGSM",
     "Random",
     "Report",
+    "RigL",
     "Saliency",
     "SparseOptimizer",
     "SparsityLogger",

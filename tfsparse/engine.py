@@ -150,9 +150,14 @@ def is_symbolic(tensor) -> bool:
 
 def number(value) -> int:
     """The present value of an integer variable, also while a step is being traced."""
+    return int(array(value))
+
+
+def array(value) -> np.ndarray:
+    """The present value of a variable, also while a step is being traced."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         with tf.init_scope():
-            return int(ops.convert_to_numpy(value))
-    return int(ops.convert_to_numpy(value))
+            return ops.convert_to_numpy(value)
+    return ops.convert_to_numpy(value)

@@ -91,5 +91,6 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def _snake(name: str) -> str:
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").replace(" ", "_")
+    # a capital begins a word if a small letter follows: OneCycle is one_cycle, RigL is rigl
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).replace("-", "_").replace(" ", "_")
     return name.lower()

@@ -14,6 +14,7 @@ from keras import ops
 from tfsparse.registry import Configurable, Registry
 
 _ROUND_OFF = 1e-3  # float32 writes 0.2 * 1000 as a hair more than 200
+_PART = 1e-4  # of a phase: float32 writes 2 phases as a hair less
 
 
 class Schedule(Configurable, abc.ABC):
@@ -68,8 +69,7 @@ class Schedule(Configurable, abc.ABC):
         step = ops.cast(step, "int32")
         first, last = self.window(total)
         inside = ops.logical_and(step >= first, step <= last)
-        on_grid = ops.equal(ops.mod(step - first, self._period(total)), 0)
-        return ops.logical_and(inside, ops.logical_or(on_grid, ops.equal(step, last)))
+        return ops.logical_and(inside, ops.logical_or(self._on_grid(step, first, total), ops.equal(step, last)))
 
     def fraction(self, step, total):
         """`schedule(step / total)`, and exactly `final` from the last step of the window on."""
@@ -88,6 +88,9 @@ class Schedule(Configurable, abc.ABC):
         ax.set(xlim=(0, 1), ylim=(0, 1.05 * sparsity))
         ax.grid(alpha=0.3)
         return ax
+
+    def _on_grid(self, step, first, total):
+        return ops.equal(ops.mod(step - first, self._period(total)), 0)
 
     def _period(self, total):
         if self.updates is None:
@@ -188,14 +191,13 @@ class Iterative(Schedule):
 
 @schedules.register
 class Constant(Schedule):
-    """The target from the first step on.
+    """The target from the first step on; until `end` the masks are looked at again, for pruners that exchange weights.
 
         schedule(t) = 1
     """
 
-    def __init__(self):
-        self.start = self.end = 0.0
-        self.updates = None
+    def __init__(self, end: float = 1.0, updates: int | None = 1000):
+        super().__init__(0.0, end, updates)
 
     def progress(self, p):
         return ops.ones_like(p)
@@ -236,3 +238,47 @@ class DSD(Schedule):
 
     def progress(self, p):
         return (1 + ops.cos(math.pi * (1 - 2 * p))) / 2
+
+
+@schedules.register
+class ACDC(Schedule):
+    """AC/DC: dense until `start`, then sparse and dense phases in turn, a longer dense one, and sparse from `end` on.
+
+        schedule(t) = 1 in [start, start + phase), [start + 2 phase, start + 3 phase), ... before `last_dense`
+                      0 elsewhere before `end`;  1 from `end` on
+
+    Masks are due where a phase begins and nowhere else. The defaults are the paper's 100 epochs of ResNet-50, as
+    fractions. Weights return with the value 0 and with empty slots; the authors empty the momentum of all weights then.
+    They rank all weights together: `Prune("acdc", 0.9, tfsparse.Magnitude(scope="global"))`.
+
+    Args:
+        start: fraction of training at which the first sparse phase begins.
+        phase: length of a phase, > 0.
+        last_dense: where the last dense phase begins.
+        end: where it ends; 0 <= start < last_dense < end <= 1.
+
+    Raises: ValueError for phases that are none.
+
+    Source: Peste et al., "AC/DC: Alternating Compressed/DeCompressed Training of Deep Neural Networks" (NeurIPS 2021).
+
+    >>> [ACDC()(t) for t in (0.05, 0.12, 0.17, 0.8, 0.9)]
+    [0.0, 1.0, 0.0, 0.0, 1.0]
+    """
+
+    def __init__(self, start: float = 0.1, phase: float = 0.05, last_dense: float = 0.75, end: float = 0.85):
+        super().__init__(start, end, updates=None)
+        if not (start < last_dense < end and phase > 0):
+            raise ValueError(
+                f"ACDC got start={start}, phase={phase}, last_dense={last_dense}, end={end}: expected phase > 0 and "
+                "start < last_dense < end, as in ACDC(start=0.1, phase=0.05, last_dense=0.75, end=0.85)."
+            )
+        self.phase, self.last_dense = phase, last_dense
+
+    def progress(self, p):
+        passed = p * (self.end - self.start) / self.phase + _PART
+        alternating = passed < (self.last_dense - self.start) / self.phase
+        return ops.cast(ops.logical_and(alternating, ops.mod(ops.floor(passed), 2) == 0), "float32")
+
+    def _on_grid(self, step, first, total):
+        changed = ops.not_equal(self.fraction(step, total), self.fraction(step - 1, total))
+        return ops.logical_or(changed, ops.equal(step, first))

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from tfsparse import agreement, distribute, engine
+from tfsparse.optimizers import fates
 
 
 class MaskState:
@@ -22,13 +23,14 @@ class MaskState:
     def __init__(self, optimizer, targets: dict[int, int], groups: list[list[int]], begin: int, total_steps: int):
         self.places, self.groups = list(targets), groups
         self._optimizer = optimizer
-        self.masks = [self._add_mask(v) for v in self.variables]
+        self.masks = [self.add_like(v, "mask", "ones") for v in self.variables]
         self.target = self._add_counts("target", list(targets.values()))
         self.start = self._add_counts("start", [0] * len(targets))
         self.begin = self._add_counts("begin", begin)
         self.total_steps = self._add_counts("total_steps", total_steps)
         self.fault = self._add_counts("fault", -1)
         self.memory = {}
+        self.fate = fates.of(optimizer.pruner)(self, optimizer.pruner)
 
     @property
     def variables(self) -> list:
@@ -36,14 +38,24 @@ class MaskState:
         # looked up, not kept: model variables in an attribute of an optimizer would become the optimizer's
         return [self._optimizer._trainable_variables[i] for i in self.places]
 
-    def _add_mask(self, variable):
+    @property
+    def inner_optimizer(self):
+        """The optimizer that makes the steps."""
+        return self._optimizer.inner_optimizer
+
+    def by_place(self, items) -> dict:
+        """What there is of each pruned weight, by its place among the trainable variables."""
+        return dict(zip(self.places, items, strict=True))
+
+    def add_like(self, variable, name, initializer):
+        """A new variable of the optimizer with the shape of a pruned weight, equal on all replicas."""
         return self._optimizer.add_variable(
             variable.shape,
-            initializer="ones",
+            initializer=initializer,
             dtype=variable.dtype,
             aggregation="only_first_replica",  # "none" diverges silently, "mean" makes halves
             layout=getattr(variable, "_layout", None),
-            name=f"{variable.path.replace('/', '_')}_mask",
+            name=f"{variable.path.replace('/', '_')}_{name}",
         )
 
     def remember(self, values: dict) -> None:
@@ -67,13 +79,17 @@ class MaskState:
         """The inner optimizer's state of one pruned weight: Keras keeps it in lists parallel to the variables."""
         index, all_variables = self.places[position], self._optimizer._trainable_variables
         variable = all_variables[index]
-        lists = [v for v in vars(self._optimizer.inner_optimizer).values() if isinstance(v, (list, tuple))]
+        lists = [v for v in vars(self.inner_optimizer).values() if isinstance(v, (list, tuple))]
         found = [items[index] for items in lists if len(items) == len(all_variables)]
         return [s for s in found if isinstance(s, keras.Variable) and s is not variable and s.shape == variable.shape]
 
+    def all_slots(self) -> list:
+        """The slots of all pruned weights."""
+        return [slot for position in range(len(self.masks)) for slot in self.slots(position)]
+
     def assigned(self) -> list:
-        """All variables that `update` assigns."""
-        return [*self.masks, *(s for p in range(len(self.masks)) for s in self.slots(p)), self.fault]
+        """All variables that `update` assigns, and those of weights that it reads."""
+        return [*self.masks, *self.fate.assigned(), self.fault]
 
     def counts(self, fraction):
         """Entries to prune at this fraction of the target: integers, and exactly the target at 1."""
@@ -81,29 +97,31 @@ class MaskState:
         moved = ops.cast(ops.round(fraction * ops.cast(target - start, "float32")), "int32")
         return ops.where(fraction >= 1.0, target, start + moved)
 
-    def update(self, pruner, weights, gradients, counts) -> None:
-        """New masks; slots of what was pruned until now are emptied, so that a weight that returns starts afresh."""
-        old = [engine.read(m) for m in self.masks]
-        new = list(old)
-        for group in self.groups:
-            chosen = pruner.masks(*([values[p] for p in group] for values in (weights, gradients, old, counts)))
-            for position, mask in zip(group, chosen, strict=True):
-                new[position] = mask
+    def update(self, pruner, gradients, counts) -> None:
+        """New masks, from the weights that lived by the old ones (or live on unseen).
+
+        Args:
+            gradients: list of tensors, or None for a pruner that needs none.
+        """
+        weights, old = self.fate.ranked(), [engine.read(m) for m in self.masks]
         self._find_fault(weights)
-        self.empty_slots()
+        new = self.in_groups(pruner.masks, weights, gradients or [None] * len(old), old, counts)
         for mask, value in zip(self.masks, new, strict=True):
             distribute.update(mask, lambda _, m: m, value)
+
+    def in_groups(self, function, *values) -> list:
+        """`function(*values)` for the weights of each group together: lists with one entry per weight, in and out."""
+        results = [None] * len(self.masks)
+        for group in self.groups:
+            for position, result in zip(group, function(*([v[p] for p in group] for v in values)), strict=True):
+                results[position] = result
+        return results
 
     def empty_slots(self) -> None:
         """Slots of what is pruned now are emptied."""
         for position, mask in enumerate(self.masks):
             for slot in self.slots(position):
                 distribute.update(slot, engine.masked, mask)
-
-    def multiply(self) -> None:
-        """`weight = weight * mask`."""
-        for variable, mask in zip(self.variables, self.masks, strict=True):
-            distribute.update(variable, engine.masked, mask)
 
     def _find_fault(self, weights):
         """Remember the first weight that holds NaN or infinity: a compiled step cannot raise."""
@@ -125,22 +143,50 @@ class MaskState:
     def check_replicas(self, on_divergence, traffic) -> None:
         """Compare the masks of all replicas; a repair takes masks, weights and slots from the first one."""
         names = [v.path for v in self.variables]
-        agreement.check_masks(self.masks, names, on_divergence, lambda: [*self.variables, *self.assigned()], traffic)
+        agreement.check_masks(self.masks, names, on_divergence, self._dependents, traffic)
+
+    def _dependents(self):
+        return [*self.variables, *self.masks, *self.all_slots(), *self.fate.unseen, self.fault]
 
     def adopt(self, other: "MaskState") -> None:
         """Take over the masks of another state of the same variables and start from their zeros."""
-        theirs = {id(v): m for v, m in zip(other.variables, other.masks, strict=True)}
+        places = {id(v): p for p, v in enumerate(other.variables)}
         start = ops.convert_to_numpy(self.start).copy()
-        for position, (variable, mask) in enumerate(zip(self.variables, self.masks, strict=True)):
-            if id(variable) in theirs:
-                values = ops.convert_to_numpy(theirs[id(variable)])
-                mask.assign(values)
-                start[position] = int(np.sum(values == 0))
+        for position, variable in enumerate(self.variables):
+            if id(variable) in places:
+                self._adopt(position, other, places[id(variable)])
+                start[position] = int(np.sum(ops.convert_to_numpy(self.masks[position]) == 0))
         self.start.assign(start)
+
+    def _adopt(self, position, other, theirs):
+        self.masks[position].assign(ops.convert_to_numpy(other.masks[theirs]))
+        if self.fate.unseen and other.fate.unseen:
+            self.fate.unseen[position].assign(ops.convert_to_numpy(other.fate.unseen[theirs]))
 
     def named(self) -> dict:
         """Variables by role: the names of layers may differ between the model that saved and the one that loads."""
         counts = (self.target, self.start, self.begin, self.total_steps, self.fault)
         masks = {f"mask_{p}": m for p, m in enumerate(self.masks)}
+        unseen = {f"dense_{p}": d for p, d in enumerate(self.fate.unseen)}
         memory = {f"memory_{name}": v for name, v in self.memory.items()}
-        return masks | {v.name: v for v in counts} | memory
+        return masks | unseen | {v.name: v for v in counts} | memory
+
+    def save(self, store) -> None:
+        """Write all of it to a mapping of names to arrays."""
+        for name, variable in self.named().items():
+            store[name] = variable.numpy()
+
+    def load(self, store) -> None:
+        """The reverse.
+
+        Raises: ValueError if the file has no masks for these weights, instead of pruning with wrong ones.
+        """
+        own = self.named()
+        if set(own) != set(store.keys()) or any(tuple(store[k].shape) != tuple(v.shape) for k, v in own.items()):
+            raise ValueError(
+                f"This file has no masks for the optimizer's {len(self.masks)} pruned weights: it was saved by another "
+                "optimizer, or with other weights pruned. Load it before pruning is set up: model.load_weights(path), "
+                "then model.compile(...) and fit(..., callbacks=[tfsparse.Prune(...)])."
+            )
+        for name, variable in own.items():
+            variable.assign(store[name])

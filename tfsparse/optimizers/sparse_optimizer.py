@@ -8,7 +8,7 @@ from keras import ops
 
 from tfsparse import distribute, engine, masks, prunable, pruners, schedules
 from tfsparse.mask_store import Traffic
-from tfsparse.optimizers.checks import check_inner, check_total_steps, couples_coordinates
+from tfsparse.optimizers.checks import check_inner, check_total_steps
 from tfsparse.optimizers.mask_state import MaskState
 from tfsparse.optimizers.outer import OuterOptimizer
 
@@ -20,9 +20,8 @@ class SparseOptimizer(OuterOptimizer):
         inner_optimizer.apply(gradients)
         if schedule.due(step, total_steps):
             sparsity = start + (target - start) * schedule(step / total_steps)
-            new_masks = pruner.masks(weights, gradients, masks, sparsity)
-            slots = slots * masks                 # a weight that returns starts with empty slots
-            masks = new_masks
+            weights, slots = weights * masks, slots * masks     # a weight that returns starts from zero
+            masks = pruner.masks(weights, gradients, masks, sparsity)
         weights = weights * masks
 
     The masks, the target of every weight and the schedule's position are variables of the optimizer: whatever saves the
@@ -150,7 +149,6 @@ class SparseOptimizer(OuterOptimizer):
         groups = [group for group in [together, *[[p] for p in alone]] if group]
         self._state = MaskState(self, targets, groups, engine.number(self.iterations), self._total or 0)
         self._state.remember({name: np.zeros(shape) for name, shape in self._remembered.items()})
-        self._couples = couples_coordinates(self.inner_optimizer, self.pruned_variables)
 
     def remember(self, values: dict) -> None:
         """Add variables to what is saved with the masks: `{name: initial value}`, float32; see `memory`. Only before
@@ -176,25 +174,22 @@ class SparseOptimizer(OuterOptimizer):
                 "SparseOptimizer does not know how long training is. Write SparseOptimizer(..., total_steps=10_000), "
                 "or leave it to fit with callbacks=[tfsparse.Prune(...)]."
             )
-        places = [self._get_variable_index(v) for v in variables]
-        gradients = self._sparse_gradients(dict(zip(places, grads, strict=True)))
+        places, fate = [self._get_variable_index(v) for v in variables], self._state.fate
+        gradients = self._global_where_scored(dict(zip(places, grads, strict=True)))
         before = engine.read(self.iterations)
-        self.inner_optimizer.apply(list(gradients.values()), variables)
+        fate.before_step()
+        self.inner_optimizer.apply(list(fate.gradients(gradients).values()), variables)
         distribute.once(self._keep_true, before, self._scored(gradients))
         if not engine.is_symbolic(before):
             self.raise_fault()
 
-    def _sparse_gradients(self, gradients):
-        """Gradients by place as the inner optimizer may see them: this replica's share of global ones where they are
-        scored, and none of pruned weights where they could reach others."""
-        places = {i: p for p, i in enumerate(self._state.places) if gradients.get(i) is not None}
-        if self.pruner.needs_gradients:
-            shares = map(distribute.share, distribute.global_gradients([gradients[i] for i in places]))
-            gradients |= dict(zip(places, shares, strict=True))
-        if self._couples:
-            masks = self._state.masks
-            gradients |= {i: gradients[i] * ops.cast(masks[p], gradients[i].dtype) for i, p in places.items()}
-        return gradients
+    def _global_where_scored(self, gradients):
+        """Gradients by place: this replica's share of the global ones where the pruner scores them."""
+        places = [i for i in self._state.places if gradients.get(i) is not None]
+        if not self.pruner.needs_gradients:
+            return gradients
+        shares = map(distribute.share, distribute.global_gradients([gradients[i] for i in places]))
+        return gradients | dict(zip(places, shares, strict=True))
 
     def _scored(self, gradients):
         """The gradients that the pruner scores; a weight that got none has zeros."""
@@ -206,13 +201,12 @@ class SparseOptimizer(OuterOptimizer):
     def _keep_true(self, before, gradients):
         state, iterations = self._state, engine.read(self.iterations)
         step, total = iterations - engine.read(state.begin), engine.read(state.total_steps)
-        due = ops.logical_and(self.schedule.due(step, total), ops.not_equal(iterations, before))
+        state.fate.after_step()
+        due = ops.logical_and(state.fate.due(self.schedule, step, total), ops.not_equal(iterations, before))
         # read here, not in the branch: there a branch of JAX knows only the variables it assigns
-        weights = [engine.read(v) for v in state.variables]
-        counts = state.counts(self.schedule.fraction(step, total))
-        gradients = gradients or [None] * len(weights)
-        engine.when(due, lambda: state.update(self.pruner, weights, gradients, counts), state.assigned())
-        state.multiply()
+        pruner, counts = self.pruner.at(step, total), state.counts(self.schedule.fraction(step, total))
+        engine.when(due, lambda: state.update(pruner, gradients, counts), state.assigned())
+        state.fate.cover()
 
     def raise_fault(self) -> None:
         """Raise ValueError if a weight held NaN or infinity at the last mask update: its mask would mean nothing."""
@@ -228,9 +222,11 @@ class SparseOptimizer(OuterOptimizer):
             self.apply_masks()
 
     def apply_masks(self) -> None:
-        """`weight = weight * mask` now; for weights that were written to from outside."""
+        """`weight = weight * mask` now, for weights that were written to from outside. What was written of weights that
+        live on unseen is what they are from now on."""
         with distribute.strategy_scope(self):
-            self._state.multiply()
+            self._state.fate.take_written()
+            self._state.fate.cover()
 
     def prune_now(self) -> None:
         """Go to the target at once, whatever the schedule says; for the end of a training that stopped early."""
@@ -239,11 +235,10 @@ class SparseOptimizer(OuterOptimizer):
                 f"{self.pruner!r} needs gradients and there are none outside a training step. Train to the end of the "
                 'schedule, or prune now with tfsparse.prune(model, sparsity, pruner="magnitude").'
             )
-        weights = [engine.read(v) for v in self.pruned_variables]
         counts = self._state.counts(ops.convert_to_tensor(self.schedule.final))
         with distribute.strategy_scope(self):
-            self._state.update(self.pruner, weights, [None] * len(weights), counts)
-            self._state.multiply()
+            self._state.update(self.pruner, None, counts)
+            self._state.fate.cover()
         self.raise_fault()
 
     def prune_to(self, zeros: int) -> None:
@@ -257,23 +252,14 @@ class SparseOptimizer(OuterOptimizer):
 
     def save_own_variables(self, store):
         """Masks, targets and position; Keras saves the inner optimizer by itself."""
-        for name, variable in self._state.named().items():
-            store[name] = variable.numpy()
+        self._state.save(store)
 
     def load_own_variables(self, store):
         """The reverse.
 
         Raises: ValueError if the file has no masks for these weights, instead of pruning with wrong ones.
         """
-        own = self._state.named()
-        if set(own) != set(store.keys()) or any(tuple(store[k].shape) != tuple(v.shape) for k, v in own.items()):
-            raise ValueError(
-                f"This file has no masks for the optimizer's {len(self.masks)} pruned weights: it was saved by another "
-                "optimizer, or with other weights pruned. Load it before pruning is set up: model.load_weights(path), "
-                "then model.compile(...) and fit(..., callbacks=[tfsparse.Prune(...)])."
-            )
-        for name, variable in own.items():
-            variable.assign(store[name])
+        self._state.load(store)
 
     def get_config(self):
         return {

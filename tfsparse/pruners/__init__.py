@@ -1,8 +1,25 @@
 """Which weights live: one file per method, one line per method here."""
 
+from tfsparse.pruners.drop_and_grow import DropAndGrow
+from tfsparse.pruners.feather import Feather
 from tfsparse.pruners.magnitude import Magnitude
 from tfsparse.pruners.pruner import Pruner, ScorePruner, get, names, pruners
 from tfsparse.pruners.random import Random
+from tfsparse.pruners.rigl import RigL
 from tfsparse.pruners.saliency import Saliency
+from tfsparse.pruners.set import SET
 
-__all__ = ["Magnitude", "Pruner", "Random", "Saliency", "ScorePruner", "get", "names", "pruners"]
+__all__ = [
+    "SET",
+    "DropAndGrow",
+    "Feather",
+    "Magnitude",
+    "Pruner",
+    "Random",
+    "RigL",
+    "Saliency",
+    "ScorePruner",
+    "get",
+    "names",
+    "pruners",
+]

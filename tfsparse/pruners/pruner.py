@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from keras import ops
 
+from tfsparse import engine
 from tfsparse import granularity as granularities
 from tfsparse import masks as mask_lib
 from tfsparse.registry import Configurable, Registry
@@ -17,10 +18,13 @@ class Pruner(Configurable, abc.ABC):
     Attributes:
         needs_gradients: True: `masks` gets the gradients of this step, those of the global batch.
         monotone: True: a pruned weight stays pruned while the sparsity does not fall.
+        straight_through: True: pruned weights live on, unseen, and may return with the value that they have reached;
+            masks are computed at every step, whatever the schedule's `updates`, to the end of training.
     """
 
     needs_gradients = False
     monotone = True
+    straight_through = False
 
     @abc.abstractmethod
     def masks(self, weights: Sequence, gradients: Sequence, masks: Sequence, sparsities: Sequence) -> list:
@@ -30,6 +34,18 @@ class Pruner(Configurable, abc.ABC):
             weights, gradients, masks: lists of tensors of equal shapes; gradients are None unless `needs_gradients`.
             sparsities: per weight a fraction in [0, 1), or an integer: the number of entries to prune.
         """
+
+    def at(self, step, total) -> "Pruner":
+        """This pruner at a step of training (counted from 1) of `total`: for methods that change with time."""
+        return self
+
+    def values(self, weights: Sequence, masks: Sequence) -> list:
+        """What the model's variables hold, zero wherever the mask is; only asked of a straight-through pruner."""
+        return [engine.masked(w, m) for w, m in zip(weights, masks, strict=True)]
+
+    def backward(self, gradient, mask):
+        """The gradient of a weight from that of what the model's variable holds; only asked of the same."""
+        return gradient
 
     def allocate(self, shapes: Sequence[tuple], sparsity: float) -> list[float]:
         """The sparsity of each weight at the end of training, so that all together reach `sparsity`."""

@@ -75,7 +75,8 @@ def assert_target(model, pruner, sparsity=SPARSITY):
     """The zeros asked are the zeros there."""
     optimizer = wrapping.sparse_optimizer(model)
     shapes = [tuple(v.shape) for v in optimizer.pruned_variables]
-    wanted = [pruner.reachable(shape, sparsity) for shape in shapes]
+    shares = pruner.allocate(shapes, sparsity)
+    wanted = [pruner.reachable(shape, share) for shape, share in zip(shapes, shares, strict=True)]
     assert_counts(pruner, shapes, wanted, [zeros(m) for m in optimizer.masks], "after training")
     assert all(np.any(m) for m in values(optimizer.masks)), "a layer was emptied"
     assert_kept(model, "after training")
