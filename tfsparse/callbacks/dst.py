@@ -3,7 +3,6 @@
 import keras
 
 from tfsparse.callbacks.steer import Steer
-from tfsparse.layers import conversion
 
 
 class DST(Steer, keras.callbacks.Callback):
@@ -13,10 +12,11 @@ class DST(Steer, keras.callbacks.Callback):
                                    alpha = Control.next(wanted - actual)
         after the last step:       kernel = kernel * (|kernel| - threshold is among the largest of all kernels)
 
-    DST's own penalty has no target: its weight alpha says how sparse, and not how sparse. Here alpha is steered, below 0
-    where there are too many zeros, so that the sparsity follows a schedule; what is left to the target is cut exactly,
-    before the last epoch's validation and checkpoints. Every epoch's logs have `sparsity` and `alpha`, and with `data`
-    those of the last epoch every metric twice, `uncut_accuracy` and `cut_accuracy`, and `uncut_sparsity`.
+    DST has no target: the penalty's weight alpha makes a network more or less sparse, and nobody knows how much. Here
+    alpha is steered, below 0 where there are too many zeros, so that the sparsity follows a schedule; what is left to the
+    target is cut exactly, before the last epoch's validation and checkpoints. Every epoch's logs have `sparsity` and
+    `alpha`; those of the last `uncut_sparsity`, and with `data` every metric twice, `uncut_accuracy`, `cut_accuracy`.
+    With `steps_per_execution` alpha can be set only between calls of the compiled step.
 
     What it knows is in variables of the layers: a resumed fit goes on as if it had never stopped.
 
@@ -32,6 +32,3 @@ class DST(Steer, keras.callbacks.Callback):
     >>> model = tfsparse.dst(model); model.compile("sgd", loss="mse")
     >>> model.fit(x, y, epochs=20, callbacks=[tfsparse.DST(sparsity=0.95)])
     """
-
-    def _layers(self):
-        return conversion.thresholded_layers(self.model)

@@ -1,6 +1,5 @@
 """What a DST callback does on both roads: it steers alpha to a target, and cuts at the end what is over."""
 
-import abc
 import functools
 
 import numpy as np
@@ -8,14 +7,14 @@ from keras import ops
 
 from tfsparse import engine, masks, prunable, schedules
 from tfsparse.callbacks.last_cut import LastCut
-from tfsparse.layers import thresholds
+from tfsparse.layers import conversion, thresholds
 from tfsparse.layers.control import Control
 
 _SLOWEST = 10  # steps that a push needs to be felt, with momentum
 
 
 class Steer(LastCut):
-    """Mixed into a callback of Keras 3 or tf_keras, which knows where the model's thresholded layers are.
+    """Mixed into a callback of Keras 3 or tf_keras.
 
     sparsity: of all thresholded kernels together; None: nothing is steered and nothing cut. schedule: the way there.
     updates: how often at most alpha is set, evenly over a fit.
@@ -26,10 +25,6 @@ class Steer(LastCut):
         self.sparsity = sparsity if sparsity is None else prunable.check_sparsity(sparsity)
         self.schedule = schedules.get(schedule or schedules.Polynomial(start=0.0, end=0.75))
         self.updates = updates
-
-    @abc.abstractmethod
-    def _layers(self) -> list:
-        """The thresholded layers of the model, up to date."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self._position = self._epoch_start = epoch * self.params["steps"]
@@ -87,6 +82,9 @@ class Steer(LastCut):
 
     def _pruned_variables(self):
         return [v for layer in self._layers() for v in (*layer.kernels, *layer.thresholds)]
+
+    def _layers(self):
+        return conversion.thresholded_layers(self.model)
 
     def _checked_layers(self):
         layers = self._layers()

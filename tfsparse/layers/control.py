@@ -21,8 +21,8 @@ class Control(NamedTuple):
         integral = clip(integral + 0.05 * push, -1, 1)
         alpha = scale * (push + integral)              below 0 thresholds are pulled down
 
-    Five numbers, so that a layer can remember them: scale > 0, integral and push in [-1, 1], the last actual sparsity, and
-    the sparsity at which the training began.
+    Five numbers, so that a layer can remember them: scale > 0, integral and push in [-1, 1], the last actual sparsity,
+    and the sparsity at which the training began.
 
     >>> control = Control(scale=1e-3).next(wanted=0.005, actual=0.0)
     >>> round(control.push, 3), round(control.alpha, 6)

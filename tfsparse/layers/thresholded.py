@@ -36,8 +36,9 @@ class Thresholded(Thresholding, keras.layers.Wrapper):
     """
 
     def __init__(self, layer, threshold: str = "vector", alpha: float = 5e-4, floor: float | None = None, **kwargs):
-        # masks are made at full precision, the layer casts by itself what it computes with
-        super().__init__(layer, threshold, alpha, floor, **{"name": layer.name, "autocast": False} | kwargs)
+        # masks are made at full precision; the layer casts by itself what it computes with
+        own = {"name": layer.name, "dtype": layer.variable_dtype, "autocast": False}
+        super().__init__(layer, threshold, alpha, floor, **own | kwargs)
         self.supports_masking = layer.supports_masking
 
     def call(self, inputs, *args, **kwargs):
@@ -71,11 +72,11 @@ class Thresholded(Thresholding, keras.layers.Wrapper):
         layers = self.layer._flatten_layers(include_self=True, recursive=True)
         return [(layer, v) for layer in layers for v in layer._trainable_variables if prunable.is_prunable(v)]
 
-    def _add(self, name, shape, value, trainable=True, regularizer=None, constraint=None):
+    def _add(self, name, shape, value, dtype="float32", trainable=True, regularizer=None, constraint=None):
         return self.add_weight(
             shape,
             keras.initializers.Constant(value),
-            dtype="float32",
+            dtype=dtype,
             trainable=trainable,
             autocast=False,
             regularizer=regularizer,

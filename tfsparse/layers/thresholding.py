@@ -2,6 +2,8 @@
 
 import abc
 
+from keras import ops
+
 from tfsparse import engine
 from tfsparse.layers import thresholds
 
@@ -55,8 +57,8 @@ class Thresholding(abc.ABC):
         """Pairs of a layer, this one or one inside, and a kernel of its own."""
 
     @abc.abstractmethod
-    def _add(self, name, shape, value, trainable=True, regularizer=None, constraint=None):
-        """A float32 variable of this wrapper that is never cast to a lower precision."""
+    def _add(self, name, shape, value, dtype="float32", trainable=True, regularizer=None, constraint=None):
+        """A variable of this wrapper that is never cast to a lower precision."""
 
     @abc.abstractmethod
     def _units(self, owner, kernel) -> tuple[int, ...]:
@@ -75,10 +77,10 @@ class Thresholding(abc.ABC):
         if floor is None:  # as in the authors' code, which resets every layer but recurrent cells
             floor = 0.0 if hasattr(owner, "state_size") else 0.01
         name = f"{kernel.name.split('/')[-1].split(':')[0]}_threshold"
-        return self._add(name, shape, 0.0, regularizer=self._penalty, constraint=Reset(kernel, floor))
+        return self._add(name, shape, 0.0, kernel.dtype, regularizer=self._penalty, constraint=Reset(kernel, floor))
 
     def _penalty(self, threshold):
-        return engine.read(self.alpha) * thresholds.penalty(engine.read(threshold))
+        return ops.cast(engine.read(self.alpha), threshold.dtype) * thresholds.penalty(engine.read(threshold))
 
 
 class Reset:

@@ -9,6 +9,7 @@
 from tfsparse.tfmot import requirements  # noqa: F401  first: it says what is missing
 from tfsparse.tfmot.callbacks import Prune
 from tfsparse.tfmot.convert import from_keras3, to_keras3
+from tfsparse.tfmot.dst import DST, dst, finalize
 from tfsparse.tfmot.optimizers import GSM
 from tfsparse.tfmot.pll import PLL
 from tfsparse.tfmot.prune import prune_low_magnitude, scope, strip_pruning
@@ -24,10 +25,12 @@ from tfsparse.tfmot.schedules import (
     Polynomial,
     StepSchedule,
 )
+from tfsparse.tfmot.thresholded import Thresholded
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
 
 __all__ = [
     "DSD",
+    "DST",
     "GSM",
     "PLL",
     "Constant",
@@ -41,6 +44,9 @@ __all__ = [
     "PruneGSM",
     "PruneLowMagnitude",
     "StepSchedule",
+    "Thresholded",
+    "dst",
+    "finalize",
     "from_keras3",
     "prune_low_magnitude",
     "scope",
