@@ -1,6 +1,6 @@
-"""The config of a training of seconds, for the tests of what configs become."""
+"""The config of a training of seconds, and what a run leaves; for the tests of what configs become."""
 
-from tfsparse import config
+from tfsparse import config, runs
 
 SMALL = {
     "epochs": 2,
@@ -13,3 +13,11 @@ SMALL = {
 
 def small(*overrides):
     return config.validate(SMALL, overrides)
+
+
+def bits(directory):
+    """All that a run leaves which must not depend on interruptions."""
+    model = runs.read_model(directory / "model.keras")
+    state = [(v.name, v.numpy().tobytes()) for v in [*model.variables, *model.optimizer.variables]]
+    run = runs.read(directory)
+    return state, run["epochs"], run["status"], run["report"]

@@ -12,6 +12,7 @@ from tfsparse import assembly, config
 from tfsparse.config import ConfigError
 
 DIGITS = types.SimpleNamespace(input_shape=(8, 8, 1), num_classes=10, steps_per_epoch=11)
+DST_OF_MATRICES = "dst (alpha=1e-05, threshold=matrix), skip_last"
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,10 @@ DIGITS = types.SimpleNamespace(input_shape=(8, 8, 1), num_classes=10, steps_per_
         (["prune=null", "optimizer={name: gsm, compression: 60}"], "gsm (compression=60)"),
         (["prune=null", "optimizer={name: gsm, compression: 1}"], "dense"),
         (["prune=null", "start.mask=model.keras"], "winning ticket"),
+        (["prune=null", "dst={}"], "dst (alpha=0.0005)"),
+        (["prune=null", "dst={alpha: 1e-5, threshold: matrix, skip_last: true}"], DST_OF_MATRICES),
+        (["prune=null", "dst.sparsity=0.9"], "dst (target)"),
+        (["prune=null", "dst={sparsity: 0.9, alpha: 0.1, skip_first: true}"], "dst (target, alpha=0.1), skip_first"),
     ],
 )
 def test_methods_are_named_by_what_is_not_the_default(overrides, method):
@@ -73,3 +78,52 @@ def test_weights_come_from_the_file(tmp_path):
         assembly.compiled(small("prune=null", "model.widths=[9]", "start.weights=base.keras"), DIGITS, *start)
     with pytest.raises(ConfigError, match="start: ticket.keras does not fit: mask holds one of shape"):
         assembly.compiled(small("model.widths=[9]", "start.mask=ticket.keras"), DIGITS, None, trained)
+
+
+def test_dst_wraps_the_layers_that_the_section_does_not_skip():
+    section = "dst={alpha: 0.02, threshold: scalar, skip_last: true}"
+    model = assembly.compiled(small("prune=null", "model.widths=[9, 9]", section), DIGITS)
+    assert model.compiled and model.loss.from_logits
+    wrapped = {layer.name: layer for layer in model.layers if isinstance(layer, tfsparse.Thresholded)}
+    assert list(wrapped) == ["dense1", "dense2"]
+    for layer in wrapped.values():
+        assert float(layer.alpha) == pytest.approx(0.02)
+        assert [int(np.prod(threshold.shape)) for threshold in layer.thresholds] == [1]
+
+
+def test_dst_thresholds_the_first_weights_of_the_seed_or_of_a_file(tmp_path):
+    keras.utils.set_random_seed(3)
+    dense = assembly.compiled(small("prune=null"), DIGITS)
+    keras.utils.set_random_seed(3)
+    of_the_seed = assembly.compiled(small("prune=null", "dst={}"), DIGITS)
+    keras.utils.set_random_seed(4)
+    of_a_file = assembly.compiled(small("prune=null", "dst={}", "start.weights=base.keras"), DIGITS, dense)
+    for model in (of_the_seed, of_a_file):
+        for mine, theirs in zip(tfsparse.finalize(model).get_weights(), dense.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)  # thresholds begin at 0
+
+
+@pytest.mark.parametrize(("sparsity", "asked"), [("null", None), ("0.75", 0.75)])
+def test_dst_brings_its_callback_and_asks_only_with_a_target(sparsity, asked):
+    section = small("prune=null", f"dst.sparsity={sparsity}")
+    (callback,) = assembly.pruning(section, validation="data")
+    assert isinstance(callback, tfsparse.DST) and callback.sparsity == asked
+    assert callback.data == (asked and "data")  # without a target nothing is cut, and nothing measured
+    assert assembly.asked_sparsity(section) == asked
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mend"),
+    [
+        (["dst={}"], "dst and prune both say.*--set dst=null.*--set prune=null"),
+        (["dst={}", "prune=null", "optimizer={name: gsm, compression: 4}"], "--set optimizer.compression=1"),
+        (["dst={}", "prune=null", "start.mask=model.keras"], "--set start.mask=null"),
+    ],
+)
+def test_dst_stands_alone(overrides, mend):
+    with pytest.raises(ConfigError, match=mend):
+        assembly.pruning(small(*overrides))
+
+
+def test_dst_trains_with_gsm_that_gives_all_weights_their_gradient():
+    assert assembly.pruning(small("prune=null", "dst={}", "optimizer={name: gsm, compression: 1}"))

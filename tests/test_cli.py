@@ -109,6 +109,14 @@ def test_compare_takes_seeds_together_and_plots(workplace, tmp_path):
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_where_nothing_is_asked_it_says_so(workplace, tmp_path):
+    done = invoke("train", workplace / "small.yaml", "--out", tmp_path / "a", "--set", "prune=null", "--set", "dst={}")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"dst \(alpha=0.0005\): accuracy 0\.\d+ at sparsity 0\.\d+ \(asked none\)", done.stdout)
+    (row,) = [line for line in invoke("compare", tmp_path / "a").stdout.splitlines() if "digits" in line]
+    assert [cell.strip() for cell in row.split("│")[3:5]] == ["dst (alpha=0.0005)", "none"]
+
+
 def test_report_prints_every_layer(workplace):
     done = invoke("report", workplace / "seed0" / "model.keras")
     assert done.exit_code == 0, done.output

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from small_config import small
+from small_config import bits, small
 
 from tfsparse import config, experiment, runs
 
@@ -25,14 +25,6 @@ def _keep_kernels(monkeypatch):
     import tensorflow as tf
 
     monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
-
-
-def bits(directory):
-    """All that a run leaves which must not depend on interruptions."""
-    model = runs.read_model(directory / "model.keras")
-    state = [(v.name, v.numpy().tobytes()) for v in [*model.variables, *model.optimizer.variables]]
-    run = runs.read(directory)
-    return state, run["epochs"], run["status"], run["report"]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from tfsparse import plots
 
 def run(seed=0, accuracy=0.97, asked=0.9, method="one_cycle, magnitude", model="lenet_300_100", sparsity=None):
     epochs = [{"epoch": e, "accuracy": 0.1 * e, "val_accuracy": 0.2 * e, "sparsity": 0.3 * e} for e in (1, 2, 3)]
-    if not asked:
+    if asked == 0:
         epochs = [{key: value for key, value in epoch.items() if key != "sparsity"} for epoch in epochs]
     summary = {"data": "mnist", "model": model, "method": method, "seed": seed, "asked_sparsity": asked}
     summary |= {"sparsity": asked if sparsity is None else sparsity, "accuracy": accuracy, "seconds": 1.0}
@@ -71,6 +71,16 @@ def test_comparison_draws_means_over_seeds_and_dense_as_a_level():
 def test_comparison_stands_at_the_actual_sparsity():
     (axes,) = plots.comparison([run(asked=0.9, sparsity=0.87)]).axes
     assert lines(axes)["one_cycle, magnitude"][0] == [0.87]
+
+
+def test_what_nobody_asked_for_stands_where_it_came_out():
+    dst = [run(seed=i, asked=None, sparsity=0.9 + 0.02 * i, accuracy=0.9, method="dst (alpha=0.0005)") for i in (0, 1)]
+    (group,) = plots.groups(dst)
+    assert group.asked_sparsity is None and group.mean("sparsity") == pytest.approx(0.91)
+    (axes,) = plots.comparison([*dst, *RUNS]).axes
+    assert lines(axes)["dst (alpha=0.0005)"] == [[pytest.approx(0.91)], [pytest.approx(0.9)]]
+    assert list(axes.get_xticks()) == [0.9, 0.95]
+    assert "at sparsity" not in plots.training(dst[0]).axes[0].get_title()
 
 
 def test_comparison_of_different_models_says_which():

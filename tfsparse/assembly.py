@@ -34,6 +34,7 @@ def compiled(config: RunConfig, data, weights=None, mask=None) -> keras.Model:
         jit_compile=config.jit_compile,
         steps_per_execution=config.steps_per_execution,
     )
+    model.optimizer.build(model.trainable_variables)  # a file from before the first step has its slots too
     with _fitting(config.start.mask):
         if mask is not None:
             tfsparse.winning_ticket(model, model.get_weights(), mask)

@@ -1,0 +1,29 @@
+"""Tables of the benchmarks: what stands between the markers, and nothing else, is theirs."""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "benchmarks"))
+
+import tables
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    return tmp_path / "page.md"
+
+
+def test_a_table_replaces_what_stands_between_its_markers(page):
+    page.write_text("before\n<!-- table: a -->\nold\n<!-- end: a -->\nbetween\n<!-- table: b -->\nb\n<!-- end: b -->\n")
+    tables.write("page.md", "a", tables.markdown(["x", ""], [["1", "±"]]))
+    assert page.read_text(encoding="utf-8") == (
+        "before\n<!-- table: a -->\n| x |  |\n|---|---|\n| 1 | ± |\n<!-- end: a -->\nbetween\n<!-- table: b -->\nb\n"
+        "<!-- end: b -->\n"
+    )
+
+
+def test_means_have_a_spread_only_where_there_are_several():
+    assert (tables.mean([98.0]), tables.mean([98.0, 99.0])) == ("98.00", "98.50 ± 0.71")
