@@ -25,7 +25,7 @@ def run(arguments, **environment):
     "arguments",
     [
         [str(HERE / f) for f in FILES],
-        [str(HERE / "test_testing.py"), "-k", "test_registered and (magnitude or saliency)"],
+        [str(HERE / "test_testing.py"), "-k", "test_registered and (magnitude or saliency or rigl or feather)"],
     ],
     ids=["core", "battery"],
 )

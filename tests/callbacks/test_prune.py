@@ -90,6 +90,15 @@ def test_early_stop_is_cut_to_the_target_with_a_warning():
     assert model.optimizer.current_sparsity() == pytest.approx(0.5, abs=0.005)
 
 
+def test_early_stop_at_the_target_has_nothing_to_cut():
+    """RigL could not: it needs gradients. Warnings are errors here."""
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(model, "stop_training", True))
+    model = compiled()
+    fit(model, Prune("constant", 0.5, "rigl"), stop)
+    assert model.optimizer.steps_done == 4
+    assert model.optimizer.current_sparsity() == pytest.approx(0.5, abs=0.005)
+
+
 def test_custom_functions_survive_the_second_compile():
     def my_loss(y, p):
         return LOSS(y, p)

@@ -17,7 +17,8 @@ def step(optimizer, variable, gradient):
 
 
 def test_golden_two_steps():
-    """Constant 50 %: after step 1 the two smallest are zero and stay so, the others are plain SGD's."""
+    """Constant 50 %: after step 1 the two smallest are zero and stay so, whatever their gradient; the others are plain
+    SGD's."""
     w = weight([[4.0, 1.0], [-3.0, 2.0]])
     optimizer = SparseOptimizer(keras.optimizers.SGD(1.0), "magnitude", "constant", 0.5, total_steps=5)
     np.testing.assert_array_equal(step(optimizer, w, [[1, 0], [0, 0]]), [[3, 0], [-3, 0]])
@@ -25,7 +26,7 @@ def test_golden_two_steps():
 
 
 def test_returning_weight_starts_with_empty_slots():
-    """DSD returns to dense: momentum gathered while a weight was pruned must not move it."""
+    """DSD returns to dense: nothing that gathered while a weight was pruned, in momentum or weight, is left."""
     w = weight([[4.0, 1.0], [-3.0, 2.0]])
     inner = keras.optimizers.SGD(0.1, momentum=0.9)
     optimizer = SparseOptimizer(inner, "magnitude", tfsparse.DSD(), 0.5, total_steps=4)
@@ -33,8 +34,9 @@ def test_returning_weight_starts_with_empty_slots():
         step(optimizer, w, np.ones((2, 2)))
     dead = ops.convert_to_numpy(optimizer.mask(w)) == 0
     assert dead.any()
-    step(optimizer, w, np.ones((2, 2)))
+    returned = step(optimizer, w, np.ones((2, 2)))
     assert np.all(ops.convert_to_numpy(optimizer.mask(w)) == 1)
+    np.testing.assert_array_equal(returned[dead], 0)
     np.testing.assert_array_equal(ops.convert_to_numpy(inner.momentums[0])[dead], 0)
 
 

@@ -147,7 +147,11 @@ class Prune(keras.callbacks.Callback):
             optimizer.inner_optimizer.warn_if_short(left)
 
     def _finished(self, optimizer) -> bool:
-        return optimizer.total_steps is not None and optimizer.steps_done >= optimizer.total_steps
+        """Has the schedule ended, or do the masks hold what it ends with already?"""
+        if optimizer.total_steps is not None and optimizer.steps_done >= optimizer.total_steps:
+            return True
+        zeros = sum(int(np.sum(ops.convert_to_numpy(mask) == 0)) for mask in optimizer.masks)
+        return optimizer.schedule.final == 1 and zeros == int(np.sum(ops.convert_to_numpy(optimizer.target)))
 
     def _asks_for_more(self, optimizer) -> bool:
         """Does this callback want another cycle than the one the model has? Not while one is running."""
