@@ -8,7 +8,7 @@ import tempfile
 import keras
 
 from tfsparse import wrapping
-from tfsparse.layers import conversion
+from tfsparse.layers import conversion, models
 
 
 def export(model: keras.Model, path: str | os.PathLike) -> pathlib.Path:
@@ -27,7 +27,7 @@ def export(model: keras.Model, path: str | os.PathLike) -> pathlib.Path:
         raise ValueError(f"{path} exists already: remove it or export to another path.")
     _check_masks(model)
     if conversion.thresholded_layers(model):
-        model = conversion.finalize(model)
+        model = models.finalize(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
