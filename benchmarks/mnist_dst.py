@@ -43,36 +43,31 @@ def finished(network: str, part: str) -> list[dict]:
     return [json.loads(file.read_text()) for file in sorted(RESULTS.glob(f"{network}-{part}-seed*.json"))]
 
 
-def kept(epoch: dict) -> float:
-    """Per cent of the thresholded weights that are not pruned after an epoch."""
-    return 100 * (1 - epoch.get("sparsity", 0.0))
-
-
 def row(network: str, part: str) -> list[str]:
     """The cells of one network, dense or with DST: at the last epoch, and at the one with the best test accuracy."""
     runs = finished(network, part)
-    moments = [[run["epochs"][at(run) - 1] for run in runs] for at in (_last, _best)]
-    cells = [tables.mean([value(e) for e in epochs]) for epochs in moments for value in (kept, _accuracy)]
-    best = ", ".join(str(_best(run)) for run in runs)
-    return [NETWORKS[network], part, str(len(runs)), *cells, best, *PAPER[network, part]]
+    best = [run["summary"]["best_epoch"] for run in runs]
+    moments = [run["epochs"][-1] for run in runs], [run["epochs"][b - 1] for run, b in zip(runs, best, strict=True)]
+    cells = [cell for epochs in moments for cell in (kept(epochs), accuracy(epochs))]
+    layers = " / ".join(f"{100 * row['kept'] / row['size']:.1f}" for row in runs[0]["report"]["rows"])
+    return [NETWORKS[network], part, *cells, ", ".join(map(str, best)), *PAPER[network, part], layers]
 
 
-def _last(run):
-    return len(run["epochs"])
+def kept(epochs: list[dict]) -> str:
+    """Per cent of the thresholded weights that live after these epochs; all of them where nothing is pruned."""
+    return tables.mean([100 * (1 - epoch["sparsity"]) for epoch in epochs]) if "sparsity" in epochs[0] else "100"
 
 
-def _best(run):
-    return run["summary"]["best_epoch"]
-
-
-def _accuracy(epoch):
-    return 100 * epoch["val_accuracy"]
+def accuracy(epochs: list[dict]) -> str:
+    """On the test images, in per cent."""
+    return tables.mean([100 * epoch["val_accuracy"] for epoch in epochs])
 
 
 def mnist() -> str:
     """Ours beside the paper's."""
-    titles = ["network", "", "seeds", "kept, %", "accuracy, %", "kept at best", "best accuracy", "best epochs"]
-    return tables.markdown([*titles, "paper: kept", "paper"], [row(*case) for case in PAPER if finished(*case)])
+    titles = ["network", "", "kept, %", "accuracy, %", "kept at best", "best accuracy", "best epoch of each seed"]
+    titles += ["paper: kept", "accuracy", "ours: kept of each kernel, seed 0"]
+    return tables.markdown(titles, [row(*case) for case in PAPER if finished(*case)])
 
 
 def controller() -> str:
