@@ -1,5 +1,6 @@
 """What configs become."""
 
+import pathlib
 import types
 
 import keras
@@ -10,7 +11,9 @@ from small_config import small
 import tfsparse
 from tfsparse import assembly, config
 from tfsparse.config import ConfigError
+from tfsparse.zoo import models
 
+CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.yaml"))
 DIGITS = types.SimpleNamespace(input_shape=(8, 8, 1), num_classes=10, steps_per_epoch=11)
 DST_OF_MATRICES = "dst (alpha=1e-05, threshold=matrix), skip_last"
 
@@ -35,6 +38,16 @@ DST_OF_MATRICES = "dst (alpha=1e-05, threshold=matrix), skip_last"
 )
 def test_methods_are_named_by_what_is_not_the_default(overrides, method):
     assert assembly.method(small(*overrides)) == method
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_names_parts_that_there_are(path):
+    read = config.load(path)
+    prunes = bool(assembly.pruning(read))
+    assert prunes == ("base" not in path.stem and "dense" not in path.stem and "ticket" not in path.stem)
+    assert (assembly.method(read) == "dense") == (not prunes and not read.start.mask)
+    assembly.optimizer(read.optimizer, total_steps=100)
+    assert read.model.name in models.names()
 
 
 def test_optimizer_arguments_reach_keras():
