@@ -49,10 +49,14 @@ class Steer(LastCut):
         layers = self._checked_layers()
         total = self.params["epochs"] * self.params["steps"]
         self._period = max(total // self.updates, min(_SLOWEST, total // 20), 1)
-        if self.sparsity is not None and self._position == 0:  # a fit that resumes finds what it needs in the layers
+        if self.sparsity is not None and self._is_new():
             scale = float(ops.convert_to_numpy(layers[0].alpha)) or 5e-4
             begun = _sparsity(layers)
             self._remember(layers, Control(scale, actual=begun, start=begun))
+
+    def _is_new(self):
+        """Does training begin? A fit that resumes finds what it has to know in the layers."""
+        return self._position == 0
 
     def _steer(self):
         layers = self._layers()

@@ -7,7 +7,7 @@ import numpy as np
 _TOLERANCE = 0.01  # an error of one point pushes with all its might
 _AHEAD = 2.0  # looks: what is on its way arrives late
 _INTEGRAL = 0.05  # of each push stays
-_ADAPTION = 0.1  # by how much the scale grows or shrinks, at most
+_ADAPTION = 0.2  # by how much the scale grows or shrinks, at most
 _COLLAPSE = 0.05  # so much sparsity is lost at once only where thresholds were reset
 
 
@@ -16,7 +16,7 @@ class Control(NamedTuple):
 
         error = wanted - actual
         push = clip((error - 2 * (actual - last actual)) / 0.01, -1, 1)
-        scale = scale * exp(0.1 * push * last push)
+        scale = scale * exp(0.2 * push * last push)
         scale = scale / 2                              if actual has fallen by more than 0.05: thresholds were reset
         integral = clip(integral + 0.05 * push, -1, 1)
         alpha = scale * (push + integral)              below 0 thresholds are pulled down

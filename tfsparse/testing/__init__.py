@@ -1,4 +1,4 @@
-"""One battery that every pruner must pass, also other people's.
+"""One battery that every pruner must pass, also other people's; and one for trainable thresholds.
 
 >>> tfsparse.testing.check_pruner(MyPruner())                                     # all of it
 >>> @pytest.mark.parametrize("check", tfsparse.testing.checks(), ids=lambda c: c.__name__)
@@ -10,6 +10,7 @@ from tfsparse.testing.alone import check_config, check_exact_count_with_ties, ch
 from tfsparse.testing.devices import check_mirrored, check_stateless_apply, two_cpus, two_replicas
 from tfsparse.testing.fixtures import small_data, small_model
 from tfsparse.testing.registry import check_pruner, checks
+from tfsparse.testing.thresholds import check_thresholds, threshold_checks
 from tfsparse.testing.training import (
     check_engines_agree,
     check_exclusion_and_overrides,
@@ -42,11 +43,13 @@ __all__ = [
     "check_resume_from_file",
     "check_resume_from_tf_checkpoint",
     "check_stateless_apply",
+    "check_thresholds",
     "check_traced_once",
     "check_zero_after_every_step",
     "checks",
     "small_data",
     "small_model",
+    "threshold_checks",
     "two_cpus",
     "two_replicas",
 ]

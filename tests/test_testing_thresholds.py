@@ -1,0 +1,42 @@
+"""The battery over DST's thresholds, and planted bugs that must turn it red."""
+
+import pytest
+
+from tfsparse import engine, testing
+from tfsparse.callbacks.steer import Steer
+from tfsparse.layers import thresholding
+from tfsparse.testing import thresholds as battery
+
+
+@pytest.mark.parametrize("check", testing.threshold_checks(), ids=lambda c: c.__name__)
+@pytest.mark.parametrize("threshold", ["vector"])
+def test_vector(threshold, check):
+    check(threshold)
+
+
+@pytest.mark.parametrize("threshold", ["scalar", "matrix"])
+def test_other_kinds(threshold):
+    battery.check_target(threshold)
+    battery.check_thresholds_resume_from_file(threshold)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "bug", "check"),
+    [
+        (Steer, "_cut", lambda self: None, "check_target"),
+        (thresholding.Reset, "__call__", lambda self, threshold: threshold, "check_reset"),
+        (engine, "masked", lambda values, mask: values, "check_finalized"),
+    ],
+    ids=["no cut", "no reset", "no zeros"],
+)
+def test_planted_bugs_are_found(monkeypatch, place, name, bug, check):
+    monkeypatch.setattr(place, name, bug)
+    with pytest.raises(AssertionError):
+        getattr(battery, check)("vector")
+
+
+def test_planted_loss_of_memory_is_found(monkeypatch):
+    """A controller that starts anew when a fit resumes."""
+    monkeypatch.setattr(Steer, "_is_new", lambda self: True)
+    with pytest.raises(AssertionError, match="resumed from a .keras file"):
+        battery.check_thresholds_resume_from_file("vector")

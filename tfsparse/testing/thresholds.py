@@ -1,0 +1,188 @@
+"""The battery for trainable thresholds: what `check_pruner` asks of pruners, asked of DST."""
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from tfsparse import distribute
+from tfsparse import masks as mask_lib
+from tfsparse.callbacks import DST
+from tfsparse.export import export
+from tfsparse.layers import conversion, dst, finalize
+from tfsparse.report import report
+from tfsparse.testing.devices import two_cpus
+from tfsparse.testing.fixtures import (
+    SPARSITY,
+    EveryStep,
+    Interruption,
+    fit_on,
+    interrupt,
+    small_data,
+    small_model,
+    values,
+    zeros,
+)
+from tfsparse.testing.registry import only
+
+_CHECKS: list[Callable[[str], None]] = []
+_EPOCHS = 6
+
+
+def check(function: Callable[[str], None]) -> Callable[[str], None]:
+    """Decorator: the function is part of the battery."""
+    _CHECKS.append(function)
+    return function
+
+
+def threshold_checks() -> list[Callable[[str], None]]:
+    """The checks that apply to this backend: functions of a kind of threshold."""
+    return [c for c in _CHECKS if getattr(c, "backend", keras.backend.backend()) == keras.backend.backend()]
+
+
+def check_thresholds(threshold: str = "vector") -> None:
+    """Run every check that applies to this backend, for one kind of threshold.
+
+    Raises: AssertionError saying which promise is broken.
+
+    >>> check_thresholds("matrix")
+    """
+    for run in threshold_checks():
+        run(threshold)
+
+
+def fit(threshold, sparsity=SPARSITY, callbacks=(), epochs=_EPOCHS, optimizer=None, model=None, **compile_options):
+    """Train the small model with thresholds to a target, or with a fixed alpha where the target is None."""
+    if model is None:
+        model = dst(small_model(), 0.02, threshold)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer or keras.optimizers.SGD(0.1, momentum=0.9), loss, **compile_options)
+    return fit_on(model, [DST(sparsity), *callbacks], epochs)
+
+
+def _same(model, other, what, exactly=True):
+    for mine, theirs in zip(conversion.masks(model), conversion.masks(other), strict=True):
+        assert np.array_equal(mine[1], theirs[1]), f"{what}: other masks"
+    for value, expected in zip(values(model.variables), values(other.variables), strict=True):
+        same = np.array_equal(value, expected) if exactly else np.allclose(value, expected, rtol=1e-4, atol=1e-5)
+        assert same, f"{what}: other weights (by {np.max(np.abs(value - expected))})"
+
+
+def _on_target(model, when):
+    masks = _masks(model)
+    asked, found = mask_lib.number_pruned(SPARSITY, sum(m.size for m in masks)), sum(map(zeros, masks))
+    assert found == asked, f"{when}: asked {asked} zeros, got {found}"
+    assert all(m.any() for m in masks), f"{when}: a layer was emptied"
+
+
+def _masks(model):
+    return values(mask for _, mask in conversion.masks(model))
+
+
+@check
+def check_target(threshold: str) -> None:
+    """Exactly the zeros asked for, all kernels together; the report counts the same."""
+    model = fit(threshold)
+    _on_target(model, "after training")
+    found = sum(map(zeros, _masks(model))) / sum(m.size for m in _masks(model))
+    assert abs(report(model).sparsity - found) < 1e-9, "the report counts something else"
+
+
+@check
+def check_thresholds_on_engines(threshold: str) -> None:
+    """Eager, graph, jit and several steps per execution give the same thresholds and weights."""
+    eager = fit(threshold, None, run_eagerly=True)
+    for options in ({"jit_compile": False}, {"jit_compile": True}, {"steps_per_execution": 2, "jit_compile": False}):
+        _same(fit(threshold, None, **options), eager, f"{options} instead of eager", exactly=False)
+
+
+@check
+def check_reset(threshold: str) -> None:
+    """A penalty that is much too strong never leaves a layer at less than its floor after a step."""
+
+    def look(model):
+        assert all(mask.mean() > 0.01 for mask in _masks(model)), "a layer stands at or below its floor after a step"
+
+    model = dst(small_model(), 10.0, threshold)
+    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    fit(threshold, None, [EveryStep(look)], model=model)
+
+
+@check
+def check_thresholds_resume_from_file(threshold: str) -> None:
+    """Saved to `.keras` after half of the epochs, loaded, trained on: bit for bit as if nothing had happened."""
+    with tempfile.TemporaryDirectory() as folder:
+        save = keras.callbacks.ModelCheckpoint(os.path.join(folder, "model.{epoch}.keras"))
+        straight = fit(threshold, callbacks=[save])
+        model = keras.models.load_model(os.path.join(folder, f"model.{_EPOCHS // 2}.keras"))
+    fit_on(model, [DST(SPARSITY)], _EPOCHS, initial_epoch=_EPOCHS // 2)
+    _same(model, straight, "resumed from a .keras file")
+
+
+@check
+def check_thresholds_resume_from_backup(threshold: str) -> None:
+    """A run killed between epochs goes on from `BackupAndRestore` as if nothing had happened."""
+    straight = fit(threshold)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            fit(threshold, callbacks=[keras.callbacks.BackupAndRestore(folder), interrupt(_EPOCHS // 2)])
+        except Interruption:
+            resumed = fit(threshold, callbacks=[keras.callbacks.BackupAndRestore(folder)])
+    _same(resumed, straight, "resumed from BackupAndRestore")
+
+
+@check
+def check_thresholds_in_mixed_precision(threshold: str) -> None:
+    """`mixed_float16`: thresholds, masks and target at full precision."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = fit(threshold)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer), "loss scaling was lost"
+    assert {t.dtype for layer in conversion.thresholded_layers(model) for t in layer.thresholds} == {"float32"}
+    _on_target(model, "in mixed precision")
+
+
+@check
+def check_thresholds_with_accumulation(threshold: str) -> None:
+    """With gradient accumulation, where thresholds move in every other batch only, the target is reached."""
+    inner = keras.optimizers.SGD(0.1, momentum=0.9, gradient_accumulation_steps=2)
+    _on_target(fit(threshold, optimizer=inner), "with gradient accumulation")
+
+
+@check
+@only("tensorflow")
+def check_thresholds_mirrored(threshold: str) -> None:
+    """Two replicas hold equal masks after every step, and end as one device that is given the same batches."""
+    def look(model):
+        for layer in conversion.thresholded_layers(model):
+            for variable in (*layer.kernels, *layer.thresholds, layer.alpha):
+                first, second = distribute.replica_values(variable)
+                assert np.array_equal(first, second), f"{variable.path} differs between the replicas"
+
+    with two_cpus().scope():
+        mirrored = fit(threshold, callbacks=[EveryStep(look)])
+    _same(mirrored, fit(threshold), "two replicas instead of one device", exactly=False)
+
+
+@check
+def check_finalized(threshold: str) -> None:
+    """The plain model has the masked weights, the original's names, and gives the same answers; so does its export."""
+    import tensorflow as tf
+
+    model, (x, _) = fit(threshold), small_data()
+    plain = finalize(model)
+    answers = model.predict(x[:4], verbose=0)
+    names = [[v.path.split("/")[-2:] for v in m.variables] for m in (plain, small_model())]
+    assert names[0] == names[1], "other variables"
+    assert np.allclose(plain.predict(x[:4], verbose=0), answers, atol=1e-6), "other answers"
+    for kernel, mask in zip([v for v in values(plain.variables) if v.ndim > 1], _masks(model), strict=True):
+        assert np.array_equal(kernel != 0, mask != 0), "zeros were lost"
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = tf.saved_model.load(str(export(model, pathlib.Path(folder) / "out")))
+        assert np.allclose(loaded.serve(x[:4]), answers, atol=1e-5), "other answers of the export"
