@@ -1,8 +1,9 @@
 """The battery over DST's thresholds, and planted bugs that must turn it red."""
 
 import pytest
+from keras import ops
 
-from tfsparse import engine, testing
+from tfsparse import engine, masks, testing
 from tfsparse.callbacks.steer import Steer
 from tfsparse.layers import thresholding
 from tfsparse.testing import thresholds as battery
@@ -23,7 +24,7 @@ def test_other_kinds(threshold):
 @pytest.mark.parametrize(
     ("place", "name", "bug", "check"),
     [
-        (Steer, "_cut", lambda self: None, "check_target"),
+        (masks, "global_masks", lambda scores, sparsity: [ops.ones_like(s) for s in scores], "check_target"),
         (thresholding.Reset, "__call__", lambda self, threshold: threshold, "check_reset"),
         (engine, "masked", lambda values, mask: values, "check_finalized"),
     ],

@@ -14,8 +14,9 @@ class DST(Steer, keras.callbacks.Callback):
 
     DST has no target: the penalty's weight alpha makes a network more or less sparse, and nobody knows how much. Here
     alpha is steered, below 0 where there are too many zeros, so that the sparsity follows a schedule; what is left to
-    the target is cut exactly, before the last epoch's validation and checkpoints. Every epoch's logs have `sparsity` and
-    `alpha`; those of the last `uncut_sparsity`, and with `data` every metric twice, `uncut_accuracy`, `cut_accuracy`.
+    the target is cut exactly, before the last epoch's validation and checkpoints. Every epoch's logs have `sparsity`
+    and `alpha`; those of the last `uncut_sparsity`, and with `data` every metric twice: `uncut_accuracy`,
+    `cut_accuracy`.
     With `steps_per_execution` alpha can be set only between calls of the compiled step.
 
     What it knows is in variables of the layers: a resumed fit goes on as if it had never stopped.

@@ -4,6 +4,8 @@ import abc
 
 from keras import ops
 
+from tfsparse import engine
+
 
 class LastCut(abc.ABC):
     """Mixed into a callback of Keras 3 or tf_keras: one cut after the last step of a `fit`, before its validation.
@@ -61,7 +63,7 @@ class LastCut(abc.ABC):
             self._cut_now()
 
     def _cut_now(self):
-        self._uncut = [ops.convert_to_numpy(v).copy() for v in self._pruned_variables()]
+        self._uncut = [ops.convert_to_numpy(engine.read(v)).copy() for v in self._pruned_variables()]
         self._cut()
 
     def _measured(self):

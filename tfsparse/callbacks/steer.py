@@ -40,7 +40,7 @@ class Steer(LastCut):
         if logs is not None:
             layers = self._layers()
             logs["sparsity"] = _sparsity(layers)
-            logs["alpha"] = float(ops.convert_to_numpy(layers[0].alpha))
+            logs["alpha"] = float(_value(layers[0].alpha))
             if self._uncut and self.sparsity is not None:
                 logs["uncut_sparsity"] = self._uncut_sparsity
         super().on_epoch_end(epoch, logs)
@@ -50,7 +50,7 @@ class Steer(LastCut):
         total = self.params["epochs"] * self.params["steps"]
         self._period = max(total // self.updates, min(_SLOWEST, total // 20), 1)
         if self.sparsity is not None and self._is_new():
-            scale = float(ops.convert_to_numpy(layers[0].alpha)) or 5e-4
+            scale = float(_value(layers[0].alpha)) or 5e-4
             begun = _sparsity(layers)
             self._remember(layers, Control(scale, actual=begun, start=begun))
 
@@ -60,7 +60,7 @@ class Steer(LastCut):
 
     def _steer(self):
         layers = self._layers()
-        control = Control(*ops.convert_to_numpy(layers[0].control).tolist())
+        control = Control(*_value(layers[0].control).tolist())
         done = self.schedule(self._position / (self.params["epochs"] * self.params["steps"]))
         wanted = control.start + (self.sparsity - control.start) * done
         self._remember(layers, control.next(wanted, _sparsity(layers)))
@@ -98,6 +98,10 @@ class Steer(LastCut):
                 "before fit, or train it with tfsparse.Prune, which needs no wrappers."
             )
         return layers
+
+
+def _value(variable) -> np.ndarray:
+    return ops.convert_to_numpy(engine.read(variable))
 
 
 def _sparsity(layers) -> float:

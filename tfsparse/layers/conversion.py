@@ -40,7 +40,7 @@ def with_weights(model, source):
     alive = {} if layers else {id(kernel): mask for kernel, mask in masks(source)}
     both = ([v for v in m.variables if id(v) not in hidden] for m in (model, source))
     for new, old in zip(*both, strict=True):
-        value = engine.masked(engine.read(old), alive[id(old)]) if id(old) in alive else old
+        value = engine.masked(engine.read(old), alive[id(old)]) if id(old) in alive else engine.read(old)
         new.assign(np.array(ops.convert_to_numpy(value)))  # a copy: JAX takes an array away when it trains on it
     return model
 

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from tf_keras import layers
+
+import tfsparse.tfmot as tfmot
+from tfsparse import distribute, testing
+from tfsparse.layers import conversion
+
+
+def plain_model():
+    tf_keras.utils.set_random_seed(7)
+    inner = tf_keras.Sequential([tf_keras.Input((6, 6, 1)), layers.Conv2D(4, 3, name="conv"), layers.ReLU()])
+    inputs = tf_keras.Input((6, 6, 1))
+    x = layers.Dense(8, activation="relu", name="hidden")(layers.Flatten()(inner(inputs)))
+    return tf_keras.Model(inputs, layers.Dense(4, name="head")(x))
+
+
+def compiled(alpha=0.02, **options):
+    model = tfmot.dst(plain_model(), alpha)
+    loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(tf_keras.optimizers.SGD(0.1, momentum=0.9), loss, **options)
+    return model
+
+
+def fit(model, sparsity=0.5, epochs=6, callbacks=(), **options):
+    x, y = testing.small_data()
+    callbacks = [tfmot.DST(sparsity), *callbacks]
+    model.fit(x, y, batch_size=16, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks, **options)
+    return model
+
+
+def zeros(model):
+    masks = [mask.numpy() for _, mask in conversion.masks(model)]
+    return sum(int(np.sum(m == 0)) for m in masks), sum(m.size for m in masks)
+
+
+def assert_same(model, other, exactly=True):
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        assert np.array_equal(a, b) if exactly else np.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_trained_to_the_target_and_plain_again():
+    model = fit(compiled())
+    found, size = zeros(model)
+    assert found == round(0.5 * size)
+    plain, (x, _) = tfmot.finalize(model), testing.small_data()
+    np.testing.assert_allclose(plain(x), model(x), atol=1e-6)
+    assert sum(int(np.sum(w == 0)) for w in plain.get_weights() if w.ndim > 1) == found
+    assert [w.shape for w in plain.weights] == [w.shape for w in plain_model().weights]
+
+
+@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"jit_compile": True}, {"steps_per_execution": 2}], ids=str)
+def test_engines_agree(options):
+    assert_same(fit(compiled(**options), None), fit(compiled(), None), exactly=False)
+
+
+def test_resume_from_a_file(tmp_path):
+    save = tf_keras.callbacks.ModelCheckpoint(str(tmp_path / "model.{epoch}.keras"))
+    straight = fit(compiled(), callbacks=[save])
+    resumed = fit(tf_keras.models.load_model(tmp_path / "model.3.keras"), initial_epoch=3)
+    assert_same(resumed, straight)
+
+
+def test_mixed_precision():
+    policy = tf_keras.mixed_precision.global_policy()
+    tf_keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = fit(compiled())
+    finally:
+        tf_keras.mixed_precision.set_global_policy(policy)
+    found, size = zeros(model)
+    assert found == round(0.5 * size)
+    assert {t.dtype for layer in conversion.thresholded_layers(model) for t in layer.thresholds} == {tf.float32}
+
+
+def test_two_replicas_are_one_device():
+    """Where the one live rival crashes."""
+
+    def look(batch, logs):
+        for layer in conversion.thresholded_layers(mirrored):
+            for variable in (*layer.kernels, *layer.thresholds):
+                first, second = distribute.replica_values(variable)
+                assert np.array_equal(first, second)
+
+    with testing.two_cpus().scope():
+        mirrored = compiled()
+        fit(mirrored, callbacks=[tf_keras.callbacks.LambdaCallback(on_train_batch_end=look)])
+    assert_same(mirrored, fit(compiled()), exactly=False)
+
+
+def test_errors():
+    class Net(tf_keras.Model):
+        pass
+
+    with pytest.raises(ValueError, match="is a subclassed model, whose layers cannot be exchanged"):
+        tfmot.dst(Net())
+    with pytest.raises(ValueError, match="Nothing to prune"):
+        tfmot.dst(tf_keras.Sequential([tf_keras.Input((4,)), layers.ReLU()]))
+    model = plain_model()
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="has thresholds: write model = tfsparse.dst"):
+        fit(model)
