@@ -10,8 +10,9 @@ update.
 
 import importlib
 
-from tfsparse.callbacks import PLL, Prune, PruneGSM, SparsityLogger
+from tfsparse.callbacks import DST, PLL, Prune, PruneGSM, SparsityLogger
 from tfsparse.export import export
+from tfsparse.layers import Thresholded, dst, finalize
 from tfsparse.mask_store import MaskStore
 from tfsparse.optimizers import GSM, SparseOptimizer
 from tfsparse.pruners import SET, Feather, Magnitude, Random, RigL, Saliency
@@ -23,6 +24,7 @@ from tfsparse.wrapping import prune, sparsify, winning_ticket
 __all__ = [
     "ACDC",
     "DSD",
+    "DST",
     "GSM",
     "PLL",
     "SET",
@@ -44,8 +46,11 @@ __all__ = [
     "Saliency",
     "SparseOptimizer",
     "SparsityLogger",
+    "Thresholded",
     "__version__",
+    "dst",
     "export",
+    "finalize",
     "prune",
     "report",
     "sparsify",
