@@ -132,5 +132,8 @@ def test_what_is_served_is_sparse_and_predicts_what_the_model_does(finished, sec
     images = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype("float32")
     served = tf.saved_model.load(str(directory / "savedmodel"))
     np.testing.assert_allclose(served.serve(images), model.predict(images, verbose=0), rtol=1e-4, atol=1e-5)
+    in_the_file = [v.numpy() for v in served.variables if len(v.shape) == 2]
+    for array, kernel in zip(in_the_file, kernels(model).values(), strict=True):
+        np.testing.assert_array_equal(array, kernel)
     rows = tfsparse.report(model).rows
-    assert {row.kept for row in rows} == {int(np.count_nonzero(k)) for k in kernels(model).values()}
+    assert [row.kept for row in rows] == [np.count_nonzero(array) for array in in_the_file]
