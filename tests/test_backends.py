@@ -11,7 +11,7 @@ import pytest
 
 HERE = pathlib.Path(__file__).parent
 FILES = ["test_masks.py", "pruners", "optimizers", "test_engine.py", "test_wrapping.py", "test_curvature.py"]
-FILES += ["test_mask_store.py", "test_agreement.py", "test_distribute.py"]
+FILES += ["test_mask_store.py", "test_agreement.py", "test_distribute.py", "layers"]
 
 
 def run(arguments, **environment):
@@ -26,8 +26,9 @@ def run(arguments, **environment):
     [
         [str(HERE / f) for f in FILES],
         [str(HERE / "test_testing.py"), "-k", "test_registered and (magnitude or saliency or rigl or feather)"],
+        [str(HERE / "test_testing_thresholds.py"), "-k", "test_vector"],
     ],
-    ids=["core", "battery"],
+    ids=["core", "battery", "thresholds"],
 )
 def test_on_jax(arguments):
     done = run(arguments, KERAS_BACKEND="jax")
