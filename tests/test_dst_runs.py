@@ -55,7 +55,7 @@ def killing(epoch, batch):
     ("section", "epoch", "batch"),
     [
         (FIXED, 0, 3),
-        pytest.param(TARGET, 0, 3, marks=pytest.mark.xfail(reason="DST forgets its first alpha", strict=True)),
+        (TARGET, 0, 3),
         (FIXED, 2, 1),
         (TARGET, 2, 1),
         (TARGET, 2, 11),

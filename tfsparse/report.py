@@ -125,23 +125,20 @@ def report(model: keras.Model) -> Report:
     """Count the zeros of a model, kernel by kernel, next to what was asked.
 
     `target` is what the optimizer asks of the weight (with a global threshold: of all of them together; None without
-    pruning). Of layers with trainable thresholds what they compute with is counted. FLOPs are those of the kernels'
-    multiply-adds; None where a layer's output shape is unknown (subclassed models).
+    pruning). Of layers with trainable thresholds that is counted which they compute with, and not the thresholds. FLOPs
+    are those of the kernels' multiply-adds; None where a layer's output shape is unknown (subclassed models).
 
     >>> tfsparse.report(model).table()
     """
-    targets, flops = _targets(model), _flops(model)
+    thresholds = {id(v) for layer in conversion.thresholded_layers(model) for v in layer.own_variables}
+    variables = [v for v in model.trainable_variables if id(v) not in thresholds]
     masks = {id(kernel): ops.convert_to_numpy(mask) for kernel, mask in conversion.masks(model)}
-    kept = {id(v): int(np.count_nonzero(_effective(v, masks))) for v in model.trainable_variables}
-    shown = [v for v in model.trainable_variables if prunable.is_prunable(v) or id(v) in targets]
+    kept = {id(v): int(np.count_nonzero(ops.convert_to_numpy(v) * masks.get(id(v), 1))) for v in variables}
+    targets, flops = _targets(model), _flops(model)
+    shown = [v for v in variables if prunable.is_prunable(v) or id(v) in targets]
     rows = tuple(_row(v, targets.get(id(v)), flops.get(id(v)), kept[id(v)], id(v) in masks) for v in shown)
-    nonzero = sum(kept.values())
-    parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
-    return Report(model.name, rows, parameters, nonzero, _traffic(model))
-
-
-def _effective(variable, masks):
-    return ops.convert_to_numpy(variable) * masks.get(id(variable), 1)
+    parameters = sum(math.prod(v.shape) for v in variables)
+    return Report(model.name, rows, parameters, sum(kept.values()), _traffic(model))
 
 
 def _row(variable, target, positions, kept, thresholded):

@@ -15,9 +15,8 @@ def digits(optimizer, sparsity, epochs=10, **options):
     model = tfsparse.dst(models.build("mlp", digits.input_shape, 10))
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     callback = DST(sparsity, data=digits.validation, **options)
-    history = model.fit(
-        digits.train, epochs=epochs, steps_per_epoch=digits.steps_per_epoch, shuffle=False, verbose=0, callbacks=[callback]
-    )
+    lengths = {"epochs": epochs, "steps_per_epoch": digits.steps_per_epoch}
+    history = model.fit(digits.train, **lengths, shuffle=False, verbose=0, callbacks=[callback])
     return model, history.history
 
 

@@ -50,7 +50,8 @@ class Steer(LastCut):
         total = self.params["epochs"] * self.params["steps"]
         self._period = max(total // self.updates, min(_SLOWEST, total // 20), 1)
         if self.sparsity is not None and self._is_new():
-            scale = float(_value(layers[0].alpha)) or 5e-4
+            # an earlier fit, or this one before it was killed, has left its scale and set alpha
+            scale = float(_value(layers[0].control)[0]) or float(_value(layers[0].alpha)) or 5e-4
             begun = _sparsity(layers)
             self._remember(layers, Control(scale, actual=begun, start=begun))
 

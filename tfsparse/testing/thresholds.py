@@ -88,7 +88,9 @@ def check_target(threshold: str) -> None:
     model = fit(threshold)
     _on_target(model, "after training")
     found = sum(map(zeros, _masks(model))) / sum(m.size for m in _masks(model))
-    assert abs(report(model).sparsity - found) < 1e-9, "the report counts something else"
+    counted = report(model)
+    assert abs(counted.sparsity - found) < 1e-9, "the report counts something else"
+    assert counted.parameters == small_model().count_params(), "the report counts thresholds too"
 
 
 @check
