@@ -11,6 +11,12 @@ import pytest
 
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
 SHOWS = {
+    "dst.ipynb": [
+        "after it:       0.9500 zeros",
+        "the plain model gives the same answers: True",
+        "RigL      0.9500 zeros",
+        "Feather   0.9500 zeros",
+    ],
     "roulette_pll.ipynb": [
         "nothing was pruned before the start: True",
         "PLL ended by itself or at half of training: True",
