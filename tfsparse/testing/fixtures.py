@@ -1,5 +1,7 @@
 """What the battery trains, and what it asserts."""
 
+import contextlib
+
 import keras
 import numpy as np
 from keras import ops
@@ -45,6 +47,17 @@ def fit_on(model, callbacks, epochs=EPOCHS, **options):
     x, y = small_data()
     model.fit(x, y, batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks, **options)
     return model
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str):
+    """Models are made by this policy inside."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def values(variables) -> list[np.ndarray]:

@@ -19,6 +19,7 @@ from tfsparse.testing.fixtures import (
     SPARSITY,
     EveryStep,
     Interruption,
+    dtype_policy,
     fit_on,
     interrupt,
     small_data,
@@ -139,12 +140,8 @@ def check_thresholds_resume_from_backup(threshold: str) -> None:
 @check
 def check_thresholds_in_mixed_precision(threshold: str) -> None:
     """`mixed_float16`: thresholds, masks and target at full precision."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
+    with dtype_policy("mixed_float16"):
         model = fit(threshold)
-    finally:
-        keras.config.set_dtype_policy(policy)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer), "loss scaling was lost"
     assert {t.dtype for layer in conversion.thresholded_layers(model) for t in layer.thresholds} == {"float32"}
     _on_target(model, "in mixed precision")

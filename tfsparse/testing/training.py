@@ -22,6 +22,7 @@ from tfsparse.testing.fixtures import (
     assert_kept,
     assert_same,
     assert_target,
+    dtype_policy,
     fit,
     fit_on,
     interrupt,
@@ -136,12 +137,8 @@ def check_moving_average(pruner: Pruner) -> None:
 @check
 def check_mixed_precision(pruner: Pruner) -> None:
     """`mixed_float16`: loss scaling outside, exact masks inside, although scaled steps may be skipped."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
+    with dtype_policy("mixed_float16"):
         model = fit(pruner)
-    finally:
-        keras.config.set_dtype_policy(policy)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer), "loss scaling was lost"
     assert_target(model, pruner)
 
