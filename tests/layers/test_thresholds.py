@@ -17,8 +17,8 @@ def test_surrogate_golden():
     np.testing.assert_allclose(thresholds.surrogate(array(x)), golden, atol=1e-6)
 
 
-def test_step_is_strict_and_exactly_zero_or_one():
-    np.testing.assert_array_equal(thresholds.step(array([-1e-6, 0, 1e-6, 5])), [0, 0, 1, 1])
+def test_a_weight_at_its_threshold_is_pruned():
+    np.testing.assert_array_equal(thresholds.mask(array([[0.5], [-0.5], [0.6]]), array([[0.5]])), [[0], [0], [1]])
 
 
 def test_masked_golden():

@@ -11,7 +11,7 @@ class Thresholded(Thresholding, keras.layers.Wrapper):
     """A layer that prunes itself: weights below trainable thresholds do not count.
 
         forward:    kernel * 1[|kernel| > threshold]
-        backward:   of the step function the long-tailed `thresholds.surrogate`, for kernel and threshold
+        backward:   for the derivative of the step the long-tailed `thresholds.surrogate`, see `thresholds.masked`
         losses:     + alpha * sum(exp(-threshold))
         after a step: threshold = 0 where at most `floor` of the kernel lives
 

@@ -20,18 +20,8 @@ def margin(kernel, threshold):
     return ops.abs(kernel) - threshold
 
 
-def step(x):
-    """1 where `x > 0`, else 0, with a derivative that is not: that of `surrogate`.
-
-        step(x) = 1[x > 0]        d step / dx = surrogate(x)
-    """
-    here = ops.stop_gradient(x)
-    slope = ops.stop_gradient(surrogate(here))
-    return ops.cast(here > 0, x.dtype) + slope * (x - here)  # the second term is zero, and its derivative is not
-
-
 def surrogate(x):
-    """What stands for the derivative of `step`: a triangle with a long tail on either side.
+    """What stands for the derivative of `1[x > 0]`: a triangle with a long tail on either side.
 
         2 - 4|x|  for |x| <= 0.4;   0.4  for 0.4 < |x| <= 1;   0  beyond
 
@@ -47,13 +37,25 @@ def mask(kernel, threshold):
     return ops.cast(margin(kernel, threshold) > 0, kernel.dtype)
 
 
+@ops.custom_gradient
 def masked(kernel, threshold):
-    """`kernel * step(|kernel| - threshold)`: what the layer computes with. With G the derivative by the result,
+    """`kernel * mask`: what the layer computes with. With G the derivative by the result and Q the margin,
 
-        dL/dkernel    = G * mask + G * kernel * surrogate(margin) * sign(kernel)      also of what is pruned
-        dL/dthreshold = -sum(G * kernel * surrogate(margin))                          over the weights that share it
+        dL/dkernel    = G * mask + G * kernel * surrogate(Q) * sign(kernel)      also where the mask is 0
+        dL/dthreshold = -sum(G * kernel * surrogate(Q))                          over the weights that share it
+
+    Written out, since automatic differentiation would do all of this in every forward pass too.
     """
-    return kernel * step(margin(kernel, threshold))
+    above = margin(kernel, threshold)
+    alive = ops.cast(above > 0, kernel.dtype)
+
+    def gradient(*arguments, upstream=None):
+        upstream = arguments[0] if upstream is None else upstream
+        structure = upstream * kernel * surrogate(above)
+        along = _shared_axes(threshold)
+        return upstream * alive + structure * ops.sign(kernel), -ops.sum(structure, axis=along, keepdims=True)
+
+    return kernel * alive, gradient
 
 
 def penalty(threshold):
@@ -77,10 +79,14 @@ def cut(kernel, threshold, mask):
 
         kernel = kernel * mask;  threshold = max(min(threshold, 0.999 * smallest living |kernel|), 0)
     """
-    shared = [axis for axis, size in enumerate(threshold.shape) if size == 1]
-    smallest = ops.min(ops.where(mask > 0, ops.abs(kernel), float("inf")), axis=shared, keepdims=True)
+    living = ops.where(mask > 0, ops.abs(kernel), float("inf"))
+    smallest = ops.min(living, axis=_shared_axes(threshold), keepdims=True)
     threshold = ops.where(threshold < smallest, threshold, 0.999 * smallest)
     return engine.masked(kernel, mask), ops.maximum(threshold, 0.0)
+
+
+def _shared_axes(threshold):
+    return tuple(axis for axis, size in enumerate(threshold.shape) if size == 1)
 
 
 def shape(kind: str, kernel_shape: tuple[int, ...], units: tuple[int, ...]) -> tuple[int, ...]:
