@@ -123,6 +123,18 @@ def test_report_prints_every_layer(workplace):
     assert "dense1" in done.stdout and "logits" in done.stdout
 
 
+@pytest.mark.parametrize("rate", ["{name: one_cycle, max: 0.1}", "{name: steps, first: 0.1, at: [0.5]}"])
+def test_report_in_a_process_of_its_own(workplace, tmp_path, rate):
+    """Which has not trained, and must know the classes in the file all the same."""
+    done = invoke("train", workplace / "small.yaml", "--set", f"optimizer.learning_rate={rate}", "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    file = str(tmp_path / "run" / "model.keras")
+    code = f"import sys; from tfsparse.cli import main; sys.argv = ['tfsparse', 'report', {file!r}]"
+    result = subprocess.run([sys.executable, "-c", f"{code}; main()"], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "dense1" in result.stdout
+
+
 def test_interruption_says_how_to_go_on(workplace, tmp_path, monkeypatch):
     from tfsparse import experiment, runs
 

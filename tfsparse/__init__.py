@@ -20,6 +20,8 @@ from tfsparse.report import Report, report
 from tfsparse.schedules import ACDC, DSD, Constant, Cosine, Iterative, Linear, OneCycle, OneShot, Polynomial
 from tfsparse.version import __version__
 from tfsparse.wrapping import prune, sparsify, winning_ticket
+from tfsparse.zoo import one_cycle as _one_cycle  # noqa: F401  known to Keras when it loads a model trained with them
+from tfsparse.zoo import step_rate as _step_rate  # noqa: F401
 
 __all__ = [
     "ACDC",
