@@ -126,7 +126,8 @@ def test_report_prints_every_layer(workplace):
 @pytest.mark.parametrize("rate", ["{name: one_cycle, max: 0.1}", "{name: steps, first: 0.1, at: [0.5]}"])
 def test_report_in_a_process_of_its_own(workplace, tmp_path, rate):
     """Which has not trained, and must know the classes in the file all the same."""
-    done = invoke("train", workplace / "small.yaml", "--set", f"optimizer.learning_rate={rate}", "--out", tmp_path / "run")
+    sets = ("--set", f"optimizer.learning_rate={rate}")
+    done = invoke("train", workplace / "small.yaml", *sets, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     file = str(tmp_path / "run" / "model.keras")
     code = f"import sys; from tfsparse.cli import main; sys.argv = ['tfsparse', 'report', {file!r}]"
