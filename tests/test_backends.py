@@ -25,7 +25,7 @@ def run(arguments, **environment):
     "arguments",
     [
         [str(HERE / f) for f in FILES],
-        [str(HERE / "test_testing.py"), "-k", "test_registered and (magnitude or saliency or rigl or feather)"],
+        [str(HERE / "test_testing.py"), "-k", "test_registered and (magnitude or rigl or feather)"],
         [str(HERE / "test_testing_thresholds.py"), "-k", "test_vector"],
     ],
     ids=["core", "battery", "thresholds"],
