@@ -83,4 +83,6 @@ def test_errors_before_the_first_step():
         wrapped.fit(((x, y) for _ in range(3)), shuffle=False, verbose=0, callbacks=[DST(0.5)])
     with pytest.raises(ValueError, match="Did you mean sparsity=0.9"):
         DST(90)
+    with pytest.raises(ValueError, match="for example updates=400"):
+        DST(0.5, updates=0)
     assert not conversion.thresholded_layers(model)

@@ -24,6 +24,8 @@ class Steer(LastCut):
         super().__init__(None if sparsity is None else data)
         self.sparsity = sparsity if sparsity is None else prunable.check_sparsity(sparsity)
         self.schedule = schedules.get(schedule or schedules.Polynomial(start=0.0, end=0.75))
+        if not isinstance(updates, int) or updates < 1:
+            raise ValueError(f"updates={updates!r}: expected how often alpha is set in a fit, for example updates=400.")
         self.updates = updates
 
     def on_epoch_begin(self, epoch, logs=None):
