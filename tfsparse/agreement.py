@@ -83,7 +83,7 @@ def _repair(masks, dependents, traffic):
     store = MaskStore("leader")
     store.push(masks, step=0)
     for mask, value in zip(masks, store.pull(step=0), strict=True):
-        distribute.update(mask, lambda _, v: v, value)
+        distribute.assign(mask, value)
     traffic.bytes += store.traffic.bytes  # of the same event
     for variable in dependents:
         distribute.from_leader(variable)

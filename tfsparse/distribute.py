@@ -73,6 +73,11 @@ def update(variable, function: Callable, argument) -> None:
     extended.update(native, lambda v, a: v.assign(function(v, a)), args=(_native(argument),), group=False)
 
 
+def assign(variable, value) -> None:
+    """`variable <- value`, on every replica; call it inside `once`."""
+    update(variable, lambda _, v: v, value)
+
+
 def copies(value) -> list:
     """The copy of a variable on each replica of this process, where it is; of anything else the thing itself."""
     native = _native(value)
@@ -141,7 +146,7 @@ def from_leader(variable) -> None:
     """Give all replicas in all processes the value that the first one has."""
     value = replica_values(variable)[0]
     first = exchange(value.tobytes(), variable)[0]
-    update(variable, lambda _, v: v, np.frombuffer(first, value.dtype).reshape(value.shape))
+    assign(variable, np.frombuffer(first, value.dtype).reshape(value.shape))
 
 
 def _strategy(native):

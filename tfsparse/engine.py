@@ -159,5 +159,5 @@ def array(value) -> np.ndarray:
         import tensorflow as tf
 
         with tf.init_scope():
-            return ops.convert_to_numpy(value)
+            return ops.convert_to_numpy(read(value))
     return ops.convert_to_numpy(value)

@@ -20,6 +20,7 @@ import keras
 import tfsparse
 from tfsparse import assembly, plots, runs
 from tfsparse.config import ConfigError, RunConfig
+from tfsparse.precision import dtype_policy
 from tfsparse.zoo import data as zoo_data
 
 
@@ -53,7 +54,7 @@ def train(
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    with _dtype_policy(config.precision):
+    with dtype_policy(config.precision):
         start = () if run["checkpoints"] else assembly.start(config.start)
         keras.utils.set_random_seed(config.seed)  # after reading models, which draws numbers: a ticket needs the first
         model = _fit(config, directory, run, start, callbacks)
@@ -147,16 +148,6 @@ def _check_steps(config, data):
         raise ConfigError(
             f"steps_per_execution={at_once} does not divide the {steps} steps of an epoch; write {fit}"
         )
-
-
-@contextlib.contextmanager
-def _dtype_policy(name):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 # ------------------------------------------------------------------------------------------------------------ the end

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from tfsparse import distribute, engine, prunable, pruners
+from tfsparse.layers import conversion
 from tfsparse.optimizers import SparseOptimizer
 
 
@@ -54,6 +55,14 @@ def sparse_optimizer(model: keras.Model) -> SparseOptimizer | None:
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
     return optimizer if isinstance(optimizer, SparseOptimizer) else None
+
+
+def masks(model: keras.Model) -> list[tuple]:
+    """Pairs of a variable and its mask: those of trainable thresholds, and those of the model's `SparseOptimizer`."""
+    optimizer, pairs = sparse_optimizer(model), conversion.masks(model)
+    if optimizer is not None:
+        pairs += zip(optimizer.pruned_variables, optimizer.masks, strict=True)
+    return pairs
 
 
 def check_ready(model) -> None:

@@ -2,8 +2,6 @@
 
 import abc
 
-from keras import ops
-
 from tfsparse import engine
 
 
@@ -63,7 +61,7 @@ class LastCut(abc.ABC):
             self._cut_now()
 
     def _cut_now(self):
-        self._uncut = [ops.convert_to_numpy(engine.read(v)).copy() for v in self._pruned_variables()]
+        self._uncut = [engine.array(v).copy() for v in self._pruned_variables()]
         self._cut()
 
     def _measured(self):

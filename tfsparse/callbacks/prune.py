@@ -150,8 +150,8 @@ class Prune(keras.callbacks.Callback):
         """Has the schedule ended, or do the masks hold what it ends with already?"""
         if optimizer.total_steps is not None and optimizer.steps_done >= optimizer.total_steps:
             return True
-        zeros = sum(int(np.sum(ops.convert_to_numpy(mask) == 0)) for mask in optimizer.masks)
-        return optimizer.schedule.final == 1 and zeros == int(np.sum(ops.convert_to_numpy(optimizer.target)))
+        asked = int(np.sum(ops.convert_to_numpy(optimizer.target)))
+        return optimizer.schedule.final == 1 and optimizer.zeros() == asked
 
     def _asks_for_more(self, optimizer) -> bool:
         """Does this callback want another cycle than the one the model has? Not while one is running."""

@@ -7,7 +7,6 @@ import numpy as np
 from keras import ops
 
 from tfsparse import wrapping
-from tfsparse.layers import conversion
 
 
 class SparsityLogger(keras.callbacks.Callback):
@@ -26,15 +25,13 @@ class SparsityLogger(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         model = self.model
-        optimizer, pairs = wrapping.sparse_optimizer(model), conversion.masks(model)
-        if optimizer is not None:
-            pairs += zip(optimizer.pruned_variables, optimizer.masks, strict=True)
+        pairs = wrapping.masks(model)
         if not pairs:
             return
         actual = {v.path: float(np.mean(ops.convert_to_numpy(m) == 0)) for v, m in pairs}
         self.history.append(actual)
         if self.log_dir is not None:
-            self._write(epoch, {"sparsity": actual} | _targets(optimizer))
+            self._write(epoch, {"sparsity": actual} | _targets(wrapping.sparse_optimizer(model)))
 
     def on_train_end(self, logs=None):
         if self._writer is not None:

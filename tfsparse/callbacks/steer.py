@@ -42,18 +42,18 @@ class Steer(LastCut):
         if logs is not None:
             layers = self._layers()
             logs["sparsity"] = _sparsity(layers)
-            logs["alpha"] = float(_value(layers[0].alpha))
+            logs["alpha"] = float(engine.array(layers[0].alpha))
             if self._uncut and self.sparsity is not None:
                 logs["uncut_sparsity"] = self._uncut_sparsity
         super().on_epoch_end(epoch, logs)
 
     def _prepare(self, steps):
         layers = self._checked_layers()
-        total = self.params["epochs"] * self.params["steps"]
-        self._period = max(total // self.updates, min(_SLOWEST, total // 20), 1)
+        self._total = self.params["epochs"] * self.params["steps"]
+        self._period = max(self._total // self.updates, min(_SLOWEST, self._total // 20), 1)
         if self.sparsity is not None and self._is_new():
             # an earlier fit, or this one before it was killed, has left its scale and set alpha
-            scale = float(_value(layers[0].control)[0]) or float(_value(layers[0].alpha)) or 5e-4
+            scale = float(engine.array(layers[0].control)[0]) or float(engine.array(layers[0].alpha)) or 5e-4
             begun = _sparsity(layers)
             self._remember(layers, Control(scale, actual=begun, start=begun))
 
@@ -63,8 +63,8 @@ class Steer(LastCut):
 
     def _steer(self):
         layers = self._layers()
-        control = Control(*_value(layers[0].control).tolist())
-        done = self.schedule(self._position / (self.params["epochs"] * self.params["steps"]))
+        control = Control(*engine.array(layers[0].control).tolist())
+        done = self.schedule(self._position / self._total)
         wanted = control.start + (self.sparsity - control.start) * done
         self._remember(layers, control.next(wanted, _sparsity(layers)))
 
@@ -101,10 +101,6 @@ class Steer(LastCut):
                 "before fit, or train it with tfsparse.Prune, which needs no wrappers."
             )
         return layers
-
-
-def _value(variable) -> np.ndarray:
-    return ops.convert_to_numpy(engine.read(variable))
 
 
 def _sparsity(layers) -> float:

@@ -32,9 +32,10 @@ def chosen(model, model_type: type, has_kernels, exclude=(), skip_first=False, s
     return ids
 
 
-def with_weights(model, source):
-    """Give a model the weights of another one that differs from it in thresholds only: where `model` has none, those
-    that are masked in `source` become zero."""
+def converted(source, clone, new_layer):
+    """`clone(source, new_layer)`, where `new_layer(layer)` differs in thresholds only, with the weights of `source`;
+    where no thresholds are left, those that were masked become zero."""
+    model = clone(source, new_layer)
     layers = thresholded_layers(model)
     hidden = {id(v) for layer in (*layers, *thresholded_layers(source)) for v in layer.own_variables}
     alive = {} if layers else {id(kernel): mask for kernel, mask in masks(source)}
@@ -43,6 +44,16 @@ def with_weights(model, source):
         value = engine.masked(engine.read(old), alive[id(old)]) if id(old) in alive else engine.read(old)
         new.assign(np.array(ops.convert_to_numpy(value)))  # a copy: JAX takes an array away when it trains on it
     return model
+
+
+def copy(layer):
+    """The layer without its weights."""
+    return type(layer).from_config(layer.get_config())
+
+
+def without_thresholds(layer):
+    """The plain layer without its weights."""
+    return copy(layer.layer if isinstance(layer, Thresholding) else layer)
 
 
 def _with_kernels(model, model_type, has_kernels):

@@ -35,13 +35,13 @@ def dst(
     chosen = conversion.chosen(model, keras.Model, _has_kernels, exclude, skip_first, skip_last)
 
     def wrapped(layer):
-        copy = _copy(layer)
+        copy = conversion.copy(layer)
         if id(layer) not in chosen:
             return copy
         copy.build_from_config(layer.get_build_config())  # a wrapper is told the shape of the first input only
         return Thresholded(copy, threshold, alpha)
 
-    return conversion.with_weights(_clone(model, wrapped), model)
+    return conversion.converted(model, _clone, wrapped)
 
 
 def finalize(model: keras.Model) -> keras.Model:
@@ -54,8 +54,7 @@ def finalize(model: keras.Model) -> keras.Model:
     >>> tfsparse.finalize(model).save("sparse.keras")
     """
     _check_cloneable(model)
-    plain = _clone(model, lambda layer: _copy(layer.layer if isinstance(layer, Thresholded) else layer))
-    return conversion.with_weights(plain, model)
+    return conversion.converted(model, _clone, conversion.without_thresholds)
 
 
 def _check_cloneable(model):
@@ -76,7 +75,3 @@ def _has_kernels(layer):
 def _clone(model, function):
     """The model with `function(layer)` in place of every layer that is not a model itself."""
     return keras.models.clone_model(model, clone_function=function, recursive=True)
-
-
-def _copy(layer):
-    return type(layer).from_config(layer.get_config())

@@ -3,7 +3,7 @@
 import keras
 
 from tfsparse import prunable
-from tfsparse.layers.thresholding import Thresholding, output_axes
+from tfsparse.layers.thresholding import Thresholding
 
 
 @keras.saving.register_keras_serializable(package="tfsparse")
@@ -35,10 +35,10 @@ class Thresholded(Thresholding, keras.layers.Wrapper):
     >>> keras.Sequential([keras.Input((784,)), Thresholded(keras.layers.Dense(300), alpha=5e-4)])
     """
 
+    _keras, _uncast = keras, {"autocast": False}
+
     def __init__(self, layer, threshold: str = "vector", alpha: float = 5e-4, floor: float | None = None, **kwargs):
-        # masks are made at full precision; the layer casts by itself what it computes with
-        own = {"name": layer.name, "dtype": layer.variable_dtype, "autocast": False}
-        super().__init__(layer, threshold, alpha, floor, **own | kwargs)
+        super().__init__(layer, threshold, alpha, floor, **kwargs)
         self.supports_masking = layer.supports_masking
 
     def call(self, inputs, *args, **kwargs):
@@ -68,21 +68,5 @@ class Thresholded(Thresholding, keras.layers.Wrapper):
             self.layer.build_from_config(config["layer"])
         self.build()
 
-    def _owned(self):
-        layers = self.layer._flatten_layers(include_self=True, recursive=True)
-        return [(layer, v) for layer in layers for v in layer._trainable_variables if prunable.is_prunable(v)]
-
-    def _add(self, name, shape, value, dtype="float32", trainable=True, regularizer=None, constraint=None):
-        return self.add_weight(
-            shape,
-            keras.initializers.Constant(value),
-            dtype=dtype,
-            trainable=trainable,
-            autocast=False,
-            regularizer=regularizer,
-            constraint=constraint,
-            name=name,
-        )
-
-    def _units(self, owner, kernel):
-        return output_axes(owner, kernel, keras.layers)
+    def _kernels_of(self, layer):
+        return [v for v in layer._trainable_variables if prunable.is_prunable(v)]

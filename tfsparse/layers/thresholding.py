@@ -9,16 +9,22 @@ from tfsparse.layers import thresholds
 
 
 class Thresholding(abc.ABC):
-    """Mixed into a Wrapper of Keras 3 or of tf_keras, which says how variables are added and the layer is called.
+    """Mixed into a Wrapper of Keras 3 or of tf_keras, which says where kernels are and how the layer is called.
 
         call:                         layer computes with thresholds.masked(kernel, threshold) for each of its kernels
         losses:                       alpha * sum(exp(-threshold))
         after every optimizer step:   threshold = 0 if at most `floor` of the kernel lives
+
+    Attributes:
+        _keras: the module, keras or tf_keras.
+        _uncast: how its `add_weight` is told to leave a variable's precision alone.
     """
 
     def __init__(self, layer, threshold: str = "vector", alpha: float = 5e-4, floor: float | None = None, **kwargs):
         thresholds.check(threshold, alpha, floor)
-        super().__init__(layer, **kwargs)
+        # masks are made at full precision; the layer casts by itself what it computes with
+        own = {"name": layer.name, "dtype": layer.variable_dtype, "autocast": False}
+        super().__init__(layer, **own | kwargs)
         self.threshold, self.floor = threshold, floor
         self._alpha = float(alpha)
 
@@ -53,16 +59,18 @@ class Thresholding(abc.ABC):
         return {**super().get_config(), "threshold": self.threshold, "alpha": self._alpha, "floor": self.floor}
 
     @abc.abstractmethod
-    def _owned(self) -> list[tuple]:
-        """Pairs of a layer, this one or one inside, and a kernel of its own."""
+    def _kernels_of(self, layer) -> list:
+        """The kernels that a layer itself has; not those of layers inside it."""
 
-    @abc.abstractmethod
-    def _add(self, name, shape, value, dtype="float32", trainable=True, regularizer=None, constraint=None):
+    def _owned(self):
+        """Pairs of a layer, the wrapped one or one inside it, and a kernel of its own."""
+        layers = self.layer._flatten_layers(include_self=True, recursive=True)
+        return [(layer, kernel) for layer in layers for kernel in self._kernels_of(layer)]
+
+    def _add(self, name, shape, value, dtype="float32", **options):
         """A variable of this wrapper that is never cast to a lower precision."""
-
-    @abc.abstractmethod
-    def _units(self, owner, kernel) -> tuple[int, ...]:
-        """The axes of a kernel along which its output units lie."""
+        initializer = self._keras.initializers.Constant(value)
+        return self.add_weight(name=name, shape=shape, dtype=dtype, initializer=initializer, **self._uncast, **options)
 
     def _pairs(self):
         return zip(self.kernels, self.thresholds, strict=True)
@@ -72,7 +80,8 @@ class Thresholding(abc.ABC):
         return [thresholds.masked(engine.read(k), engine.read(t)) for k, t in self._pairs()]
 
     def _add_threshold(self, owner, kernel):
-        shape = thresholds.shape(self.threshold, tuple(kernel.shape), self._units(owner, kernel))
+        units = output_axes(owner, kernel, self._keras.layers)
+        shape = thresholds.shape(self.threshold, tuple(kernel.shape), units)
         floor = self.floor
         if floor is None:  # as in the authors' code, which resets every layer but recurrent cells
             floor = 0.0 if hasattr(owner, "state_size") else 0.01

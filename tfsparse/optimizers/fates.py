@@ -59,6 +59,11 @@ class Fate(abc.ABC):
         """The variables in which pruned weights live on, one per mask, or none."""
         return []
 
+    def _with_masks(self, function, gradients):
+        """`function(gradient, mask)` of what is pruned and has a gradient; the others as they are."""
+        pairs = zip(self.state.places, self.state.masks, strict=True)
+        return gradients | {i: function(gradients[i], mask) for i, mask in pairs if gradients.get(i) is not None}
+
 
 class Gone(Fate):
     """Pruned weights are zero, and one that returns starts from zero with empty slots.
@@ -77,8 +82,7 @@ class Gone(Fate):
     def gradients(self, gradients):
         if not self._couples:
             return gradients
-        masks = {i: m for i, m in self.state.by_place(self.state.masks).items() if gradients.get(i) is not None}
-        return gradients | {i: gradients[i] * ops.cast(mask, gradients[i].dtype) for i, mask in masks.items()}
+        return self._with_masks(lambda gradient, mask: gradient * ops.cast(mask, gradient.dtype), gradients)
 
     def after_step(self):
         pass
@@ -124,8 +128,7 @@ class LivingOn(Fate):
         distribute.once(lambda: _assign(self.state.variables, self._dense))
 
     def gradients(self, gradients):
-        masks = {i: m for i, m in self.state.by_place(self.state.masks).items() if gradients.get(i) is not None}
-        return gradients | {i: self.pruner.backward(gradients[i], mask) for i, mask in masks.items()}
+        return self._with_masks(self.pruner.backward, gradients)
 
     def after_step(self):
         _assign(self._dense, self.state.variables)
@@ -158,7 +161,7 @@ class LivingOn(Fate):
 
 def _assign(variables, values):
     for variable, value in zip(variables, values, strict=True):
-        distribute.update(variable, lambda _, v: v, value)
+        distribute.assign(variable, value)
 
 
 def of(pruner) -> type[Fate]:

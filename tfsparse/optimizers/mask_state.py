@@ -43,10 +43,6 @@ class MaskState:
         """The optimizer that makes the steps."""
         return self._optimizer.inner_optimizer
 
-    def by_place(self, items) -> dict:
-        """What there is of each pruned weight, by its place among the trainable variables."""
-        return dict(zip(self.places, items, strict=True))
-
     def add_like(self, variable, name, initializer):
         """A new variable of the optimizer with the shape of a pruned weight, equal on all replicas."""
         return self._optimizer.add_variable(
@@ -107,7 +103,7 @@ class MaskState:
         self._find_fault(weights)
         new = self.in_groups(pruner.masks, weights, gradients or [None] * len(old), old, counts)
         for mask, value in zip(self.masks, new, strict=True):
-            distribute.update(mask, lambda _, m: m, value)
+            distribute.assign(mask, value)
 
     def in_groups(self, function, *values) -> list:
         """`function(*values)` for the weights of each group together: lists with one entry per weight, in and out."""
@@ -128,7 +124,7 @@ class MaskState:
         sums = ops.stack([ops.sum(ops.cast(w, "float32")) for w in weights])
         faulty = ops.logical_not(ops.isfinite(sums))
         first = ops.where(ops.any(faulty), ops.argmax(ops.cast(faulty, "int32")), -1)
-        distribute.update(self.fault, lambda _, f: f, ops.cast(first, self.fault.dtype))
+        distribute.assign(self.fault, ops.cast(first, self.fault.dtype))
 
     def raise_fault(self, step: int) -> None:
         """Raise ValueError if a weight held NaN or infinity at the last update."""

@@ -123,8 +123,11 @@ class SparseOptimizer(OuterOptimizer):
 
     def current_sparsity(self) -> float:
         """Zeros in all masks over the entries of all pruned variables, counted now."""
-        masks = [ops.convert_to_numpy(m) for m in self.masks]
-        return sum(int(np.sum(m == 0)) for m in masks) / sum(m.size for m in masks)
+        return self.zeros() / sum(math.prod(v.shape) for v in self.pruned_variables)
+
+    def zeros(self) -> int:
+        """Zeros in all masks, counted now."""
+        return sum(int(np.sum(ops.convert_to_numpy(mask) == 0)) for mask in self.masks)
 
     def _position(self, variable) -> int:
         index = self._get_variable_index(variable)

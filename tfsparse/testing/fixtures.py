@@ -1,7 +1,5 @@
 """What the battery trains, and what it asserts."""
 
-import contextlib
-
 import keras
 import numpy as np
 from keras import ops
@@ -49,17 +47,6 @@ def fit_on(model, callbacks, epochs=EPOCHS, **options):
     return model
 
 
-@contextlib.contextmanager
-def dtype_policy(name: str):
-    """Models are made by this policy inside."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def values(variables) -> list[np.ndarray]:
     """Variables as arrays."""
     return [np.array(ops.convert_to_numpy(v)) for v in variables]
@@ -97,9 +84,8 @@ def assert_target(model, pruner, sparsity=SPARSITY):
 
 def assert_same(model, other, what, exactly=True):
     """Equal masks, and equal weights, bit for bit or within float32 round-off."""
-    for mask, expected in zip(
-        values(wrapping.sparse_optimizer(model).masks), values(wrapping.sparse_optimizer(other).masks), strict=True
-    ):
+    masks, others = (values(mask for _, mask in wrapping.masks(m)) for m in (model, other))
+    for mask, expected in zip(masks, others, strict=True):
         assert np.array_equal(mask, expected), f"{what}: other masks ({np.sum(mask != expected)} entries)"
     for value, expected in zip(values(model.variables), values(other.variables), strict=True):
         same = np.array_equal(value, expected) if exactly else np.allclose(value, expected, rtol=1e-4, atol=1e-5)

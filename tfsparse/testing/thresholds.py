@@ -13,13 +13,14 @@ from tfsparse import masks as mask_lib
 from tfsparse.callbacks import DST
 from tfsparse.export import export
 from tfsparse.layers import conversion, dst, finalize
+from tfsparse.precision import dtype_policy
 from tfsparse.report import report
 from tfsparse.testing.devices import two_cpus
 from tfsparse.testing.fixtures import (
     SPARSITY,
     EveryStep,
     Interruption,
-    dtype_policy,
+    assert_same,
     fit_on,
     interrupt,
     small_data,
@@ -64,14 +65,6 @@ def fit(threshold, sparsity=SPARSITY, callbacks=(), epochs=_EPOCHS, optimizer=No
     return fit_on(model, [DST(sparsity), *callbacks], epochs)
 
 
-def _same(model, other, what, exactly=True):
-    for mine, theirs in zip(conversion.masks(model), conversion.masks(other), strict=True):
-        assert np.array_equal(mine[1], theirs[1]), f"{what}: other masks"
-    for value, expected in zip(values(model.variables), values(other.variables), strict=True):
-        same = np.array_equal(value, expected) if exactly else np.allclose(value, expected, rtol=1e-4, atol=1e-5)
-        assert same, f"{what}: other weights (by {np.max(np.abs(value - expected))})"
-
-
 def _on_target(model, when):
     masks = _masks(model)
     asked, found = mask_lib.number_pruned(SPARSITY, sum(m.size for m in masks)), sum(map(zeros, masks))
@@ -99,7 +92,7 @@ def check_thresholds_on_engines(threshold: str) -> None:
     """Eager, graph, jit and several steps per execution give the same thresholds and weights."""
     eager = fit(threshold, None, run_eagerly=True)
     for options in ({"jit_compile": False}, {"jit_compile": True}, {"steps_per_execution": 2, "jit_compile": False}):
-        _same(fit(threshold, None, **options), eager, f"{options} instead of eager", exactly=False)
+        assert_same(fit(threshold, None, **options), eager, f"{options} instead of eager", exactly=False)
 
 
 @check
@@ -122,7 +115,7 @@ def check_thresholds_resume_from_file(threshold: str) -> None:
         straight = fit(threshold, callbacks=[save])
         model = keras.models.load_model(os.path.join(folder, f"model.{_EPOCHS // 2}.keras"))
     fit_on(model, [DST(SPARSITY)], _EPOCHS, initial_epoch=_EPOCHS // 2)
-    _same(model, straight, "resumed from a .keras file")
+    assert_same(model, straight, "resumed from a .keras file")
 
 
 @check
@@ -134,7 +127,7 @@ def check_thresholds_resume_from_backup(threshold: str) -> None:
             fit(threshold, callbacks=[keras.callbacks.BackupAndRestore(folder), interrupt(_EPOCHS // 2)])
         except Interruption:
             resumed = fit(threshold, callbacks=[keras.callbacks.BackupAndRestore(folder)])
-    _same(resumed, straight, "resumed from BackupAndRestore")
+    assert_same(resumed, straight, "resumed from BackupAndRestore")
 
 
 @check
@@ -166,7 +159,7 @@ def check_thresholds_mirrored(threshold: str) -> None:
 
     with two_cpus().scope():
         mirrored = fit(threshold, callbacks=[EveryStep(look)])
-    _same(mirrored, fit(threshold), "two replicas instead of one device", exactly=False)
+    assert_same(mirrored, fit(threshold), "two replicas instead of one device", exactly=False)
 
 
 @check

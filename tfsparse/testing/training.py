@@ -11,6 +11,7 @@ from keras import ops
 from tfsparse import wrapping
 from tfsparse.callbacks import Prune
 from tfsparse.export import export
+from tfsparse.precision import dtype_policy
 from tfsparse.pruners import Pruner
 from tfsparse.schedules import OneCycle
 from tfsparse.testing.fixtures import (
@@ -22,7 +23,6 @@ from tfsparse.testing.fixtures import (
     assert_kept,
     assert_same,
     assert_target,
-    dtype_policy,
     fit,
     fit_on,
     interrupt,

@@ -30,9 +30,10 @@ def dst(
     chosen = conversion.chosen(model, tf_keras.Model, _has_kernels, exclude, skip_first, skip_last)
 
     def wrapped(layer):
-        return Thresholded(_copy(layer), threshold, alpha) if id(layer) in chosen else _copy(layer)
+        copy = conversion.copy(layer)
+        return Thresholded(copy, threshold, alpha) if id(layer) in chosen else copy
 
-    return conversion.with_weights(_clone(model, wrapped), model)
+    return conversion.converted(model, _clone, wrapped)
 
 
 def finalize(model: tf_keras.Model) -> tf_keras.Model:
@@ -43,8 +44,7 @@ def finalize(model: tf_keras.Model) -> tf_keras.Model:
     >>> tfsparse.tfmot.finalize(model).save("sparse.keras")
     """
     _check_cloneable(model)
-    plain = _clone(model, lambda layer: _copy(layer.layer if isinstance(layer, Thresholded) else layer))
-    return conversion.with_weights(plain, model)
+    return conversion.converted(model, _clone, conversion.without_thresholds)
 
 
 class DST(Steer, tf_keras.callbacks.Callback):
@@ -76,7 +76,3 @@ def _clone(model, function):
         return _clone(layer, function) if isinstance(layer, tf_keras.Model) else function(layer)
 
     return tf_keras.models.clone_model(model, clone_function=clone)
-
-
-def _copy(layer):
-    return type(layer).from_config(layer.get_config())

@@ -86,7 +86,7 @@ class Pruning:
         new = self.pruner.masks(values, [None] * len(old), old, counts)
         self._empty_slots()
         for (_, mask, _), value in zip(self.pruning_vars, new, strict=True):
-            distribute.update(mask, lambda _, m: m, value)
+            distribute.assign(mask, value)
         self._multiply()
 
     def _empty_slots(self):
@@ -101,7 +101,7 @@ class Pruning:
     def _measure_thresholds(self):
         for weight, mask, threshold in self.pruning_vars:
             kept = tf.where(engine.read(mask) > 0, tf.abs(engine.read(native(weight))), threshold.dtype.max)
-            distribute.update(threshold, lambda _, t: t, tf.reduce_min(kept))
+            distribute.assign(threshold, tf.reduce_min(kept))
 
 
 class KeepMasked(tf_keras.constraints.Constraint):

@@ -6,7 +6,7 @@ import inspect
 import tensorflow as tf
 import tf_keras
 
-from tfsparse.layers.thresholding import Thresholding, output_axes
+from tfsparse.layers.thresholding import Thresholding
 from tfsparse.tfmot import kernels
 
 
@@ -21,10 +21,7 @@ class Thresholded(Thresholding, tf_keras.layers.Wrapper):
     >>> tf_keras.Sequential([tf_keras.Input((784,)), Thresholded(tf_keras.layers.Dense(300), alpha=5e-4)])
     """
 
-    def __init__(self, layer, threshold: str = "vector", alpha: float = 5e-4, floor: float | None = None, **kwargs):
-        # masks are made at full precision; the layer casts by itself what comes in
-        own = {"name": layer.name, "dtype": layer.variable_dtype, "autocast": False}
-        super().__init__(layer, threshold, alpha, floor, **own | kwargs)
+    _keras, _uncast = tf_keras, {"experimental_autocast": False}
 
     def call(self, inputs, *args, **kwargs):
         """As the layer's own, with masked kernels for its attributes for the time of the call."""
@@ -38,24 +35,8 @@ class Thresholded(Thresholding, tf_keras.layers.Wrapper):
     def compute_mask(self, inputs, mask=None):
         return self.layer.compute_mask(inputs, mask)
 
-    def _owned(self):
-        layers = self.layer._flatten_layers(include_self=True, recursive=True)
-        return [(layer, v) for layer in layers for v in layer._trainable_weights if kernels.is_kernel(v)]
-
-    def _add(self, name, shape, value, dtype="float32", trainable=True, regularizer=None, constraint=None):
-        return self.add_weight(
-            name,
-            shape=shape,
-            dtype=dtype,
-            initializer=tf_keras.initializers.Constant(value),
-            regularizer=regularizer,
-            trainable=trainable,
-            constraint=constraint,
-            experimental_autocast=False,
-        )
-
-    def _units(self, owner, kernel):
-        return output_axes(owner, kernel, tf_keras.layers)
+    def _kernels_of(self, layer):
+        return [v for v in layer._trainable_weights if kernels.is_kernel(v)]
 
 
 @contextlib.contextmanager
