@@ -1,0 +1,210 @@
+"""Which models of keras.applications shrink, by how much, in what time, and are their outputs still the same?
+
+Every model is built with random weights, random BatchNormalization statistics and small images. A quarter of the
+channels of each group that may change is masked, then `tfsparse.shrink` finds them by itself; its outputs are compared
+with the masked model's, relative to the largest. Each model runs in a process of its own. Writes the table of the
+documentation. `--all` takes the large models too.
+
+    python benchmarks/channels.py --out benchmarks/results/channels.json --page docs/shrinking.md
+"""
+
+import argparse
+import inspect
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import applications
+import machine
+import tables
+
+EXAMPLES, SHARE = 4, 0.25
+FIRST = (
+    *("VGG16", "ResNet50", "ResNet50V2", "MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large"),
+    *("EfficientNetB0", "EfficientNetV2B0", "DenseNet121", "InceptionV3", "InceptionResNetV2", "Xception"),
+    *("ConvNeXtTiny", "NASNetMobile"),
+)
+# Larger sisters of the others: only with --all.
+LARGE = (
+    *("ResNet152", "ResNet152V2", "DenseNet201", "NASNetLarge", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge"),
+    *("EfficientNetB4", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7", "EfficientNetV2M", "EfficientNetV2L"),
+)
+TITLES = (
+    *("model", "input", "groups", "frozen", "channels free / all", "find, s", "shrink, s", "relative difference"),
+    *("parameters, million", "MACs, million"),
+)
+
+
+def names(everything: bool) -> list[str]:
+    """Models of the installed Keras: those asked for first, then the others, the large ones only when asked."""
+    import keras
+
+    others = [n for n, f in vars(keras.applications).items() if inspect.isfunction(f)]
+    chosen = [*FIRST, *sorted(set(others) - set(FIRST) - set(LARGE))]
+    return chosen + (list(LARGE) if everything else [])
+
+
+def randomise(model) -> None:
+    """BatchNormalization that is nobody's default, but tame: there may be hundreds in a row."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    ranges = {"gamma": (0.7, 1.3), "moving_variance": (0.6, 1.5), "beta": (-0.3, 0.3), "moving_mean": (-0.3, 0.3)}
+    for variable in model.variables:
+        if variable.name in (*ranges, "bias"):
+            low, high = ranges.get(variable.name, (-0.1, 0.1))
+            variable.assign(random.uniform(low, high, variable.shape))
+
+
+def three_quarters(graph) -> dict:
+    """Random channels to keep, for each group that may change."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    keep = {}
+    for group in graph.groups:
+        if not group.frozen:
+            order = random.permutation(len(group))
+            keep[group.name] = np.sort(order[int(SHARE * len(group)) :])
+    return keep
+
+
+def build(name: str):
+    """The model with random weights and statistics, ending in logits: a softmax would hide differences."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    for side in applications.SIDES:
+        try:
+            settings = {"weights": None, "classes": applications.CLASSES, "classifier_activation": None}
+            model = getattr(keras.applications, name)(input_shape=(side, side, 3), **settings)
+        except ValueError as error:
+            refusal = error
+        else:
+            randomise(model)
+            return model
+    raise refusal
+
+
+def measure(name: str) -> dict:
+    """Everything about one model."""
+    import numpy as np
+
+    from tfsparse import structure
+
+    model = build(name)
+    images = np.random.default_rng(0).uniform(0, 255, (EXAMPLES, *model.input_shape[1:])).astype("float32")
+    begun = time.perf_counter()
+    graph = structure.Channels(model)
+    found = time.perf_counter()
+    keep = three_quarters(graph)
+    structure.mask_channels(model, keep)
+    masked = np.asarray(model(images, training=False))
+    shrinking = time.perf_counter()
+    smaller = structure.shrink(model)
+    shrunk = time.perf_counter()
+    difference = np.max(np.abs(np.asarray(smaller(images, training=False)) - masked))
+    times = {"seconds_to_find": round(found - begun, 2), "seconds_to_shrink": round(shrunk - shrinking, 2)}
+    return {
+        "input": list(model.input_shape[1:]),
+        **groups(graph),
+        **times,
+        "relative_difference": float(difference / np.max(np.abs(masked))),
+        "spread_of_outputs": float(np.max(np.std(masked, axis=0)) / np.max(np.abs(masked))),
+        **sizes(graph, graph.keep(keep), model, smaller),
+    }
+
+
+def groups(graph) -> dict:
+    """How many groups and channels, how many of them free, and why the others are not."""
+    frozen = [group for group in graph.groups if group.frozen]
+    return {
+        "groups": len(graph.groups),
+        "frozen": len(frozen),
+        "reasons": {group.name: group.frozen for group in frozen},
+        "channels": sum(len(group) for group in graph.groups),
+        "channels_free": sum(len(group) for group in graph.groups if not group.frozen),
+    }
+
+
+def sizes(graph, alive, model, smaller) -> dict:
+    """Parameters and multiply-adds: before, foretold for what was kept, and after."""
+    from tfsparse import structure
+
+    return {
+        "parameters": [model.count_params(), graph.parameters(alive), smaller.count_params()],
+        "macs": [graph.macs(), graph.macs(alive), structure.Channels(smaller).macs()],
+    }
+
+
+def in_process(name: str, limit: int) -> dict:
+    """One model; the first line of what it died of is a result too."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory) / "result.json"
+        command = [sys.executable, __file__, "--worker", "--models", name, "--out", str(path)]
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        try:
+            subprocess.run(command, check=False, capture_output=True, env=environment, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return {"error": f"stopped after {limit} seconds"}
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"error": "the process died"}
+
+
+def worker(name: str, path: pathlib.Path) -> None:
+    """Write the result of one model, or its error."""
+    try:
+        result = measure(name)
+    except Exception as error:  # whatever it may be: that is the question
+        lines = str(error).strip().splitlines() or [""]
+        result = {"error": f"{type(error).__name__}: {lines[0]}"}
+    machine.write(path, result)
+
+
+def line(name: str, row: dict) -> list[str]:
+    """One row of the table."""
+    if "error" in row:
+        return [name, row["error"], *[""] * (len(TITLES) - 2)]
+    parameters, macs = (f"{row[k][0] / 1e6:.2f} → {row[k][-1] / 1e6:.2f}" for k in ("parameters", "macs"))
+    return [
+        name,
+        "x".join(map(str, row["input"])),
+        str(row["groups"]),
+        str(row["frozen"]),
+        f"{row['channels_free']:,} / {row['channels']:,}",
+        f"{row['seconds_to_find']:.1f}",
+        f"{row['seconds_to_shrink']:.1f}",
+        f"{row['relative_difference']:.1e}",
+        parameters,
+        macs,
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="where to write the JSON")
+    parser.add_argument("--page", help="page of the documentation to put the table into")
+    parser.add_argument("--models", nargs="+", help="these models only; others in the JSON stay as they are")
+    parser.add_argument("--all", action="store_true", help="the large ones too, which take several minutes each")
+    parser.add_argument("--limit", type=int, default=900, help="seconds for one model")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        worker(options.models[0], options.out)
+        return
+    known = json.loads(options.out.read_text(encoding="utf-8"))["rows"] if options.out.exists() else {}
+    about = {"examples": EXAMPLES, "share": SHARE, "versions": machine.versions("keras", "tensorflow")}
+    for name in options.models or names(options.all):
+        known[name] = in_process(name, options.limit)
+        print(*line(name, known[name]), sep=" | ", flush=True)
+        machine.write(options.out, about | {"machine": machine.describe(), "rows": known})
+    if options.page:
+        rows = [line(name, known[name]) for name in names(everything=True) if name in known]
+        tables.write(options.page, "applications", tables.markdown(TITLES, rows))
+
+
+if __name__ == "__main__":
+    main()
