@@ -18,6 +18,7 @@ from tfsparse.optimizers import GSM, SparseOptimizer
 from tfsparse.pruners import SET, Feather, Magnitude, Random, RigL, Saliency
 from tfsparse.report import Report, report
 from tfsparse.schedules import ACDC, DSD, Constant, Cosine, Iterative, Linear, OneCycle, OneShot, Polynomial
+from tfsparse.structure import Channels, mask_channels, shrink, slim
 from tfsparse.version import __version__
 from tfsparse.wrapping import prune, sparsify, winning_ticket
 from tfsparse.zoo import one_cycle as _one_cycle  # noqa: F401  known to Keras when it loads a model trained with them
@@ -30,6 +31,7 @@ __all__ = [
     "GSM",
     "PLL",
     "SET",
+    "Channels",
     "Constant",
     "Cosine",
     "Feather",
@@ -53,8 +55,11 @@ __all__ = [
     "dst",
     "export",
     "finalize",
+    "mask_channels",
     "prune",
     "report",
+    "shrink",
+    "slim",
     "sparsify",
     "winning_ticket",
 ]

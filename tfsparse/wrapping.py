@@ -37,7 +37,7 @@ def sparsify(
     """
     check_ready(model)
     with distribute.strategy_scope(model):
-        optimizer = SparseOptimizer(_plain(model.optimizer), pruner, schedule, sparsity, total_steps)
+        optimizer = SparseOptimizer(plain(model.optimizer), pruner, schedule, sparsity, total_steps)
         for item, wanted in prunable.pairs(sparsities):
             optimizer.set_sparsity(item, wanted)
         optimizer.exclude_from_pruning(prunable.excluded(model, exclude, skip_first, skip_last))
@@ -45,7 +45,7 @@ def sparsify(
         previous = sparse_optimizer(model)
         if previous is not None:
             optimizer.adopt(previous)
-        _compile_again(model, _inside_loss_scale(model.optimizer, optimizer, model.trainable_variables))
+        _compile_again(model, inside_loss_scale(model.optimizer, optimizer, model.trainable_variables))
     return optimizer
 
 
@@ -172,14 +172,14 @@ def replace_optimizer(model: keras.Model, optimizer) -> None:
             _compile_again(model, optimizer)
 
 
-def _plain(optimizer):
+def plain(optimizer):
     """The optimizer that does the training, out of whatever wraps it."""
     while hasattr(optimizer, "inner_optimizer"):
         optimizer = optimizer.inner_optimizer
     return optimizer
 
 
-def _inside_loss_scale(current, optimizer, variables):
+def inside_loss_scale(current, optimizer, variables):
     """Loss scaling stays outside, with its scale as it stands."""
     if not isinstance(current, keras.optimizers.LossScaleOptimizer):
         return optimizer

@@ -1,0 +1,295 @@
+"""How each kind of operation treats channels; what has no rule here freezes what it is given."""
+
+import abc
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from tfsparse.structure import functions
+from tfsparse.structure.marks import Mark, varying
+
+
+class Rule(abc.ABC):
+    """One kind of operation."""
+
+    @abc.abstractmethod
+    def apply(self, node, marks: list[Mark], walk) -> list[Mark]:
+        """The marks of a node's outputs from those of its inputs; tells `walk` what variables carry which channels."""
+
+
+class Freezing(Rule):
+    """Not understood: all that goes in and comes out stays."""
+
+    def apply(self, node, marks, walk):
+        reason = f"{type(node.operation).__name__} {node.operation.name!r} is not understood"
+        for mark in marks:
+            walk.ties.freeze(mark.ids, f"{reason} and reads them")
+        return [walk.frozen(t.shape, f"{reason} and makes them") for t in node.outputs]
+
+
+class Passing(Rule):
+    """Every channel goes on as it is: dropout in inference mode."""
+
+    def apply(self, node, marks, walk):
+        return [Mark(node.outputs[0].shape, marks[0].axis, marks[0].ids, self._values(marks[0]))]
+
+    def _values(self, mark):
+        return mark.values
+
+
+class Placing(Passing):
+    """Does something to places and nothing to channels, so that constants remain: pooling, cropping, upsampling."""
+
+    def apply(self, node, marks, walk):
+        right = marks[0].axis == walk.channel_axis(node.operation, len(marks[0].shape))
+        return (super() if right else FREEZING).apply(node, marks, walk)
+
+
+class Padding(Placing):
+    """Zeros around: of constants only zero stays one."""
+
+    def _values(self, mark):
+        return np.where(mark.values == 0, 0, np.nan)
+
+
+class Pooling(Rule):
+    """Over all places: the channels become the last axis, or keep theirs."""
+
+    def apply(self, node, marks, walk):
+        layer, mark, shape = node.operation, marks[0], node.outputs[0].shape
+        if mark.axis != walk.channel_axis(layer, len(mark.shape)):
+            return FREEZING.apply(node, marks, walk)
+        return [Mark(shape, mark.axis if layer.keepdims else -1, mark.ids, mark.values)]
+
+
+class Reducing(Rule):
+    """`keras.ops.mean` and its like over axes that are not the channels'."""
+
+    def apply(self, node, marks, walk):
+        operation, mark, shape = node.operation, marks[0], node.outputs[0].shape
+        rank = len(mark.shape)
+        axes = range(rank) if operation.axis is None else np.atleast_1d(operation.axis)
+        axes = {int(a) % rank - rank for a in axes}
+        if mark.axis in axes or -rank in axes:
+            return FREEZING.apply(node, marks, walk)
+        gone = 0 if operation.keepdims else sum(a > mark.axis for a in axes)
+        return [Mark(shape, mark.axis + gone, mark.ids, mark.values)]
+
+
+class Elementwise(Rule):
+    """Channels that meet are tied; constants are what the operation makes of them."""
+
+    def apply(self, node, marks, walk):
+        shape, axis = node.outputs[0].shape, marks[0].axis
+        wide = [m for m in marks if m.shape[m.axis] != 1 or shape[axis] == 1]
+        arrays = [x for x in keras.tree.flatten((node.arguments.args, node.arguments.kwargs)) if np.ndim(x) > 0]
+        constants = [x for x in arrays if not isinstance(x, keras.KerasTensor)]
+        if len({(m.axis, len(m.ids)) for m in wide}) != 1 or any(np.size(c) > 1 for c in constants):
+            return FREEZING.apply(node, marks, walk)
+        for mark in marks:
+            if mark not in wide:
+                walk.ties.freeze(mark.ids, f"{node.operation.name!r} spreads one channel over all")
+            else:
+                walk.ties.tie(wide[0].ids, mark.ids)
+        mark = Mark(shape, wide[0].axis, wide[0].ids, self._values(node, marks))
+        return [walk.watched(node, mark, self._sparse(node)) if self._is_nonlinear(node.operation) else mark]
+
+    def _is_nonlinear(self, operation):
+        return isinstance(operation, (*functions.NONLINEAR_LAYERS, *_NONLINEAR))
+
+    def _sparse(self, node):
+        return functions.gives_zeros(getattr(node.operation, "activation", node.operation))
+
+    def _values(self, node, marks):
+        return self._computed(node, marks, np.all(_broadcast([m.constant for m in marks]), axis=0))
+
+    def _computed(self, node, marks, constant):
+        if not constant.any():
+            return varying(len(constant))
+        known = {id(t): m.array() for t, m in zip(node.input_tensors, marks, strict=True)}
+        args, kwargs = node.arguments.fill_in(known)
+        result = ops.convert_to_numpy(node.operation(*args, **kwargs)).astype("float64")
+        return np.where(constant, result.ravel(), np.nan)
+
+
+class Multiplying(Elementwise):
+    """Zero times anything is zero."""
+
+    def _values(self, node, marks):
+        zero = np.any(_broadcast([m.values == 0 for m in marks]), axis=0)
+        constant = np.all(_broadcast([m.constant for m in marks]), axis=0)
+        return np.where(zero, 0, self._computed(node, marks, constant))
+
+
+class Activating(Elementwise):
+    """The Activation layer, if its function sees one entry only."""
+
+    def apply(self, node, marks, walk):
+        known = functions.is_elementwise(node.operation.activation)
+        return (super() if known else FREEZING).apply(node, marks, walk)
+
+    def _is_nonlinear(self, operation):
+        return not functions.is_linear(operation.activation)
+
+
+class Normalizing(Elementwise):
+    """BatchNormalization over the channels: four vectors, or less."""
+
+    def apply(self, node, marks, walk):
+        layer, mark = node.operation, marks[0]
+        if layer.axis % len(mark.shape) - len(mark.shape) != mark.axis or len(marks) > 1:
+            return FREEZING.apply(node, marks, walk)
+        for variable in layer.weights:
+            walk.carry(layer, variable, 0, mark.ids, "through")
+        return super().apply(node, marks, walk)
+
+
+class Leaking(Elementwise):
+    """PReLU: its slopes lie along the channels and, unless shared, along the places too."""
+
+    def apply(self, node, marks, walk):
+        layer, mark = node.operation, marks[0]
+        if len(layer.alpha.shape) != len(mark.shape) - 1:
+            return FREEZING.apply(node, marks, walk)
+        if layer.alpha.shape[mark.axis] == 1 < len(mark.ids):
+            walk.ties.freeze(mark.ids, f"{layer.name!r} shares its slopes between channels")
+        else:
+            walk.carry(layer, layer.alpha, len(layer.alpha.shape) + mark.axis, mark.ids, "through")
+        return super().apply(node, marks, walk)
+
+    def _is_nonlinear(self, operation):
+        return True
+
+    def _sparse(self, node):
+        return False
+
+    def _values(self, node, marks):
+        return np.where(marks[0].values >= 0, marks[0].values, np.nan)  # below zero each place may have its own slope
+
+
+class Joining(Rule):
+    """Concatenation: one after the other along the channels, tied along other axes."""
+
+    def apply(self, node, marks, walk):
+        rank, axes = len(node.outputs[0].shape), {m.axis for m in marks}
+        along = node.operation.axis % rank - rank
+        if len(axes) != 1 or any(m.shape[m.axis] != len(m.ids) for m in marks):
+            return FREEZING.apply(node, marks, walk)
+        return [self._joined(node, marks, walk) if along in axes else self._tied(node, marks, walk)]
+
+    def _joined(self, node, marks, walk):
+        ids, values = (np.concatenate([getattr(m, what) for m in marks]) for what in ("ids", "values"))
+        return Mark(node.outputs[0].shape, marks[0].axis, ids, values)
+
+    def _tied(self, node, marks, walk):
+        first, values = marks[0], marks[0].values
+        for mark in marks[1:]:
+            walk.ties.tie(first.ids, mark.ids)
+            values = np.where(values == mark.values, values, np.nan)
+        return Mark(node.outputs[0].shape, first.axis, first.ids, values)
+
+
+class Reshaping(Rule):
+    """Other axes: followed entry by entry, so that it does not matter which way channels are spread."""
+
+    def apply(self, node, marks, walk):
+        mark, shape = marks[0], node.outputs[0].shape
+        if None in (*mark.shape[1:], *shape[1:]) or mark.shape[mark.axis] != len(mark.ids):
+            return FREEZING.apply(node, marks, walk)
+        places = self._moved(node, mark.over_shape(np.arange(len(mark.ids))), shape)
+        axis = next((a for a in range(-1, -len(shape), -1) if _varies_only_along(places, a)), None)
+        if axis is None:
+            return FREEZING.apply(node, marks, walk)
+        order = np.moveaxis(places, axis, -1).reshape(-1, shape[axis])[0]
+        self._resize(node, mark.ids[order], axis, walk)
+        return [Mark(shape, axis, mark.ids[order], mark.values[order])]
+
+    def _moved(self, node, places, shape):
+        return ops.convert_to_numpy(node.operation(ops.convert_to_tensor(places[None])))[0]
+
+    def _resize(self, node, ids, axis, walk):
+        """Nothing in the layer tells its size."""
+
+
+class ToShape(Reshaping):
+    """The Reshape layer names the size."""
+
+    def _resize(self, node, ids, axis, walk):
+        layer, target = node.operation, list(node.operation.target_shape)
+        before, after = target[:axis], target[axis:][1:]
+        walk.resize(layer, lambda kept: {"target_shape": (*before, int(kept(ids)), *after)})
+
+
+class ChannelPadding(Rule):
+    """`keras.ops.pad` with zeros, along the channels too: the shortcut without parameters."""
+
+    def apply(self, node, marks, walk):
+        operation, mark, shape = node.operation, marks[0], node.outputs[0].shape
+        given = [x for x in keras.tree.flatten(list(node.arguments.args[1:])) if np.any(x)]
+        if operation.mode != "constant" or given or any(node.arguments.kwargs.values()):
+            return FREEZING.apply(node, marks, walk)
+        widths = [list(pair) for pair in operation.pad_width]
+        left, right = widths[: mark.axis], widths[mark.axis :][1:]
+        before, after = (walk.ties.fresh(n) for n in widths[mark.axis])
+
+        def config(kept):
+            return {"pad_width": [*left, [int(kept(before)), int(kept(after))], *right], "mode": "constant"}
+
+        walk.resize(operation, config)
+        inside = PADDING._values(mark) if np.any(left + right) else mark.values
+        ids, values = (before, mark.ids, after), (np.zeros(len(before)), inside, np.zeros(len(after)))
+        return [Mark(shape, mark.axis, np.concatenate(ids), np.concatenate(values))]
+
+
+def _broadcast(flags):
+    size = max(len(f) for f in flags)
+    return [np.broadcast_to(f, size) for f in flags]
+
+
+def _varies_only_along(places, axis):
+    """Is the array the same wherever one looks along all other axes, and larger than one along this?"""
+    moved = np.moveaxis(places, axis, -1).reshape(-1, places.shape[axis])
+    return (moved == moved[0]).all() and (len(set(moved[0].tolist())) > 1 or places.size == places.shape[axis])
+
+
+FREEZING, PADDING = Freezing(), Padding()
+_NONLINEAR = functions.nonlinear_operations()
+
+_SPATIAL = ("Cropping", "UpSampling", "MaxPooling", "AveragePooling", "SpatialDropout")
+_PLACING = [vars(layers)[f"{name}{d}D"] for name in _SPATIAL for d in (1, 2, 3)]
+_PASSING = [layers.Dropout, layers.GaussianDropout, layers.GaussianNoise, layers.AlphaDropout, layers.Identity]
+_POOLING = [vars(layers)[f"Global{kind}Pooling{d}D"] for kind in ("Max", "Average") for d in (1, 2, 3)]
+
+RULES: dict[type, Rule] = {
+    **dict.fromkeys(_PASSING, Passing()),
+    **dict.fromkeys(_PLACING, Placing()),
+    **dict.fromkeys([layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D], PADDING),
+    **dict.fromkeys(_POOLING, Pooling()),
+    **dict.fromkeys(functions.operations((ops.mean, ops.max, ops.min)), Reducing()),
+    **dict.fromkeys((*functions.NONLINEAR_LAYERS, *functions.MERGING_LAYERS), Elementwise()),
+    **dict.fromkeys((*functions.arithmetic_operations(), *_NONLINEAR), Elementwise()),
+    **dict.fromkeys((layers.Multiply, *functions.operations([ops.multiply], 2)), Multiplying()),
+    **dict.fromkeys(functions.operations([lambda x: ops.pad(x, [[0, 0], [1, 1]])]), ChannelPadding()),
+    **dict.fromkeys(functions.operations([lambda x: ops.concatenate([x, x])]), Joining()),
+    layers.Activation: Activating(),
+    layers.BatchNormalization: Normalizing(),
+    layers.PReLU: Leaking(),
+    layers.Concatenate: Joining(),
+    layers.Flatten: Reshaping(),
+    layers.Permute: Reshaping(),
+    layers.Reshape: ToShape(),
+}
+
+
+def register(kind: type, rule: Rule) -> None:
+    """Teach the graph a layer or operation of your own."""
+    RULES[kind] = rule
+
+
+def of(operation) -> Rule:
+    """The rule of an operation; a subclass that calls otherwise than its parent is not understood."""
+    for kind in type(operation).__mro__:
+        if kind in RULES:
+            return RULES[kind] if type(operation).call is kind.call else FREEZING
+    return FREEZING
