@@ -205,7 +205,7 @@ def _chosen(group, kept, scores, multiple):
         chosen[importance.order(group, scores())[:number]] = True
     elif kept.ndim == 1 and kept.dtype == bool and len(kept) == count and kept.any():
         chosen = kept
-    elif kept.ndim == 1 and len(kept) and kept.dtype.kind in "iu" and 0 <= kept.min() and kept.max() < count:
+    elif kept.ndim == 1 and len(kept) and kept.dtype.kind in "iu" and kept.min() >= 0 and kept.max() < count:
         chosen[kept] = True
     else:
         raise ValueError(

@@ -115,12 +115,7 @@ class _Surgery:
         """Weights, statistics and whatever else layers hold."""
         for old, new in self._old:
             for source, variable in _pairs(old, new):
-                value = np.zeros(variable.shape) if source is None else ops.convert_to_numpy(source)
-                if variable.name == "bias":
-                    value = self._with_constants(old, value, source)
-                else:
-                    value = self.cut(source, value)
-                variable.assign(value)
+                variable.assign(self._value(old, source))
                 self.origins[id(variable)] = source
 
     def cut(self, variable, value):
@@ -129,14 +124,15 @@ class _Surgery:
             value = np.take(value, np.flatnonzero(self._alive[ids]), axis)
         return value
 
-    def _with_constants(self, layer, value, source):
-        added = self._added.get(id(layer))
-        if added is None:
-            return self.cut(source, value)
-        if source is not None:
-            return self.cut(source, value + added)
-        outputs = next(u.outputs for u in self._graph.uses if u.layer is layer)
-        return added[self._alive[outputs]]
+    def _value(self, layer, source):
+        """What is left of an old variable, or the bias that there was none."""
+        if source is None:
+            outputs = next(u.outputs for u in self._graph.uses if u.layer is layer)
+            return self._added[id(layer)][self._alive[outputs]]
+        value = ops.convert_to_numpy(source)
+        if source.name == "bias" and id(layer) in self._added:
+            value = value + self._added[id(layer)]
+        return self.cut(source, value)
 
     def _input(self, tensor, mark):
         shape = list(tensor.shape)

@@ -56,7 +56,8 @@ class _Plan:
         self._groups = [g for g in graph.groups if not g.frozen]
         if not self._groups:
             raise ValueError(
-                f"No width of {graph.model.name!r} can change; print(tfsparse.Channels(model)) says why, group by group."
+                f"No width of {graph.model.name!r} can change; print(tfsparse.Channels(model)) says why, group by "
+                "group."
             )
         worth = [importance.scores(g, score) for g in self._groups]
         self._worth = [w / max(w.mean(), 1e-30) for w in worth]
@@ -103,8 +104,8 @@ def _only(asked):
     given = {name: value for name, value in asked.items() if value is not None}
     if len(given) != 1 or not 0 < (value := next(iter(given.values()))) < 1:
         raise ValueError(
-            f"slim was given {given or 'no budget'}: expected one of flops, parameters, sparsity or latency, a fraction "
-            "between 0 and 1, for example slim(model, flops=0.5)."
+            f"slim was given {given or 'no budget'}: expected one of flops, parameters, sparsity or latency, a "
+            "fraction between 0 and 1, for example slim(model, flops=0.5)."
         )
     name = next(iter(given))
     return name, (1 - value if name == "sparsity" else value)

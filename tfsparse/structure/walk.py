@@ -5,8 +5,9 @@ import dataclasses
 import keras
 import numpy as np
 
-from tfsparse.structure import producers, rules
+from tfsparse.structure import kernels, rules  # noqa: F401  kernels registers its rules
 from tfsparse.structure.marks import Mark, varying
+from tfsparse.structure.producers import Flow
 from tfsparse.structure.ties import Ties
 
 
@@ -41,7 +42,7 @@ class Use:
     ids: np.ndarray
     values: np.ndarray
     outputs: np.ndarray
-    flow: producers.Flow
+    flow: Flow
 
 
 class Walk:
@@ -137,7 +138,7 @@ def functional(model):
         return graph
     what = "is not built yet" if isinstance(model, keras.Sequential) else "is not a graph of layers"
     raise ValueError(
-        f"Model {getattr(model, 'name', model)!r} {what}, so the channels that belong together cannot be found. Expected "
-        "a Functional or Sequential model with known input shape: keras.Sequential([keras.Input(shape), ...]) or "
-        "keras.Model(inputs, outputs)."
+        f"Model {getattr(model, 'name', model)!r} {what}, so the channels that belong together cannot be found. "
+        "Expected a Functional or Sequential model with known input shape: keras.Sequential([keras.Input(shape), ...]) "
+        "or keras.Model(inputs, outputs)."
     )
