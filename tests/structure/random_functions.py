@@ -40,7 +40,8 @@ def nonlinear(dice, x, pool):
     shared = list(range(1, len(x.shape) - 1)) if dice.chance(0.6) else None
     return dice.one(
         layers.ReLU(),
-        layers.ReLU(6.0, negative_slope=0.1, threshold=0.1),
+        layers.ReLU(6.0, negative_slope=0.1),
+        layers.ReLU(threshold=0.1),
         layers.PReLU(shared_axes=shared),
         layers.LeakyReLU(),
         layers.ELU(),
@@ -54,7 +55,8 @@ def nonlinear(dice, x, pool):
 @takes(2, 3, 4, table=OTHER)
 def nonlinear_to_constant(dice, x, pool):
     """Those that do not fix zero."""
-    return dice.one(layers.Activation(dice.one(*OTHER_ACTIVATIONS[:3])), ops.sigmoid, ops.softplus)(x)
+    shifted = layers.ReLU(6.0, negative_slope=0.1, threshold=0.1)
+    return dice.one(layers.Activation(dice.one(*OTHER_ACTIVATIONS[:3])), ops.sigmoid, ops.softplus, shifted)(x)
 
 
 @takes(2, 3, 4)
