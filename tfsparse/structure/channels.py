@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import numpy as np
 
-from tfsparse.structure import importance
+from tfsparse.structure import drawing, importance
 from tfsparse.structure.ties import Ties
 from tfsparse.structure.walk import Slice, Walk
 
@@ -36,9 +36,14 @@ class Group:
         return len(self.channels)
 
     @property
+    def slices(self) -> tuple[Slice, ...]:
+        """All of them."""
+        return (*self.outputs, *self.others, *self.inputs)
+
+    @property
     def layers(self) -> list[str]:
         """The names of all layers that have to do with these channels."""
-        return list(dict.fromkeys(s.layer.name for s in (*self.outputs, *self.others, *self.inputs)))
+        return list(dict.fromkeys(s.layer.name for s in self.slices))
 
     def __str__(self):
         parts = {"made by": self.outputs, "through": self.others, "read by": self.inputs}
@@ -109,6 +114,10 @@ class Channels:
             f"{getattr(layer, 'name', layer)!r} makes no channels here. Expected a dense or convolutional layer of "
             f"{self.model.name!r}, or the name of a group: {names}."
         )
+
+    def plot(self):
+        """A `matplotlib.figure.Figure` of the groups: `.plot().savefig("groups.png")`."""
+        return drawing.plot(self)
 
     # ---- choice -----------------------------------------------------------------------------------------------------
 

@@ -43,8 +43,8 @@ class Producer(rules.Rule):
     """A layer with a kernel, a bias and an activation, each of them or none."""
 
     def apply(self, node, marks, walk):
-        layer, mark = node.operation, marks[0]
-        if len(marks) > 1 or mark.axis != self.axis(layer, len(mark.shape), walk) or not is_plain(layer):
+        layer, mark = node.operation, walk.along(marks[0], self.axis(node.operation, len(marks[0].shape), walk))
+        if len(marks) > 1 or mark is None or not is_plain(layer):
             return rules.FREEZING.apply(node, marks, walk)
         ids = self.connect(layer, mark.ids, walk)
         self.count(node, walk)

@@ -96,6 +96,16 @@ class Walk:
         count = (shape[-1] or 0) if len(shape) > 1 else 0
         return Mark(shape, -1, self.ties.fresh(count, reason), varying(count))
 
+    def along(self, mark: Mark, axis: int) -> Mark | None:
+        """The same tensor read along another axis than its channels': those stay then, and so does what is read."""
+        if mark.axis == axis:
+            return mark
+        if mark.shape[axis] is None:
+            return None
+        self.ties.freeze(mark.ids, "they are read along another axis")
+        count = mark.shape[axis]
+        return Mark(mark.shape, axis, self.ties.fresh(count, "they are read along another axis"), varying(count))
+
     def channel_axis(self, layer, rank: int) -> int:
         """Where a layer expects the channels, counted from the right."""
         return 1 - rank if getattr(layer, "data_format", None) == "channels_first" else -1
