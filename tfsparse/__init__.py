@@ -10,6 +10,7 @@ update.
 
 import importlib
 
+from tfsparse.activation_density import ActivationDensity
 from tfsparse.callbacks import DST, PLL, Prune, PruneGSM, SparsityLogger
 from tfsparse.export import export
 from tfsparse.layers import Thresholded, dst, finalize
@@ -31,6 +32,7 @@ __all__ = [
     "GSM",
     "PLL",
     "SET",
+    "ActivationDensity",
     "Channels",
     "Constant",
     "Cosine",

@@ -79,25 +79,28 @@ def resumed(directory: pathlib.Path, config: RunConfig) -> dict:
             "choose another --out:\n" + "\n".join(f"  {line}" for line in changed)
         )
     if run["status"] != "finished":
-        saved = _checkpoints_made(directory, run)
+        saved = checkpoints_made(directory, run)
         for key, length in (("checkpoints", saved), ("epochs", max(saved - 1, 0)), ("seconds", max(saved - 1, 0))):
             del run[key][length:]
     return run
 
 
-def _checkpoints_made(directory, run):
-    """Return how many models the run had saved when it saved the one that is there; 0 is a run that never began."""
+def checkpoints_made(directory: pathlib.Path, run: dict) -> int:
+    """Return how many models the run had saved when it saved the one that is there; 0 is a run that never began.
+
+    Raises RunError if the run did not write it.
+    """
     path, known = directory / "model.keras", run["checkpoints"]
     if not known or (len(known) == 1 and not path.is_file()):
         return 0
     digests = [checkpoint["sha256"] for checkpoint in known]
-    digest = _digest(path) if path.is_file() else None
-    if digest not in digests:
+    present = digest(path) if path.is_file() else None
+    if present not in digests:
         raise RunError(
             f"{path} is not what this run wrote, so nobody knows where to go on. Put the run's own model.keras back, "
-            "or start again with --overwrite."
+            "or start again, in another directory or with --overwrite."
         )
-    return digests.index(digest) + 1
+    return digests.index(present) + 1
 
 
 def begin(directory: pathlib.Path, run: dict) -> None:
@@ -118,8 +121,8 @@ def write_model(directory: pathlib.Path, run: dict, model) -> None:
 
     def save(path):
         model.save(path)
-        states = [state.numpy().tolist() for state in _random_states(model)]
-        run["checkpoints"].append({"sha256": _digest(path), "random_states": states})
+        states = [state.numpy().tolist() for state in random_states(model)]
+        run["checkpoints"].append({"sha256": digest(path), "random_states": states})
         write_run(directory, run)
 
     write(directory / "model.keras", save)
@@ -128,7 +131,7 @@ def write_model(directory: pathlib.Path, run: dict, model) -> None:
 def load_model(directory: pathlib.Path, run: dict):
     """Return the model of a run as it was when it was written."""
     model = read_model(directory / "model.keras")
-    for state, value in zip(_random_states(model), run["checkpoints"][-1]["random_states"], strict=True):
+    for state, value in zip(random_states(model), run["checkpoints"][-1]["random_states"], strict=True):
         state.assign(value)
     return model
 
@@ -151,7 +154,7 @@ def read_model(path: str | os.PathLike, compiled: bool = True):
         raise RunError(f"Cannot load {path} as a Keras model: {reason}") from error
 
 
-def _random_states(model):
+def random_states(model) -> list:
     """Return what dropout and its like draw from; Keras makes them anew when it loads a model."""
     return [variable for variable in model.variables if variable.name == "seed_generator_state"]
 
@@ -176,7 +179,8 @@ def write(path: pathlib.Path, make: Callable[[pathlib.Path], object]) -> None:
     os.replace(temporary, path)
 
 
-def _digest(path):
+def digest(path: pathlib.Path) -> str:
+    """Return the SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
