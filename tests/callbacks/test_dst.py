@@ -32,6 +32,26 @@ def test_steers_to_within_half_a_point_and_then_cuts_exactly(optimizer, sparsity
     assert logs["cut_accuracy"][-1] > 0.9
 
 
+def test_a_layer_may_keep_less_than_the_floor_where_little_shall_live():
+    model, logs = digits(keras.optimizers.SGD(0.02, momentum=0.9), 0.99, epochs=20)
+    floors = [t.constraint.floor for layer in conversion.thresholded_layers(model) for t in layer.thresholds]
+    np.testing.assert_allclose(floors, 0.001)
+    assert np.diff(logs["sparsity"][:-1]).min() > -0.05  # thresholds that are reset lose more than that
+    assert abs(logs["uncut_sparsity"][-1] - 0.99) < 0.005
+
+
+def test_floors_hold_for_a_step_that_is_compiled_already():
+    x, y = testing.small_data()
+    model = tfsparse.dst(testing.small_model(), 0.01)
+    model.compile(keras.optimizers.SGD(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x, y, epochs=1, verbose=0)
+    compiled = model.train_function
+    model.fit(x, y, epochs=1, verbose=0, callbacks=[DST(None)])
+    assert model.train_function is compiled
+    model.fit(x, y, epochs=1, verbose=0, callbacks=[DST(0.5)])
+    assert model.train_function is not compiled
+
+
 def test_without_a_target_alpha_stays_and_nothing_is_cut():
     model, logs = digits("sgd", None, epochs=2)
     np.testing.assert_allclose(logs["alpha"], [5e-4] * 2)

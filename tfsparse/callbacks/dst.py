@@ -17,6 +17,7 @@ class DST(Steer, keras.callbacks.Callback):
     the target is cut exactly, before the last epoch's validation and checkpoints. Every epoch's logs have `sparsity`
     and `alpha`; those of the last `uncut_sparsity`, and with `data` every metric twice: `uncut_accuracy`,
     `cut_accuracy`.
+    Thresholds of a layer are reset where it keeps no more than a tenth of the share asked, if that is below its floor.
     With `steps_per_execution` alpha can be set only between calls of the compiled step.
 
     What it knows is in variables of the layers: a resumed fit goes on as if it had never stopped.

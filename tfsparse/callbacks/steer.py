@@ -10,6 +10,7 @@ from tfsparse.callbacks.last_cut import LastCut
 from tfsparse.layers import conversion, thresholds
 from tfsparse.layers.control import Control
 
+_FLOOR = 0.1  # of the share of weights that shall live: a layer with less than that has collapsed
 _SLOWEST = 10  # steps that a push needs to be felt, with momentum
 
 
@@ -27,6 +28,15 @@ class Steer(LastCut):
         if not isinstance(updates, int) or updates < 1:
             raise ValueError(f"updates={updates!r}: expected how often alpha is set in a fit, for example updates=400.")
         self.updates = updates
+
+    def set_model(self, model):
+        super().set_model(model)
+        if self.sparsity is not None:
+            # where few weights shall live, thresholds must not be reset because few do
+            for layer in self._layers():
+                layer.lower_floors((1 - self.sparsity) * _FLOOR)
+            if getattr(model, "train_function", None) is not None:
+                model.make_train_function(force=True)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._position = self._epoch_start = epoch * self.params["steps"]

@@ -51,6 +51,11 @@ class Thresholding(abc.ABC):
         """What the plain layer does not have."""
         return [*self.thresholds, self.alpha, self.control]
 
+    def lower_floors(self, limit: float) -> None:
+        """From the next compilation of the training step on reset at no more than this; build anew to take it back."""
+        for threshold in self.thresholds:
+            threshold.constraint.floor = min(threshold.constraint.floor, limit)
+
     def masks(self) -> list:
         """1 where a weight lives, 0 where it is pruned; in the order of `kernels`."""
         return [thresholds.mask(engine.read(k), engine.read(t)) for k, t in self._pairs()]
