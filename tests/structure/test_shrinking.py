@@ -61,6 +61,19 @@ def test_masking_zeros_everything_that_speaks():
     assert np.all(norm.moving_mean.numpy() != 0)
 
 
+def test_masking_is_exact_without_gamma_too():
+    def net(x):
+        x = layers.BatchNormalization(scale=False, name="n")(layers.Conv2D(4, 3, padding="same", name="c")(x))
+        return layers.Conv2D(2, 3, padding="same")(layers.ReLU()(x))
+
+    net = model(net)
+    net.get_layer("n").moving_mean.assign([-1.0] * 4)
+    mask_channels(net, {"c": 2})
+    small = shrink(net)
+    assert small.get_layer("c").filters == 2
+    assert_equal_outputs(small, net)
+
+
 @pytest.mark.parametrize(
     "net",
     [
@@ -76,9 +89,10 @@ def test_masking_zeros_everything_that_speaks():
         lambda x: layers.Reshape((1, 1, 4))(layers.GlobalMaxPooling2D()(layers.Conv2D(4, 1, name="c")(x))),
         lambda x: layers.Reshape((36, 4))(layers.Conv2D(4, 1, name="c")(x)),
         lambda x: layers.Concatenate()([layers.Conv2D(4, 1, name="c")(x), x]) * 2,
+        lambda x: ops.clip(layers.Rescaling(2.0)(layers.Conv2D(4, 1, name="c")(x)), -1, 1),
     ],
     ids=["se", "depthwise", "all-groups", "groups", "separable", "transposed", "prelu", "bilinear", "pad", "reshape",
-         "merge", "concatenate"],
+         "merge", "concatenate", "scale"],
 )  # fmt: skip
 def test_every_kind_of_layer(net):
     def whole(x):

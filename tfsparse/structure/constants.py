@@ -24,19 +24,17 @@ def needed(graph, multiple: int = 1) -> np.ndarray:
 
 def folded(graph, alive) -> dict[int, np.ndarray]:
     """`{id of layer: what the dropped inputs have always added to its outputs}`."""
-    uses = {id(u.layer): u for u in graph.uses}
-    constants = {u: _common(graph, u) for u in uses}
-    return {
-        u: use.flow.added(constants[u], ~alive[use.ids] & use.flow.foldable(constants[u])) for u, use in uses.items()
-    }
+    found = {}
+    for use, values in _common(graph):
+        found[id(use.layer)] = use.flow.added(values, ~alive[use.ids] & use.flow.foldable(values))
+    return found
 
 
 def _needed(graph, kept):
-    alive = np.ones(graph.size, bool)
+    alive, uses = np.ones(graph.size, bool), _common(graph)
     while True:
         read, in_use = np.zeros(graph.size, bool), kept.copy()
-        for use in graph.uses:
-            values = _common(graph, id(use.layer))
+        for use, values in uses:
             idle = use.flow.foldable(values) | ~use.flow.touches[:, alive[use.outputs]].any(axis=1)
             read[use.ids] = True
             in_use[use.ids[~idle]] = True
@@ -46,10 +44,16 @@ def _needed(graph, kept):
         alive = left
 
 
-def _common(graph, layer_id):
-    """What a layer constantly gets in all its calls."""
-    calls = [u.values for u in graph.uses if id(u.layer) == layer_id]
-    return np.where(np.all([c == calls[0] for c in calls], axis=0), calls[0], np.nan)
+def _common(graph):
+    """One use of each layer, and what the layer constantly gets in all its calls."""
+    calls = {}
+    for use in graph.uses:
+        calls.setdefault(id(use.layer), []).append(use)
+    return [(same[0], _agreed([use.values for use in same])) for same in calls.values()]
+
+
+def _agreed(values):
+    return np.where(np.all([v == values[0] for v in values], axis=0), values[0], np.nan)
 
 
 def _revived(ids, alive, multiple):

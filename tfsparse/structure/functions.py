@@ -11,7 +11,17 @@ _NAMES = [
     if callable(f) and n not in (*_MIXING, "get", "serialize", "deserialize", "threshold")
 ]
 _ARITHMETIC = (ops.add, ops.subtract, ops.multiply, ops.divide, ops.true_divide, ops.maximum, ops.minimum, ops.power)
-_UNARY = (ops.abs, ops.exp, ops.negative, ops.sign, ops.sqrt, ops.square, ops.rsqrt, ops.log1p)
+_UNARY = (
+    ops.abs,
+    ops.exp,
+    ops.negative,
+    ops.sign,
+    ops.sqrt,
+    ops.square,
+    ops.rsqrt,
+    ops.log1p,
+    lambda x: ops.clip(x, 0, 1),
+)
 
 
 def is_elementwise(activation) -> bool:

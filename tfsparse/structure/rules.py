@@ -133,6 +133,14 @@ class Activating(Elementwise):
         return not functions.is_linear(operation.activation)
 
 
+class Scaling(Elementwise):
+    """Rescaling by numbers; by vectors, which it does not hold as variables, it freezes."""
+
+    def apply(self, node, marks, walk):
+        numbers = np.ndim(node.operation.scale) == np.ndim(node.operation.offset) == 0
+        return (super() if numbers else FREEZING).apply(node, marks, walk)
+
+
 class Normalizing(Elementwise):
     """BatchNormalization over the channels: four vectors, or less."""
 
@@ -274,6 +282,7 @@ RULES: dict[type, Rule] = {
     **dict.fromkeys(functions.operations([lambda x: ops.concatenate([x, x])]), Joining()),
     layers.Activation: Activating(),
     layers.BatchNormalization: Normalizing(),
+    layers.Rescaling: Scaling(),
     layers.PReLU: Leaking(),
     layers.Concatenate: Joining(),
     layers.Flatten: Reshaping(),

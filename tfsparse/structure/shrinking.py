@@ -54,6 +54,7 @@ def mask_channels(model: keras.Model, keep) -> None:
     """Zero channels in place, so that they are constantly zero and `shrink` can drop them without a change.
 
         kernel[..., dropped] = bias[dropped] = gamma[dropped] = beta[dropped] = 0
+        moving_mean[dropped] = 0                                        where BatchNormalization has no gamma
 
     Args: as for `shrink`. Nothing keeps them at zero if training goes on.
 
@@ -62,11 +63,17 @@ def mask_channels(model: keras.Model, keep) -> None:
     graph = Channels(model)
     alive = _checked(graph, keep) if isinstance(keep, np.ndarray) else graph.keep(keep)
     for s in graph.slices:
-        if s.role != "in" and not s.variable.name.startswith("moving_"):
+        if s.role != "in" and not _is_statistic(s):
             shape = [1] * len(s.variable.shape)
             shape[s.axis] = len(s.ids)
             value = ops.convert_to_numpy(s.variable)
             s.variable.assign(np.where(alive[s.ids].reshape(shape), value, 0))
+
+
+def _is_statistic(piece):
+    """Does zeroing other variables do, so that this one can stay?"""
+    name = piece.variable.name
+    return name == "moving_variance" or (name == "moving_mean" and piece.layer.scale)
 
 
 def _checked(graph, alive):
