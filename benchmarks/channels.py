@@ -71,6 +71,8 @@ def randomise(model, images) -> None:
     ranges = {"gamma": (0.7, 1.3), "beta": (-0.3, 0.3), "bias": (-0.1, 0.1)}
     for variable in (v for v in model.variables if v.name in ranges):
         variable.assign(random.uniform(*ranges[variable.name], variable.shape))
+    for kernel in (v for v in model.variables if v.name == "kernel" and not _is_normalised(model)):
+        kernel.assign(kernel * np.sqrt(2))  # He's variance instead of Glorot's: else biases are all that is left
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in norms:
         layer.momentum = 0.0  # the statistics become those of one batch
@@ -79,6 +81,10 @@ def randomise(model, images) -> None:
         spread = np.sqrt(layer.moving_variance)
         layer.moving_mean.assign_add(spread * random.uniform(-0.3, 0.3, spread.shape))
         layer.moving_variance.assign(layer.moving_variance * random.uniform(0.6, 1.5, spread.shape))
+
+
+def _is_normalised(model):
+    return any("norm" in v.path for v in model.variables)
 
 
 def three_quarters(graph) -> dict:

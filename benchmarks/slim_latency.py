@@ -4,7 +4,7 @@
 TensorFlow SavedModel (`model.export`, the serving function) and as TFLite (XNNPACK), both on one thread with a batch of
 one image. All variants take turns within one process, so that a ratio is one of neighbours in time and holds while the
 machine's speed drifts. The ratio of processor times, given beside that of the clock, says the same where other programs
-run too.
+run too (`nice` keeps them from disturbing).
 
     python benchmarks/slim_latency.py --out benchmarks/results/slim_latency.json --page docs/shrinking.md
 """
