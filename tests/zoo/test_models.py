@@ -47,7 +47,7 @@ def resnet_18():
 
 
 def vgg(plan):
-    return sum(conv(3, *pair) for pair in zip([3, *plan], plan, strict=False)) + 5130
+    return sum(conv(3, *pair) for pair in zip([3, *plan], plan, strict=False)) + plan[-1] * 10 + 10
 
 
 def wide_resnet(blocks, k):
@@ -75,6 +75,7 @@ E = [64] * 2 + [128] * 2 + [256] * 4 + [512] * 8
         ("resnet_20", CIFAR, cifar_resnet(3), 269_722),
         ("resnet_56", CIFAR, cifar_resnet(9), 853_018),
         ("resnet_18", CIFAR, resnet_18(), 11_173_962),
+        ("vgg_small", CIFAR, vgg([32, 32, 64, 64, 128, 128]), 288_746),
         ("vgg_16_bn", CIFAR, vgg(D), 14_724_042),
         ("vgg_19_bn", CIFAR, vgg(E), 20_035_018),
         ("wrn_22_2", CIFAR, wide_resnet(3, 2), 1_079_642),

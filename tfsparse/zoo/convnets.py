@@ -5,6 +5,7 @@ from keras import layers, ops
 from tfsparse.zoo.architecture import architecture, logits
 
 _VGG = {
+    "small": (32, 32, "pool", 64, 64, "pool", 128, 128, "pool"),
     16: (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512, "pool"),
     19: (64, 64, "pool", 128, 128, "pool", *[256] * 4, "pool", *[512] * 4, "pool", *[512] * 4, "pool"),
 }
@@ -95,6 +96,12 @@ def _wide_block(x, filters, stride, dropout, name):
 
 
 # -------------------------------------------------------------------------------------------------------------- VGG
+
+
+@architecture(min_side=8)
+def vgg_small(inputs, num_classes: int):
+    """Six convolutions after Simonyan & Zisserman with BatchNormalization, ours; 288,746 trainable on CIFAR-10."""
+    return _vgg(inputs, num_classes, _VGG["small"])
 
 
 @architecture(min_side=32)
