@@ -16,7 +16,7 @@ layers = keras.layers
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(96, 6, 6, 2)).astype("float32")
 Y = (X[:, :3].mean((1, 2, 3)) > X[:, 3:].mean((1, 2, 3))).astype("int64")
-FIT = {"epochs": 6, "batch_size": 32, "validation_split": 0.25, "verbose": 0}
+FIT = {"epochs": 4, "batch_size": 36, "validation_split": 0.25, "verbose": 0}
 on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute, tf.data")
 
 
@@ -40,7 +40,7 @@ def net(optimizer="adam", run_eagerly=True, **options):
 
 
 def driver(model=None, **options):
-    options = {"prune_epochs": [2, 4], "smallest": 2, "tolerance": 1.0} | options
+    options = {"prune_epochs": [1, 3], "smallest": 2, "tolerance": 1.0} | options
     return tfsparse.ActivationDensity(model or net(), **options)
 
 
@@ -63,14 +63,14 @@ def straight():
 
 def test_widths_follow_the_densities(straight):
     done, history = straight
-    assert history.epoch == [0, 1, 2, 3, 4, 5] and history.history["stage"] == [0, 0, 1, 1, 2, 2]
-    for before, after in ((1, 2), (3, 4)):
+    assert history.epoch == [0, 1, 2, 3] and history.history["stage"] == [0, 1, 1, 2]
+    for before, after in ((0, 1), (2, 3)):
         densities, old = history.history["densities"][before], history.history["widths"][before]
         new = history.history["widths"][after]
         assert new == {name: int(old[name] * densities[name] + 0.5) for name in old} != old
     assert widths(done.model) == [*history.history["widths"][-1].values(), 2]
     assert {"loss", "accuracy", "val_loss", "val_accuracy", "density"} <= history.history.keys()
-    assert [r["epoch"] for r in done.resizes] == [2, 4]
+    assert [r["epoch"] for r in done.resizes] == [1, 3]
     assert done.measured == "72 examples, inference mode" and done.seconds > 0
 
 
@@ -78,7 +78,7 @@ def test_macs_and_training_complexity_are_those_of_the_widths(straight):
     done, history = straight
     macs = [16 * 9 * 2 * w + 16 * w * d + d * 2 for w, d in (e.values() for e in history.history["widths"])]
     assert history.history["macs"] == macs
-    assert done.training_complexity == pytest.approx(sum(macs) / (6 * macs[0]))
+    assert done.training_complexity == pytest.approx(sum(macs) / (4 * macs[0]))
     sizes = [18 * w + 2 * w + 16 * w * d + d + d * 2 + 2 for w, d in (e.values() for e in history.history["widths"])]
     assert history.history["parameters"] == sizes
 
@@ -102,7 +102,7 @@ def test_inherited_weights_are_those_of_the_channels_that_stay():
     look, done = Look(), driver(net("adam"))
     history = done.fit(X, Y, callbacks=[look], **FIT)
     assert [e for e, _ in look.epochs] == history.epoch and [d for _, d in look.epochs] == history.history["density"]
-    assert [steps for _, steps in look.begun] == [0, 6, 12]  # of the optimizer
+    assert [steps for _, steps in look.begun] == [0, 2, 6]  # of the optimizer
     (old, _), (new, _) = look.ended[0], look.begun[1]
     kept, dense = done.resizes[0]["keep"].values()
     np.testing.assert_array_equal(new[0], old[0][..., kept])
@@ -129,12 +129,12 @@ def test_fresh_weights_in_the_same_widths():
 
 def test_densities_at_rest_end_a_stage():
     done = driver(net(keras.optimizers.SGD(0.0)), prune_epochs=None, window=2, min_epochs=2, rounds=2)
-    history = done.fit(X, Y, **FIT | {"epochs": 9})
-    # at rate 0 only BatchNormalization's statistics move, by less and less; never after epoch 7, two before the end
+    history = done.fit(X, Y, **FIT | {"epochs": 7})
+    # at rate 0 only BatchNormalization's statistics move, by less and less; never after epoch 5, two before the end
     stages = history.history["stage"]
-    ends = [epoch for epoch in range(1, 9) if stages[epoch] > stages[epoch - 1]]
+    ends = [epoch for epoch in range(1, 7) if stages[epoch] > stages[epoch - 1]]
     expected, since = [], 0
-    for epoch in range(1, 8):
+    for epoch in range(1, 6):
         if len(expected) < 2 and epoch - since >= 2:
             rows = [list(d.values()) for d in history.history["densities"][since:epoch][-2:]]
             if (np.ptp(rows, axis=0) < 0.01).all():
@@ -143,32 +143,32 @@ def test_densities_at_rest_end_a_stage():
 
 
 def test_the_lines_that_are_printed(capsys):
-    done = driver(prune_epochs=[2])
-    history = done.fit(X, Y, **FIT | {"verbose": 2, "epochs": 3})
+    done = driver(prune_epochs=[1])
+    history = done.fit(X, Y, **FIT | {"verbose": 2, "epochs": 2})
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
-    old, new = ("-".join(map(str, w.values())) for w in history.history["widths"][1:])
-    share = 100 * history.history["macs"][2] / history.history["macs"][0]
-    density = history.history["density"][1]
-    assert lines == [f"epoch 2: density {density:.2f}, widths {old} -> {new}, MACs 100 % -> {share:.0f} %"]
-    driver(prune_epochs=[2]).fit(X, Y, **FIT | {"epochs": 3})
-    assert "epoch 2" not in capsys.readouterr().out
+    old, new = ("-".join(map(str, w.values())) for w in history.history["widths"])
+    share = 100 * history.history["macs"][1] / history.history["macs"][0]
+    density = history.history["density"][0]
+    assert lines == [f"epoch 1: density {density:.2f}, widths {old} -> {new}, MACs 100 % -> {share:.0f} %"]
+    driver(prune_epochs=[1]).fit(X, Y, **FIT | {"epochs": 2})
+    assert "epoch 1" not in capsys.readouterr().out
 
 
 def test_nothing_is_resized_any_more_when_it_would_change_nothing(capsys):
     done = driver(smallest=12)
     history = done.fit(X, Y, **FIT | {"verbose": 2})
-    assert history.history["stage"] == [0] * 6 and done.training_complexity == 1.0 and not done.resizes
+    assert history.history["stage"] == [0] * 4 and done.training_complexity == 1.0 and not done.resizes
     assert done.stopped == "it would change no layer by a channel"
-    assert "epoch 2: no more resizing: it would change no layer by a channel" in capsys.readouterr().out
+    assert "epoch 1: no more resizing: it would change no layer by a channel" in capsys.readouterr().out
 
 
 def test_callbacks_can_stop_the_training():
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            self.model.stop_training = epoch == 2
+            self.model.stop_training = epoch == 1
 
     history = driver().fit(X, Y, callbacks=[Stop()], **FIT)
-    assert history.history["stage"] == [0, 0, 1]
+    assert history.history["stage"] == [0, 1]
 
 
 def test_a_second_fit_goes_on_with_the_smaller_model():
@@ -202,21 +202,21 @@ def test_a_stage_that_fell_is_undone_and_training_goes_on(kept, tmp_path, capsys
     look, options = Look(), {"tolerance": 0.05, "monitor": "score", "directory": tmp_path / "run" if kept else None}
     done = driver(**options)
     history = done.fit(X, Y, callbacks=[worsening(1), look], **FIT | {"verbose": 2})
-    assert history.history["stage"] == [0, 0, 1, 1, 0, 0]
+    assert history.history["stage"] == [0, 1, 1, 0]
     assert widths(done.model) == [12, 10, 2] and done.resizes == []
     for mine, theirs in zip(look.begun[2][0], look.ended[0][0], strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    assert look.begun[2][1] == 6  # the optimizer's steps
-    assert done.stopped == "rolled back, since score 0.5000 after 0.9100 is worse by more than 0.05"
-    assert "epoch 4: back to the model of stage 0" in capsys.readouterr().out
+    assert look.begun[2][1] == 2  # the optimizer's steps
+    assert done.stopped == "rolled back, since score 0.5000 after 0.9000 is worse by more than 0.05"
+    assert "epoch 3: back to the model of stage 0" in capsys.readouterr().out
     assert done.training_complexity == pytest.approx(np.mean(history.history["macs"]) / history.history["macs"][0])
 
 
 def test_the_last_stage_is_judged_too():
     done = driver(tolerance=0.05, monitor="score")
     history = done.fit(X, Y, callbacks=[worsening(2)], **FIT)
-    assert history.history["stage"] == [0, 0, 1, 1, 2, 2]
-    assert widths(done.model) == [*history.history["widths"][2].values(), 2] and len(done.resizes) == 1
+    assert history.history["stage"] == [0, 1, 1, 2]
+    assert widths(done.model) == [*history.history["widths"][1].values(), 2] and len(done.resizes) == 1
     assert driver(tolerance=0.5, monitor="score").fit(X, Y, callbacks=[worsening(2)], **FIT).history["stage"][-1] == 2
 
 
@@ -272,7 +272,7 @@ def same(one, other):
     assert mine.training_complexity == theirs.training_complexity and mine.stopped == theirs.stopped
 
 
-EVENTS = 1 + 6 * 6 + 4  # of one training; three of `fit`, with six epochs of: begin, three batches, validation, end
+EVENTS = 3 * 2 + 4 * 5  # begin and end of three stages; of four epochs: begin, two batches, validation, end
 MOMENTS = sorted(random.Random(6).sample(range(EVENTS), 5))
 
 
@@ -282,17 +282,17 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(moment, straight, tmp_p
 
 
 def test_killed_between_a_resize_and_its_first_epoch(straight, tmp_path):
-    begin_of_second_fit = 1 + 2 * 6 + 1
-    same(resumed(tmp_path / "run", [Kill(begin_of_second_fit), Kill(0), Kill(1)]), straight)
+    begin_of_second_stage = 1 + 5 + 1
+    same(resumed(tmp_path / "run", [Kill(begin_of_second_stage), Kill(0), Kill(1)]), straight)
 
 
-@pytest.mark.parametrize("victim", ["write_model", "write_run", "write"])
-def test_killed_while_writing(victim, straight, tmp_path, monkeypatch):
+@pytest.mark.parametrize("victim, number", [("write_model", 3), ("write_run", 3), ("write", 5)])  # in a resize
+def test_killed_while_writing(victim, number, straight, tmp_path, monkeypatch):
     real, calls = getattr(runs, victim), []
 
     def dying(*args, **kwargs):
         calls.append(1)
-        if len(calls) == 7:
+        if len(calls) == number:
             raise Killed
         return real(*args, **kwargs)
 
@@ -308,11 +308,11 @@ def test_fresh_weights_and_a_way_back_survive_kills(tmp_path, monkeypatch):
 
     def fit(directory, *kill):
         done = driver(directory=directory, **options)
-        return done, done.fit(X, Y, callbacks=[_falls_in_epochs_4_and_5(), *kill], **FIT)
+        return done, done.fit(X, Y, callbacks=[_falls_in_the_last_epoch(), *kill], **FIT)
 
     straight = fit(tmp_path / "straight")
-    assert straight[1].history["stage"] == [0, 0, 1, 1, 2, 2] and len(straight[0].resizes) == 1
-    for moment in (9, 14, 10):
+    assert straight[1].history["stage"] == [0, 1, 1, 2] and len(straight[0].resizes) == 1
+    for moment in (9, 5, 14):
         with contextlib.suppress(Killed):
             fit(tmp_path / "killed", Kill(moment))
     real = training.Training._roll_back
@@ -323,10 +323,10 @@ def test_fresh_weights_and_a_way_back_survive_kills(tmp_path, monkeypatch):
     same(fit(tmp_path / "killed"), straight)
 
 
-def _falls_in_epochs_4_and_5():
+def _falls_in_the_last_epoch():
     class Fall(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            logs["score"] = 0.5 if epoch >= 4 else 0.9
+            logs["score"] = 0.5 if epoch >= 3 else 0.9
 
     return Fall()
 
@@ -350,7 +350,7 @@ def test_averaged_weights_survive_a_kill_at_the_end_of_a_stage(tmp_path):
 
     straight = fit(tmp_path / "straight")
     with contextlib.suppress(Killed):
-        fit(tmp_path / "killed", Kill(1 + 2 * 6))  # on_train_end, after the epoch was written
+        fit(tmp_path / "killed", Kill(1 + 5))  # on_train_end, after the epoch was written
     same(fit(tmp_path / "killed"), straight)
 
 
@@ -359,20 +359,20 @@ def test_a_dataset_by_a_function_of_the_epoch(tmp_path):
     import tensorflow as tf
 
     def data(epoch):
-        epochs = tf.data.Dataset.range(epoch, 6)
+        epochs = tf.data.Dataset.range(epoch, 4)
         order = lambda e: tf.random.experimental.stateless_shuffle(tf.range(96), tf.stack([e, e]))  # noqa: E731
         rows = epochs.flat_map(lambda e: tf.data.Dataset.from_tensor_slices(order(e)))
         return rows.map(lambda i: (tf.gather(X, i), tf.gather(Y, i))).batch(32)
 
     def fit(directory, *callbacks):
-        options = {"epochs": 6, "steps_per_epoch": 3, "verbose": 0, "validation_data": (X, Y), "shuffle": False}
+        options = {"epochs": 4, "steps_per_epoch": 3, "verbose": 0, "validation_data": (X, Y), "shuffle": False}
         done = driver(directory=directory, examples=40)
         return done, done.fit(data, callbacks=list(callbacks), **options)
 
     straight = fit(tmp_path / "straight")
     assert straight[0].measured == "40 examples, inference mode"
     with contextlib.suppress(Killed):
-        fit(tmp_path / "killed", Kill(22))
+        fit(tmp_path / "killed", Kill(15))
     same(fit(tmp_path / "killed"), straight)
     same(fit(None), straight)
 
@@ -415,8 +415,8 @@ def test_models_that_cannot_be_trained_are_refused():
     [
         ({"epoch": 3}, TypeError, "fit.. has no argument 'epoch'.*Did you mean 'epochs'"),
         ({"epochs": 0}, ValueError, "epochs=0: expected a whole number of at least 1"),
-        ({"initial_epoch": 6}, ValueError, "initial_epoch=6 leaves none of epochs=6"),
-        ({"epochs": 4}, ValueError, r"prune_epochs=\[2, 4\]: after epoch 4 nothing"),
+        ({"initial_epoch": 4}, ValueError, "initial_epoch=4 leaves none of epochs=4"),
+        ({"epochs": 3}, ValueError, r"prune_epochs=\[1, 3\]: after epoch 3 nothing"),
         ({"callbacks": keras.callbacks.CallbackList([])}, ValueError, "callbacks is a CallbackList"),
     ],
 )
@@ -428,8 +428,8 @@ def test_arguments_that_do_not_fit_are_refused(options, error, message):
 def test_the_directory_of_another_training_is_refused(tmp_path):
     with contextlib.suppress(Killed):
         driver(directory=tmp_path / "run").fit(X, Y, callbacks=[Kill(10)], **FIT)
-    with pytest.raises(runs.RunError, match="other settings.*\n  window: 5 -> 4\n  epochs: 6 -> 7$"):
-        driver(directory=tmp_path / "run", window=4).fit(X, Y, **FIT | {"epochs": 7})
+    with pytest.raises(runs.RunError, match="other settings.*\n  window: 5 -> 4\n  epochs: 4 -> 5$"):
+        driver(directory=tmp_path / "run", window=4).fit(X, Y, **FIT | {"epochs": 5})
     (tmp_path / "run" / "model.keras").write_bytes(b"something else")
     with pytest.raises(runs.RunError, match="not what this run wrote"):
         driver(directory=tmp_path / "run").fit(X, Y, **FIT)

@@ -98,20 +98,8 @@ class ActivationDensity:
         directory=None,
         seed: int = 0,
     ):
-        self._plan = Plan(
-            rounds=rounds,
-            weights=weights,
-            saturation=saturation,
-            window=window,
-            min_epochs=min_epochs,
-            max_epochs=max_epochs,
-            prune_epochs=prune_epochs,
-            smallest=smallest,
-            multiple=multiple,
-            tolerance=tolerance,
-            monitor=monitor,
-            seed=seed,
-        )
+        when = rounds, saturation, window, min_epochs, max_epochs, prune_epochs
+        self._plan = Plan(*when, smallest, multiple, tolerance, monitor, weights, seed)
         check_whole("examples", examples, 1)
         _check_model(model)
         self._first_model = model
@@ -173,7 +161,8 @@ class ActivationDensity:
     @property
     def resizes(self) -> list[dict]:
         """`epoch` after which, and which channels of each group were kept, for the resizes that led to `model`."""
-        return [{key: r[key] for key in ("epoch", "keep")} for r in self._training.record.resizes]
+        made = self._training.record.resizes if self._training else []
+        return [{key: resize[key] for key in ("epoch", "keep")} for resize in made]
 
     @property
     def stopped(self) -> str | None:

@@ -16,7 +16,6 @@ class Plan:
     """
 
     rounds: int
-    weights: str
     saturation: float
     window: int
     min_epochs: int
@@ -26,6 +25,7 @@ class Plan:
     multiple: int
     tolerance: float
     monitor: str
+    weights: str
     seed: int
 
     def __post_init__(self):

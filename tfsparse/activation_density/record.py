@@ -4,6 +4,8 @@
     model.keras      the model after the last whole epoch, or just after a resize
     stage-0.keras    the model at the end of the first stage, and so on
     examples.npz     what densities are measured on, unless it is the first rows of arrays
+
+As in `runs`, run.json knows a model before it is there, so that it always says where the one that is there stood.
 """
 
 import copy
