@@ -8,7 +8,29 @@ from tfsparse.structure.marks import Mark, varying
 from tfsparse.structure.producers import Flow, Mixing, Producer, bias, has_borders, is_plain, kernels, numpy, places
 
 
-class Dense(Mixing):
+class Convolution(Mixing):
+    """(..., in, out)"""
+
+    setting = "filters"
+    axes = (-2, -1)
+
+    def carry(self, layer, ids, made, walk):
+        rank = len(layer.kernel.shape)
+        for axis, carried, role in zip(self.axes, (ids, made), ("in", "out"), strict=True):
+            walk.carry(layer, layer.kernel, rank + axis, carried, role)
+
+    def flow(self, layer):
+        kernel = np.moveaxis(numpy(layer.kernel), self.axes, (-2, -1))
+        spatial = tuple(range(kernel.ndim - 2))
+        sums = kernel.sum(axis=spatial) if spatial else kernel
+        return Flow((kernel != 0).any(axis=spatial), sums, self.borders(layer))
+
+    def borders(self, layer) -> bool:
+        """Are there places that other weights reach?"""
+        return has_borders(layer)
+
+
+class Dense(Convolution):
     """(in, out)"""
 
     setting = "units"
@@ -16,29 +38,20 @@ class Dense(Mixing):
     def axis(self, layer, rank, walk):
         return -1
 
-    def carry(self, layer, ids, made, walk):
-        walk.carry(layer, layer.kernel, 0, ids, "in")
-        walk.carry(layer, layer.kernel, 1, made, "out")
-
-    def flow(self, layer):
-        kernel = numpy(layer.kernel)
-        return Flow(kernel != 0, kernel, borders=False)
+    def borders(self, layer):
+        return False
 
 
-class Convolution(Mixing):
-    """(..., in, out)"""
+class Transposed(Convolution):
+    """(..., out, in): with strides, places differ in the weights that reach them."""
 
-    setting = "filters"
+    axes = (-1, -2)
 
-    def carry(self, layer, ids, made, walk):
-        rank = len(layer.kernel.shape)
-        walk.carry(layer, layer.kernel, rank - 2, ids, "in")
-        walk.carry(layer, layer.kernel, rank - 1, made, "out")
+    def count(self, node, walk):
+        walk.work(kernels(node.operation), places(node.input_tensors[0].shape, node.operation, walk))
 
-    def flow(self, layer):
-        kernel = numpy(layer.kernel)
-        spatial = tuple(range(kernel.ndim - 2))
-        return Flow((kernel != 0).any(axis=spatial), kernel.sum(axis=spatial), has_borders(layer))
+    def borders(self, layer):
+        return True
 
 
 class Grouped(Convolution):
@@ -58,25 +71,6 @@ class Grouped(Convolution):
         return Flow(
             np.tile(part.touches, (groups, 1)) & (mine > 0), np.tile(part.matrix, (groups, 1)) * mine, part.borders
         )
-
-
-class Transposed(Mixing):
-    """(..., out, in): with strides, places differ in the weights that reach them."""
-
-    setting = "filters"
-
-    def carry(self, layer, ids, made, walk):
-        rank = len(layer.kernel.shape)
-        walk.carry(layer, layer.kernel, rank - 1, ids, "in")
-        walk.carry(layer, layer.kernel, rank - 2, made, "out")
-
-    def flow(self, layer):
-        kernel = np.swapaxes(numpy(layer.kernel), -1, -2)
-        spatial = tuple(range(kernel.ndim - 2))
-        return Flow((kernel != 0).any(axis=spatial), kernel.sum(axis=spatial), borders=True)
-
-    def count(self, node, walk):
-        walk.work(kernels(node.operation), places(node.input_tensors[0].shape, node.operation, walk))
 
 
 class Separable(Mixing):

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from tfsparse.structure import kernels, rules  # noqa: F401  kernels registers its rules
+from tfsparse.structure import axes, kernels, rules  # noqa: F401  the first two register theirs
 from tfsparse.structure.marks import Mark, varying
 from tfsparse.structure.producers import Flow
 from tfsparse.structure.ties import Ties
