@@ -7,7 +7,6 @@ from structure.dice import (
     OTHER_ACTIVATIONS,
     PLAIN_ACTIVATIONS,
     activation,
-    batch_norm,
     partner,
     pick,
     same_conv,
@@ -22,16 +21,14 @@ from structure.dice import (
 
 @takes(2, 3, 4, weight=2)
 def normalise(dice, x, pool):
-    """BatchNormalization with gamma and beta."""
-    return batch_norm(dice, x)
+    """BatchNormalization with gamma and beta, or without: `mask_channels` must make zeros of all."""
+    return layers.BatchNormalization(scale=dice.chance(0.7), center=dice.chance(0.7))(x)
 
 
-@takes(2, 3, 4, table=OTHER)
-def normalise_partly(dice, x, pool):
-    """Without gamma or beta, or over another axis."""
-    if len(x.shape) > 2 and dice.chance(0.2):
-        return layers.BatchNormalization(axis=1)(x)
-    return layers.BatchNormalization(scale=False, center=dice.chance(0.7))(x)
+@takes(3, 4, table=OTHER)
+def normalise_places(dice, x, pool):
+    """Over another axis than the channels'."""
+    return layers.BatchNormalization(axis=1)(x)
 
 
 @takes(2, 3, 4, weight=2)

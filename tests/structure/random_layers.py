@@ -34,7 +34,8 @@ def conv(dice, x, pool, plain=True):
         **settings,
     )
     y = layer(x)
-    return layers.ReLU()(batch_norm(dice, y)) if dice.chance(0.4) else y
+    after = layers.ReLU() if dice.chance(0.6) else layers.PReLU(shared_axes=dice.one(None, [*range(1, space(x) + 1)]))
+    return after(batch_norm(dice, y) if dice.chance(0.6) else y) if dice.chance(0.5) else y
 
 
 @takes(3, 4, table=OTHER, weight=3)
