@@ -12,6 +12,7 @@ import pytest
 HERE = pathlib.Path(__file__).parent
 FILES = ["test_masks.py", "pruners", "optimizers", "test_engine.py", "test_wrapping.py", "test_curvature.py"]
 FILES += ["test_mask_store.py", "test_agreement.py", "test_distribute.py", "layers"]
+STRUCTURE = ["test_constants.py", "test_recompiling.py"]
 
 
 def run(arguments, **environment):
@@ -27,8 +28,9 @@ def run(arguments, **environment):
         [str(HERE / f) for f in FILES],
         [str(HERE / "test_testing.py"), "-k", "test_registered and (magnitude or rigl or feather)"],
         [str(HERE / "test_testing_thresholds.py"), "-k", "test_vector"],
+        [*(str(HERE / "structure" / f) for f in STRUCTURE), "-k", "sgd or folded or emptied or metrics"],
     ],
-    ids=["core", "battery", "thresholds"],
+    ids=["core", "battery", "thresholds", "structure"],
 )
 def test_on_jax(arguments):
     done = run(arguments, KERAS_BACKEND="jax")
