@@ -16,7 +16,7 @@ def plot(graph) -> Figure:
         axes.hlines(y, min(places), max(places), color="0.85", zorder=0)
         for role, (sign, _) in _SIGNS.items():
             found = [layers.index(s.layer.name) for s in group.slices if s.role == role]
-            axes.plot(found, [y] * len(found), sign, color="0.6" if group.frozen else f"C{y % 10}", linestyle="none")
+            axes.plot(found, [y] * len(found), sign, color="0.6" if group.frozen else f"C{y % 7}", linestyle="none")
     for sign, meaning in _SIGNS.values():
         axes.plot([], [], sign, color="black", linestyle="none", label=f"layer {meaning}")
     axes.set_yticks(range(rows), [_label(group) for group in graph.groups])
