@@ -11,6 +11,12 @@ import pytest
 
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
 SHOWS = {
+    "activation_density.ipynb": [
+        "stem: 32 channels\n    made by stem, first_outer, second_outer",
+        "densities: those of 1400 examples, inference mode",
+        "parameters 56842 -> ",
+        "shrunken: accuracy",
+    ],
     "dst.ipynb": [
         "after it:       0.9500 zeros",
         "the plain model gives the same answers: True",
