@@ -9,7 +9,7 @@ def plot(graph) -> Figure:
     """Groups from top to bottom, layers from left to right; frozen groups in grey. `figure.savefig(path)` draws it."""
     layers = list(dict.fromkeys(s.layer.name for s in graph.slices))
     rows, columns = len(graph.groups), len(layers)
-    figure = Figure(figsize=(3 + 0.22 * columns, 2 + 0.25 * rows), layout="constrained")
+    figure = Figure(figsize=(3 + 0.22 * columns, 3 + 0.25 * rows), layout="constrained")
     axes = figure.subplots()
     for y, group in enumerate(graph.groups):
         places = [layers.index(name) for name in group.layers]
@@ -21,7 +21,7 @@ def plot(graph) -> Figure:
         axes.plot([], [], sign, color="black", linestyle="none", label=f"layer {meaning}")
     axes.set_yticks(range(rows), [_label(group) for group in graph.groups])
     axes.set_xticks(range(columns), layers, rotation=90)
-    axes.invert_yaxis()
+    axes.set_ylim(rows - 0.4, -0.6)
     axes.set_title(f"{graph.model.name}: which channels live and die together (grey: frozen)")
     figure.legend(loc="outside lower center", ncols=len(_SIGNS))
     return figure
