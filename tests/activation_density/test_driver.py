@@ -20,7 +20,7 @@ FIT = {"epochs": 4, "batch_size": 36, "validation_split": 0.25, "verbose": 0}
 on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute, tf.data")
 
 
-def net(optimizer="adam", run_eagerly=True, **options):
+def net(optimizer="adam", run_eagerly=keras.backend.backend() == "tensorflow", **options):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [

@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from tfsparse import distribute
 from tfsparse.prunable import is_prunable
@@ -69,7 +69,8 @@ class Probe:
     """
 
     def __init__(self, model, graph, examples, batch_size: int):
-        self._examples, self._batch_size = examples, batch_size
+        one = len(model.inputs) == 1  # Keras warns of a list of one where an array comes
+        self._examples, self._batch_size = tree.flatten(examples)[0] if one else examples, batch_size
         self.groups = _measurable(graph)
         if not self.groups:
             raise ValueError(
@@ -81,7 +82,7 @@ class Probe:
         self._activations = [a for a in graph.activations if np.isin(a.ids, free).any()]
         with distribute.strategy_scope(model):
             counters = [Count(a.axis, a.sparse)(a.tensor) for a in self._activations]
-            self._model = keras.Model(model.inputs, counters)
+            self._model = keras.Model(model.inputs[0] if one else model.input, counters)
         self._model.run_eagerly = model.run_eagerly
 
     def measure(self) -> Density:
