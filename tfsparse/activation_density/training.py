@@ -92,7 +92,10 @@ class Training:
 
     def _settle(self):
         """What `fit` does at its end, for a model that was kept before that: averaged weights become the weights."""
-        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        weights = self.model.trainable_variables
+        self.model.optimizer.finalize_variable_values(weights)
+        for weight in weights:  # on JAX an average would be the same array, and predicting takes it away from both
+            weight.assign(keras.ops.convert_to_numpy(weight))
 
     def _write(self, finished=False):
         self.record.position["seconds"] = round(time.perf_counter() - self._begun, 3)
