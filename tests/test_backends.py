@@ -29,8 +29,9 @@ def run(arguments, **environment):
         [str(HERE / "test_testing.py"), "-k", "test_registered and (magnitude or rigl or feather)"],
         [str(HERE / "test_testing_thresholds.py"), "-k", "test_vector"],
         [*(str(HERE / "structure" / f) for f in STRUCTURE), "-k", "sgd or folded or emptied or metrics"],
+        [str(HERE / "activation_density"), "-k", "test_density or killed_between"],
     ],
-    ids=["core", "battery", "thresholds", "structure"],
+    ids=["core", "battery", "thresholds", "structure", "activation density"],
 )
 def test_on_jax(arguments):
     done = run(arguments, KERAS_BACKEND="jax")

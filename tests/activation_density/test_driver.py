@@ -10,6 +10,7 @@ import pytest
 import tfsparse
 from tfsparse import distribute, runs
 from tfsparse.activation_density import training
+from tfsparse.activation_density.examples import Shuffled
 from tfsparse.testing.devices import two_cpus
 
 layers = keras.layers
@@ -17,10 +18,11 @@ RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(96, 6, 6, 2)).astype("float32")
 Y = (X[:, :3].mean((1, 2, 3)) > X[:, 3:].mean((1, 2, 3))).astype("int64")
 FIT = {"epochs": 4, "batch_size": 36, "validation_split": 0.25, "verbose": 0}
+EAGER = keras.backend.backend() == "tensorflow"  # there quicker than to compile three stages, on JAX slower
 on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute, tf.data")
 
 
-def net(optimizer="adam", run_eagerly=keras.backend.backend() == "tensorflow", **options):
+def net(optimizer="adam", run_eagerly=EAGER, **options):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [
@@ -160,6 +162,13 @@ def test_nothing_is_resized_any_more_when_it_would_change_nothing(capsys):
     assert history.history["stage"] == [0] * 4 and done.training_complexity == 1.0 and not done.resizes
     assert done.stopped == "it would change no layer by a channel"
     assert "epoch 1: no more resizing: it would change no layer by a channel" in capsys.readouterr().out
+
+
+def test_arrays_come_in_the_order_of_the_epoch(monkeypatch):
+    real, asked = Shuffled.set_epoch, []
+    monkeypatch.setattr(Shuffled, "set_epoch", lambda data, epoch: (asked.append(epoch), real(data, epoch))[0])
+    driver(prune_epochs=[1]).fit(X, Y, **FIT | {"epochs": 2})
+    assert asked == [0, 0, 1]  # the first is before any epoch
 
 
 def test_callbacks_can_stop_the_training():
@@ -310,7 +319,7 @@ def test_fresh_weights_and_a_way_back_survive_kills(tmp_path, monkeypatch):
         done = driver(directory=directory, **options)
         return done, done.fit(X, Y, callbacks=[_falls_in_the_last_epoch(), *kill], **FIT)
 
-    straight = fit(tmp_path / "straight")
+    straight = fit(None)
     assert straight[1].history["stage"] == [0, 1, 1, 2] and len(straight[0].resizes) == 1
     for moment in (9, 5, 14):
         with contextlib.suppress(Killed):
@@ -343,14 +352,15 @@ def test_a_finished_training_is_only_read(straight, tmp_path):
     assert widths(keras.saving.load_model(tmp_path / "run" / "model.keras")) == widths(first[0].model)
 
 
-def test_averaged_weights_survive_a_kill_at_the_end_of_a_stage(tmp_path):
+def test_averaged_weights_survive_kills_at_the_end_of_stages(tmp_path):
     def fit(directory, *callbacks):
         done = driver(net(keras.optimizers.Adam(use_ema=True, ema_momentum=0.5)), directory=directory)
         return done, done.fit(X, Y, callbacks=list(callbacks), **FIT)
 
     straight = fit(tmp_path / "straight")
-    with contextlib.suppress(Killed):
-        fit(tmp_path / "killed", Kill(1 + 5))  # on_train_end, after the epoch was written
+    for end in (1 + 5, 1 + 2 * 5 + 1 + 1 + 5):  # when the epoch was written, and Keras has not averaged yet
+        with contextlib.suppress(Killed):
+            fit(tmp_path / "killed", Kill(end))
     same(fit(tmp_path / "killed"), straight)
 
 
