@@ -226,6 +226,7 @@ def test_interrupt_leaves_a_sparse_model(tmp_path):
     script = """
         import os, signal, sys, keras, tfsparse
         from tfsparse import testing
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
         model = testing.small_model()
         model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         x, y = testing.small_data()
