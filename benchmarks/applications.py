@@ -9,12 +9,8 @@ Each side runs in a process of its own. Writes the compatibility table of the do
 
 import argparse
 import inspect
-import json
 import os
 import pathlib
-import subprocess
-import sys
-import tempfile
 import time
 
 import machine
@@ -111,29 +107,6 @@ def with_tfmot(name: str) -> dict:
 SIDES_OF_THE_TABLE = {"tfsparse": with_tfsparse, "tfmot": with_tfmot}
 
 
-def in_process(side: str, name: str, limit: int) -> dict:
-    """Run one side on one model; the first line of what it died of is a result too."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = pathlib.Path(directory) / "result.json"
-        command = [sys.executable, __file__, "--worker", side, "--models", name, "--out", str(path)]
-        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-        try:
-            subprocess.run(command, check=False, capture_output=True, env=environment, timeout=limit)
-        except subprocess.TimeoutExpired:
-            return {"error": f"stopped after {limit} seconds"}
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"error": "the process died"}
-
-
-def worker(side: str, name: str, path: pathlib.Path) -> None:
-    """Write the result of one side, or its error."""
-    try:
-        result = SIDES_OF_THE_TABLE[side](name)
-    except Exception as error:  # whatever a library may raise: that is the question
-        lines = str(error).strip().splitlines() or [""]
-        result = {"error": f"{type(error).__name__}: {lines[0]}"}
-    machine.write(path, result)
-
-
 def page(rows: list[dict], versions: dict) -> str:
     """The documentation's page."""
     lines = [
@@ -203,12 +176,15 @@ def main() -> None:
     parser.add_argument("--worker", choices=SIDES_OF_THE_TABLE, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        worker(options.worker, options.models[0], options.out)
+        machine.write(options.out, machine.result_or_error(SIDES_OF_THE_TABLE[options.worker], options.models[0]))
         return
     chosen = {family: model for family, model in families().items() if model in (options.models or [model])}
     rows = []
     for family, model in chosen.items():
-        sides = {side: in_process(side, model, options.limit) for side in SIDES_OF_THE_TABLE}
+        sides = {
+            side: machine.in_process(__file__, ["--worker", side, "--models", model], options.limit)
+            for side in SIDES_OF_THE_TABLE
+        }
         rows.append({"family": family, "model": model} | sides)
         print(_line(rows[-1]), flush=True)
         about = {"sparsity": SPARSITY, "steps": STEPS, "examples": EXAMPLES, "machine": machine.describe()}

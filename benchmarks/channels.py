@@ -12,11 +12,7 @@ import argparse
 import collections
 import inspect
 import json
-import os
 import pathlib
-import subprocess
-import sys
-import tempfile
 import time
 
 import applications
@@ -169,29 +165,6 @@ def sizes(graph, alive, model, smaller) -> dict:
     }
 
 
-def in_process(name: str, limit: int) -> dict:
-    """One model; the first line of what it died of is a result too."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = pathlib.Path(directory) / "result.json"
-        command = [sys.executable, __file__, "--worker", "--models", name, "--out", str(path)]
-        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-        try:
-            subprocess.run(command, check=False, capture_output=True, env=environment, timeout=limit)
-        except subprocess.TimeoutExpired:
-            return {"error": f"stopped after {limit} seconds"}
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"error": "the process died"}
-
-
-def worker(name: str, path: pathlib.Path) -> None:
-    """Write the result of one model, or its error."""
-    try:
-        result = measure(name)
-    except Exception as error:  # whatever it may be: that is the question
-        lines = str(error).strip().splitlines() or [""]
-        result = {"error": f"{type(error).__name__}: {lines[0]}"}
-    machine.write(path, result)
-
-
 def in_short(reasons) -> str:
     """Sentences as kinds and how often: `4 LayerNormalization, 1 output of the model`."""
     kinds = collections.Counter(r.split(" '")[0].removeprefix("it is an ") for r in reasons)
@@ -227,12 +200,12 @@ def main() -> None:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        worker(options.models[0], options.out)
+        machine.write(options.out, machine.result_or_error(measure, options.models[0]))
         return
     known = json.loads(options.out.read_text(encoding="utf-8"))["rows"] if options.out.exists() else {}
     about = {"examples": EXAMPLES, "share": SHARE, "versions": machine.versions("keras", "tensorflow")}
     for name in options.models or names(options.all):
-        known[name] = in_process(name, options.limit)
+        known[name] = machine.in_process(__file__, ["--worker", "--models", name], options.limit)
         print(*line(name, known[name]), sep=" | ", flush=True)
         machine.write(options.out, about | {"machine": machine.describe(), "rows": known})
     if options.page:

@@ -5,6 +5,10 @@ import json
 import os
 import pathlib
 import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
 
 
 def describe() -> dict:
@@ -29,6 +33,28 @@ def write(path: str | os.PathLike, content: dict) -> None:
     temporary = path.with_name(f".new-{path.name}")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def in_process(script: str, arguments: list[str], limit: int) -> dict:
+    """The JSON that a script writes to `--out` in a process of its own; or why there is none after `limit` seconds."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory) / "result.json"
+        command = [sys.executable, script, *arguments, "--out", str(path)]
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        try:
+            subprocess.run(command, check=False, capture_output=True, env=environment, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return {"error": f"stopped after {limit} seconds"}
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"error": "the process died"}
+
+
+def result_or_error(function: Callable[..., dict], *arguments) -> dict:
+    """What a function returns; the first line of what it died of is a result too."""
+    try:
+        return function(*arguments)
+    except Exception as error:  # whatever it may be: that is the question
+        lines = str(error).strip().splitlines() or [""]
+        return {"error": f"{type(error).__name__}: {lines[0]}"}
 
 
 def _cpu_model() -> str:

@@ -16,9 +16,9 @@ class Joining(rules.Rule):
         along = node.operation.axis % rank - rank
         if len(axes) != 1 or any(m.shape[m.axis] != len(m.ids) for m in marks):
             return rules.FREEZING.apply(node, marks, walk)
-        return [self._joined(node, marks, walk) if along in axes else self._tied(node, marks, walk)]
+        return [self._joined(node, marks) if along in axes else self._tied(node, marks, walk)]
 
-    def _joined(self, node, marks, walk):
+    def _joined(self, node, marks):
         ids, values = (np.concatenate([getattr(m, what) for m in marks]) for what in ("ids", "values"))
         return Mark(node.outputs[0].shape, marks[0].axis, ids, values)
 
@@ -37,7 +37,7 @@ class Reshaping(rules.Rule):
         mark, shape = marks[0], node.outputs[0].shape
         if None in (*mark.shape[1:], *shape[1:]) or mark.shape[mark.axis] != len(mark.ids):
             return rules.FREEZING.apply(node, marks, walk)
-        places = self._moved(node, mark.over_shape(np.arange(len(mark.ids))), shape)
+        places = self._moved(node, mark.over_shape(np.arange(len(mark.ids))))
         axis = next((a for a in range(-1, -len(shape), -1) if _varies_only_along(places, a)), None)
         if axis is None:
             return rules.FREEZING.apply(node, marks, walk)
@@ -45,7 +45,7 @@ class Reshaping(rules.Rule):
         self._resize(node, mark.ids[order], axis, walk)
         return [Mark(shape, axis, mark.ids[order], mark.values[order])]
 
-    def _moved(self, node, places, shape):
+    def _moved(self, node, places):
         return ops.convert_to_numpy(node.operation(ops.convert_to_tensor(places[None])))[0]
 
     def _resize(self, node, ids, axis, walk):

@@ -10,6 +10,7 @@ _NAMES = [
     for n, f in vars(keras.activations).items()
     if callable(f) and n not in (*_MIXING, "get", "serialize", "deserialize", "threshold")
 ]
+_ELEMENTWISE = [vars(room)[name] for room in (keras.activations, ops) for name in _NAMES if name in vars(room)]
 _ARITHMETIC = (ops.add, ops.subtract, ops.multiply, ops.divide, ops.true_divide, ops.maximum, ops.minimum, ops.power)
 _UNARY = (
     ops.abs,
@@ -26,8 +27,7 @@ _UNARY = (
 
 def is_elementwise(activation) -> bool:
     """Is this an activation function that sees one entry only?"""
-    known = [vars(room).get(name) for room in (keras.activations, ops) for name in _NAMES]
-    return activation is None or any(activation is function for function in known)
+    return activation is None or any(activation is function for function in _ELEMENTWISE)
 
 
 def is_linear(activation) -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from keras import ops
 
+from tfsparse.prunable import is_prunable
+
 
 def scores(group, score: str | Callable = "l2") -> np.ndarray:
     """One number per channel, higher lives: "l1" or "l2" norm of the weights that make it, "gamma": its
@@ -25,7 +27,7 @@ def scores(group, score: str | Callable = "l2") -> np.ndarray:
 def order(group, scores) -> np.ndarray:
     """Channels by their scores, best first; but the best one of every layer before all, for none may be emptied."""
     order = np.argsort(-scores, kind="stable")
-    ranks, places = np.argsort(order), {channel: i for i, channel in enumerate(group.channels.tolist())}
+    ranks, places = np.argsort(order), _places(group)
     members = [[places[channel] for channel in s.ids.tolist()] for s in group.outputs]
     first = dict.fromkeys(min(member, key=ranks.__getitem__) for member in members)
     return np.array([*sorted(first, key=ranks.__getitem__), *(i for i in order.tolist() if i not in first)])
@@ -34,7 +36,7 @@ def order(group, scores) -> np.ndarray:
 def _norm(group, power):
     total = np.zeros(len(group))
     for s in group.outputs:
-        if s.variable.name.endswith("kernel"):
+        if is_prunable(s.variable):
             values = np.abs(np.moveaxis(ops.convert_to_numpy(s.variable), s.axis, 0).astype("float64")) ** power
             total += _per_channel(group, s, values.reshape(len(s.ids), -1).sum(axis=1))
     return total ** (1 / power)
@@ -50,12 +52,15 @@ def _gamma(group):
 
 def _per_channel(group, piece, values):
     """Sums over the entries of an axis that are one channel."""
-    place = {channel: i for i, channel in enumerate(group.channels.tolist())}
-    result = np.zeros(len(group))
+    places, result = _places(group), np.zeros(len(group))
     for channel, value in zip(piece.ids.tolist(), values, strict=True):
-        if channel in place:
-            result[place[channel]] += value
+        if channel in places:
+            result[places[channel]] += value
     return result
+
+
+def _places(group):
+    return {channel: i for i, channel in enumerate(group.channels.tolist())}
 
 
 _SCORES = {"l2": lambda group: _norm(group, 2), "l1": lambda group: _norm(group, 1), "gamma": _gamma}

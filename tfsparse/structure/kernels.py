@@ -5,7 +5,18 @@ from keras import layers
 
 from tfsparse.structure import rules
 from tfsparse.structure.marks import Mark, varying
-from tfsparse.structure.producers import Flow, Mixing, Producer, bias, has_borders, is_plain, kernels, numpy, places
+from tfsparse.structure.producers import (
+    Flow,
+    Mixing,
+    Producer,
+    bias,
+    has_borders,
+    is_plain,
+    kernels,
+    numpy,
+    places,
+    same_everywhere,
+)
 
 
 class Convolution(Mixing):
@@ -58,11 +69,8 @@ class Grouped(Convolution):
     """(..., in / groups, out): groups are of one size, so what one of them loses all lose."""
 
     def connect(self, layer, ids, walk):
-        parts = ids.reshape(layer.groups, -1)
-        walk.ties.tie(parts, np.tile(parts[0], (layer.groups, 1)))
-        made = super().connect(layer, parts[0], walk)
-        parts = made.reshape(layer.groups, -1)
-        walk.ties.tie(parts, np.tile(parts[0], (layer.groups, 1)))
+        made = super().connect(layer, self._alike(layer, ids, walk), walk)
+        self._alike(layer, made, walk)
         return made
 
     def flow(self, layer):
@@ -71,6 +79,12 @@ class Grouped(Convolution):
         return Flow(
             np.tile(part.touches, (groups, 1)) & (mine > 0), np.tile(part.matrix, (groups, 1)) * mine, part.borders
         )
+
+    def _alike(self, layer, ids, walk):
+        """Tie the groups to the first, and return it."""
+        parts = ids.reshape(layer.groups, -1)
+        walk.ties.tie(parts, np.tile(parts[0], (layer.groups, 1)))
+        return parts[0]
 
 
 class Separable(Mixing):
@@ -104,10 +118,10 @@ class PerChannel(Producer):
 
     def values(self, layer, mark, ids, walk):
         kernel, times = numpy(layer.kernel), self.multiplier(layer)
-        sums = kernel.sum(axis=tuple(range(kernel.ndim - 2))).ravel()
-        alive = (kernel != 0).any(axis=tuple(range(kernel.ndim - 2))).ravel()
+        spatial = tuple(range(kernel.ndim - 2))
+        sums, alive = kernel.sum(axis=spatial).ravel(), (kernel != 0).any(axis=spatial).ravel()
         values = np.repeat(mark.values, times)
-        constant = np.isfinite(values) & ((values == 0) | (not has_borders(layer)))
+        constant = same_everywhere(values, has_borders(layer))
         return np.where(constant | ~alive, np.where(constant, values, 0) * sums + bias(layer), np.nan)
 
     def multiplier(self, layer) -> int:

@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 from keras import ops
 
+from tfsparse.prunable import is_prunable
 from tfsparse.structure import functions, rules
 from tfsparse.structure.marks import Mark, varying
 
@@ -36,7 +37,12 @@ class Flow:
 
     def foldable(self, values) -> np.ndarray:
         """Which inputs only add a constant to the outputs."""
-        return np.isfinite(values) & ((values == 0) | (not self.borders))
+        return same_everywhere(values, self.borders)
+
+
+def same_everywhere(values, borders: bool) -> np.ndarray:
+    """Which channels give the same at every place: constants, and beside zero padding only zero."""
+    return np.isfinite(values) & ((values == 0) | (not borders))
 
 
 class Producer(rules.Rule):
@@ -84,7 +90,7 @@ class Mixing(Producer):
     """Every output is a sum over inputs: new channels."""
 
     def connect(self, layer, ids, walk):
-        made = walk.ties.fresh(self.outputs(layer))
+        made = walk.ties.fresh(getattr(layer, self.setting))
         self.carry(layer, ids, made, walk)
         if layer.use_bias:
             walk.carry(layer, layer.bias, 0, made, "out")
@@ -100,10 +106,6 @@ class Mixing(Producer):
     @abc.abstractmethod
     def setting(self) -> str:
         """The layer's argument that says how many channels it makes."""
-
-    def outputs(self, layer) -> int:
-        """How many that is now."""
-        return getattr(layer, self.setting)
 
     @abc.abstractmethod
     def carry(self, layer, ids, made, walk):
@@ -121,7 +123,7 @@ def is_plain(layer) -> bool:
 
 def kernels(layer) -> list:
     """The layer's kernels, trainable or not."""
-    return [v for v in layer.weights if v.name.endswith("kernel")]
+    return [v for v in layer.weights if is_prunable(v)]
 
 
 def places(shape, layer, walk) -> int | None:

@@ -7,7 +7,7 @@ from keras import ops
 from tfsparse import distribute
 from tfsparse.structure import constants, recompiling
 from tfsparse.structure.channels import Channels
-from tfsparse.structure.walk import functional, is_graph
+from tfsparse.structure.walk import functional, is_graph, nodes
 
 
 def shrink(model: keras.Model, keep=None, multiple: int = 1) -> keras.Model:
@@ -109,12 +109,10 @@ class _Surgery:
         if isinstance(model, keras.Sequential):
             return type(model)([*inputs, *map(self._operation, model.layers)], name=model.name)
         tensors = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
-        for depth in sorted(model._nodes_by_depth, reverse=True):
-            for node in model._nodes_by_depth[depth]:
-                if not node.is_input:
-                    args, kwargs = node.arguments.fill_in(tensors)
-                    made = self._operation(node.operation)(*args, **kwargs)
-                    tensors.update(zip(map(id, node.outputs), keras.tree.flatten(made), strict=True))
+        for node in nodes(model):
+            args, kwargs = node.arguments.fill_in(tensors)
+            made = self._operation(node.operation)(*args, **kwargs)
+            tensors.update(zip(map(id, node.outputs), keras.tree.flatten(made), strict=True))
         structures = (keras.tree.map_structure(lambda t: tensors[id(t)], s) for s in (model.input, model.output))
         return type(model)(*structures, name=model.name)
 
@@ -134,8 +132,7 @@ class _Surgery:
     def _value(self, layer, source):
         """What is left of an old variable, or the bias that there was none."""
         if source is None:
-            outputs = next(u.outputs for u in self._graph.uses if u.layer is layer)
-            return self._added[id(layer)][self._alive[outputs]]
+            return self._new_bias(layer)
         value = ops.convert_to_numpy(source)
         if source.name == "bias" and id(layer) in self._added:
             value = value + self._added[id(layer)]
@@ -157,16 +154,17 @@ class _Surgery:
         config = old.get_config()
         for change in self._graph.configs.get(id(old), []):
             config |= change(self._count)
-        if not config.get("use_bias", True) and self._adds_something(old):
+        if not config.get("use_bias", True) and self._new_bias(old).any():
             config["use_bias"] = True
         new = type(old).from_config(config)
         if isinstance(old, keras.layers.Layer):
             self._old.append((old, new))
         return new
 
-    def _adds_something(self, layer):
-        outputs = next((u.outputs for u in self._graph.uses if u.layer is layer), None)
-        return outputs is not None and self._added[id(layer)][self._alive[outputs]].any()
+    def _new_bias(self, layer):
+        """What the dropped inputs of a layer have always added to the outputs that are left."""
+        outputs = [u.outputs for u in self._graph.uses if u.layer is layer]
+        return self._added[id(layer)][self._alive[outputs[0]]] if outputs else np.zeros(0)
 
     def _count(self, ids):
         return int(np.count_nonzero(self._alive[ids]))

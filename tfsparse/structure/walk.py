@@ -116,11 +116,9 @@ class Walk:
         graph = functional(model)
         marks = {id(t): mark for t, mark in zip(graph.inputs, inputs, strict=True)}
         self._depth += 1
-        for depth in sorted(graph._nodes_by_depth, reverse=True):
-            for node in graph._nodes_by_depth[depth]:
-                if not node.is_input:
-                    found = self._applied(node, [marks[id(t)] for t in node.input_tensors])
-                    marks.update(zip(map(id, node.outputs), found, strict=True))
+        for node in nodes(graph):
+            found = self._applied(node, [marks[id(t)] for t in node.input_tensors])
+            marks.update(zip(map(id, node.outputs), found, strict=True))
         self._depth -= 1
         return [marks[id(t)] for t in graph.outputs]
 
@@ -131,6 +129,12 @@ class Walk:
         for first, mark in zip(known, marks, strict=True):
             self.ties.tie(first.ids, mark.ids)  # its inputs have one width, however often it is called
         return self._through(node.operation, marks)
+
+
+def nodes(graph) -> list:
+    """All calls of layers and operations, each behind those it needs."""
+    by_depth = graph._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 
 
 def is_graph(item) -> bool:
