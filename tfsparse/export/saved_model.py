@@ -1,41 +1,109 @@
-"""A SavedModel of the trained model, zeros kept."""
+"""A SavedModel of the trained model: small on disk, stock to serve."""
 
+import contextlib
+import io
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 
 import keras
 
 from tfsparse import wrapping
+from tfsparse.export import packing
 from tfsparse.layers import conversion, models
 
 
-def export(model: keras.Model, path: str | os.PathLike) -> pathlib.Path:
-    """Write a SavedModel directory with the model's `serve` signature, its weights as they are, zeros and all; of a
-    model with trainable thresholds the plain one, see `tfsparse.finalize`.
+def export(
+    model: keras.Model | str | os.PathLike, path: str | os.PathLike, values: str = "float32", dense: bool = False
+) -> pathlib.Path:
+    """Write a SavedModel directory in which sparse weights take few bytes; TensorFlow alone loads and serves it.
 
-    The directory appears whole or not at all: it is written beside `path` under a temporary name and renamed. Smaller
-    files come with a later version; until then compress the directory, zeros compress well.
+        on disk:        gzip(a bit per weight, the bytes of those that are not zero), for every sparse weight
+        while loading:  decoded once, by TensorFlow's own operations, to the dense variable that the model computes with
+
+    So it takes less room, not less time or memory. Outputs are the same bit for bit with values="float32". Weights of
+    rank 1, and those with too few zeros to gain by it, are saved as always.
+
+    The directory appears whole or not at all: it is written beside `path` under a temporary name and renamed.
+
+    Args:
+        model: a Keras 3 model, of which the `serve` signature is written, of one with trainable thresholds the plain
+            one; a tf_keras model, of which wrappers are stripped; or the directory of a SavedModel, of which all
+            signatures are kept.
+        path: of the new directory.
+        values: how non-zero entries of sparse weights are stored: "float32", as they are; "float16"; "int8", with a
+            scale for each output channel. The last two are rounded, and become float32 when they are loaded.
+        dense: write it as `model.export(path)` does, zeros and all.
+
+    Returns: `path`.
 
     Raises: ValueError if `path` exists, or if the model is in training and its weights do not match its masks.
 
     >>> tfsparse.export(model, "out/savedmodel")
+    >>> tf.saved_model.load("out/savedmodel").serve(x)
     """
     path = pathlib.Path(path)
-    if path.exists():
-        raise ValueError(f"{path} exists already: remove it or export to another path.")
+    _check_options(path, values, dense)
+    with _appearing(path) as new:
+        if dense:
+            _write_dense(model, new)
+        elif isinstance(model, (str, os.PathLike)):
+            _write_packed(model, new, values)
+        else:
+            _write_dense(model, new.parent / "dense")
+            _write_packed(new.parent / "dense", new, values)
+    return path
+
+
+def _write_dense(model, path):
+    """What the model's own road writes."""
+    tf_keras = sys.modules.get("tf_keras")  # never imported here: it would change what tf.keras means
+    if tf_keras is not None and isinstance(model, tf_keras.Model):
+        with contextlib.redirect_stdout(io.StringIO()):  # it has no verbose=False
+            _stripped(model).export(str(path))
+        return
     _check_masks(model)
     if conversion.thresholded_layers(model):
         model = models.finalize(model)
+    model.export(path, verbose=False)
+
+
+def _write_packed(source, path, values):
+    from tfsparse.export import rewriting  # late: it imports TensorFlow
+
+    rewriting.pack(source, path, values)
+
+
+def _stripped(model):
+    """A tf_keras model without wrappers and thresholds, its weights cut to their masks."""
+    from tfsparse import tfmot
+
+    if conversion.thresholded_layers(model):
+        return tfmot.finalize(model)
+    return tfmot.strip_pruning(model) if tfmot.kernels.wrappers(model) else model
+
+
+@contextlib.contextmanager
+def _appearing(path):
+    """Where to write what shall appear at `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        model.export(temporary / "savedmodel", verbose=False)
+        yield temporary / "savedmodel"
         os.replace(temporary / "savedmodel", path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return path
+
+
+def _check_options(path, values, dense):
+    if path.exists():
+        raise ValueError(f"{path} exists already: remove it or export to another path.")
+    if values not in packing.VALUES:
+        raise ValueError(f'values={values!r} is not known: expected "float32", "float16" or "int8".')
+    if dense and values != "float32":
+        raise ValueError(f'dense=True writes all weights as they are: leave values="{values}" out, or dense=True.')
 
 
 def _check_masks(model):
