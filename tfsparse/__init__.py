@@ -12,7 +12,7 @@ import importlib
 
 from tfsparse.activation_density import ActivationDensity
 from tfsparse.callbacks import DST, PLL, Prune, PruneGSM, SparsityLogger
-from tfsparse.export import export
+from tfsparse.export import export, sizes
 from tfsparse.layers import Thresholded, dst, finalize
 from tfsparse.mask_store import MaskStore
 from tfsparse.optimizers import GSM, SparseOptimizer
@@ -61,6 +61,7 @@ __all__ = [
     "prune",
     "report",
     "shrink",
+    "sizes",
     "slim",
     "sparsify",
     "winning_ticket",

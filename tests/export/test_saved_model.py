@@ -1,10 +1,35 @@
+import gc
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from export.small_models import MODELS, examples, pruned
 from keras import ops
 
 import tfsparse
 from tfsparse import testing
+from tfsparse.export import packing
+
+ELSEWHERE = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "tfsparse":
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+import tensorflow as tf
+
+directory, inputs, outputs = sys.argv[1:]
+loaded = tf.saved_model.load(directory)
+np.save(outputs, loaded.serve(np.load(inputs)))
+"""
 
 
 def trained():
@@ -15,6 +40,167 @@ def trained():
     return model
 
 
+def load(path):
+    return tf.saved_model.load(str(path))
+
+
+def answers(path, x):
+    loaded = load(path)  # its variables live as long as it does
+    return loaded.serve(x)
+
+
+def bits(outputs):
+    return [np.asarray(t).tobytes() for t in tf.nest.flatten(outputs)]
+
+
+def weight(loaded):
+    """The first of what was packed, as it is in memory."""
+    return tf.raw_ops.ReadVariableOp(resource=loaded.packed[0].resource_handle, dtype="float32").numpy()
+
+
+def size(directory):
+    return sum(f.stat().st_size for f in directory.rglob("*") if f.is_file())
+
+
+def run(folder, *command):
+    """In a process of its own, somewhere else."""
+    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_packed_is_dense_bit_for_bit(name, tmp_path):
+    model, x = pruned(name), examples(name)
+    dense = load(tfsparse.export(model, tmp_path / "dense", dense=True))
+    packed = load(tfsparse.export(model, tmp_path / "packed"))
+    assert len(packed.packed) > 0 and not hasattr(dense, "packed")
+    assert bits(packed.serve(x)) == bits(dense.serve(x))
+    assert set(packed.signatures) == {"serve", "serving_default"}
+    for key, signature in dense.signatures.items():
+        assert packed.signatures[key].structured_input_signature == signature.structured_input_signature
+        assert packed.signatures[key].structured_outputs == signature.structured_outputs
+
+
+def test_any_batch(tmp_path):
+    served = load(tfsparse.export(pruned(), tmp_path / "out"))
+    assert [served.serve(np.zeros((n, 64), "float32")).shape[0] for n in (1, 7)] == [1, 7]
+
+
+def test_a_process_without_tfsparse_and_the_session_loader(tmp_path):
+    """What TensorFlow Serving does is what saved_model_cli does: a session, the loader, the signature's names."""
+    directory, x = tfsparse.export(pruned(), tmp_path / "out"), examples()
+    expected = answers(directory, x).numpy()
+    np.save(tmp_path / "x.npy", x)
+    run(tmp_path, "-c", ELSEWHERE, "out", "x.npy", "y.npy")
+    assert np.load(tmp_path / "y.npy").tobytes() == expected.tobytes()
+    options = ["--tag_set", "serve", "--signature_def", "serving_default", "--inputs", "pixels=x.npy"]
+    cli = ["-m", "tensorflow.python.tools.saved_model_cli"]
+    run(tmp_path, *cli, "run", "--dir", "out", *options, "--outdir", "cli")
+    assert np.load(tmp_path / "cli" / "output_0.npy").tobytes() == expected.tobytes()
+
+
+def test_it_may_be_moved(tmp_path):
+    directory, x = tfsparse.export(pruned(), tmp_path / "out"), examples()
+    expected = bits(answers(directory, x))
+    os.rename(directory, tmp_path / "elsewhere")
+    assert bits(answers(tmp_path / "elsewhere", x)) == expected
+
+
+def test_smaller_on_disk(tmp_path):
+    model = keras.Sequential([keras.Input((256,)), keras.layers.Dense(256)])
+    tfsparse.prune(model, 0.95)
+    packed, dense = tfsparse.export(model, tmp_path / "packed"), tfsparse.export(model, tmp_path / "dense", dense=True)
+    assert sum(f.stat().st_size for f in packed.glob("assets/*")) < 256 * 256 * 4 / 17
+    assert size(packed) < size(dense) / 5
+
+
+def test_a_weight_in_several_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "ENTRIES_PER_FILE", 1000)
+    model, x = pruned(), examples()
+    dense, packed = tfsparse.export(model, tmp_path / "dense", dense=True), tfsparse.export(model, tmp_path / "out")
+    assert len(list(packed.glob("assets/*"))) == 5  # 64 * 64 entries
+    assert bits(answers(packed, x)) == bits(answers(dense, x))
+
+
+@pytest.mark.parametrize("number", [-0.0, np.nan, np.inf, 1e-45])
+def test_strange_numbers(number, tmp_path):
+    model = pruned()
+    kernel = model.get_layer("hidden").kernel
+    changed = ops.convert_to_numpy(kernel).copy()
+    changed[3, 5] = number
+    kernel.assign(changed)
+    value = weight(load(tfsparse.export(model, tmp_path / "out")))
+    assert value.tobytes() == changed.tobytes()
+
+
+@pytest.mark.parametrize("values, tolerance", [("float16", 2e-3), ("int8", 2e-2)])
+def test_rounded_values(values, tolerance, tmp_path):
+    model, x = pruned(), examples()
+    exact, rounded = tfsparse.export(model, tmp_path / "exact"), tfsparse.export(model, tmp_path / "out", values=values)
+    value, kernel = weight(load(rounded)), ops.convert_to_numpy(model.get_layer("hidden").kernel)
+    assert np.all(value[kernel == 0] == 0) and np.any(value != kernel)
+    assert np.allclose(value, kernel, atol=tolerance * np.abs(kernel).max())
+    assert np.allclose(answers(rounded, x), answers(exact, x), atol=tolerance * 10)
+    assert size(rounded / "assets") < 0.75 * size(exact / "assets")
+
+
+def test_two_loads_do_not_share(tmp_path):
+    directory, x = tfsparse.export(pruned(), tmp_path / "out"), examples()
+    first, second = load(directory), load(directory)
+    expected = bits(first.serve(x))
+    del first
+    gc.collect()
+    assert bits(second.serve(x)) == expected
+
+
+def test_nothing_to_pack_is_plain(tmp_path):
+    served = load(tfsparse.export(testing.small_model(), tmp_path / "out"))
+    assert not hasattr(served, "packed") and len(served.variables) > 0
+
+
+def test_a_saved_model_with_signatures_of_ones_own(tmp_path):
+    class Module(tf.Module):
+        def __init__(self):
+            self.weight = tf.Variable(tf.eye(64) * 3.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 64])])
+        def up(self, x):
+            return x @ self.weight
+
+        @tf.function(input_signature=[tf.TensorSpec([64], name="vector")])
+        def down(self, x):
+            return {"y": tf.linalg.matvec(self.weight, x)}
+
+    module, x = Module(), examples()
+    tf.saved_model.save(module, str(tmp_path / "source"), signatures={"up": module.up, "down": module.down})
+    packed = load(tfsparse.export(tmp_path / "source", tmp_path / "packed"))
+    assert len(packed.packed) == 1 and set(packed.signatures) == {"up", "down"}
+    assert bits(packed.up(x)) == bits(module.up(x))
+    assert bits(packed.signatures["down"](vector=x[0])["y"]) == bits(module.down(x[0])["y"])
+    assert (tmp_path / "source" / "saved_model.pb").exists()
+
+
+def test_a_model_trained_on_two_replicas(tmp_path):
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = pruned()
+        model.compile("sgd", "mse")
+    x = examples()
+    prune = tfsparse.Prune("constant", sparsity=0.9)
+    model.fit(np.tile(x, (8, 1)), np.zeros((24, 3)), batch_size=8, verbose=0, callbacks=[prune])
+    served = load(tfsparse.export(model, tmp_path / "out"))
+    assert len(served.packed) == 1
+    assert np.allclose(served.serve(x), model(x), atol=1e-6)
+
+
+def test_thresholds_are_gone(tmp_path):
+    model = tfsparse.dst(MODELS["plain"]())
+    layer, x = model.get_layer("hidden"), examples()
+    layer.own_variables[0].assign(ops.full_like(layer.own_variables[0], 0.15))
+    served = load(tfsparse.export(model, tmp_path / "out"))
+    assert len(served.packed) == 1
+    assert np.allclose(served.serve(x), model.predict(x, verbose=0), atol=1e-6)
+
+
 def test_the_directory_is_whole_or_absent(tmp_path, monkeypatch):
     model = trained()
 
@@ -23,14 +209,30 @@ def test_the_directory_is_whole_or_absent(tmp_path, monkeypatch):
         raise RuntimeError("disk full")
 
     monkeypatch.setattr(model, "export", fail)
-    with pytest.raises(RuntimeError, match="disk full"):
-        tfsparse.export(model, tmp_path / "out")
+    for dense in (False, True):
+        with pytest.raises(RuntimeError, match="disk full"):
+            tfsparse.export(model, tmp_path / "out", dense=dense)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_else_is_left_behind(tmp_path):
+    tfsparse.export(pruned(), tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"assets", "fingerprint.pb", "saved_model.pb", "variables"}
 
 
 def test_existing_path_is_not_overwritten(tmp_path):
     with pytest.raises(ValueError, match="exists already"):
         tfsparse.export(testing.small_model(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options, says", [({"values": "int4"}, "values='int4'"), ({"values": "int8", "dense": True}, "dense=True")]
+)
+def test_options_that_are_refused(options, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        tfsparse.export(testing.small_model(), tmp_path / "out", **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_that_left_their_masks_do_not_leave_the_house(tmp_path):

@@ -35,6 +35,12 @@ def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "floa
             shutil.copytree(source, path)
 
 
+def weights(source: str | os.PathLike) -> list:
+    """The arrays that the functions of a SavedModel read."""
+    loaded = tf.saved_model.load(str(source))
+    return [v.numpy() for v in _variables([*loaded.signatures.values(), *_concrete(_endpoints(loaded).values())])]
+
+
 def _packed(variable, name, values, folder):
     """What stands in the place of a variable, its files in `folder`; None if it is not sparse."""
     array = variable.numpy()

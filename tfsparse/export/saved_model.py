@@ -42,7 +42,7 @@ def export(
     Raises: ValueError if `path` exists, or if the model is in training and its weights do not match its masks.
 
     >>> tfsparse.export(model, "out/savedmodel")
-    >>> tf.saved_model.load("out/savedmodel").serve(x)
+    >>> loaded = tf.saved_model.load("out/savedmodel"); loaded.serve(x)
     """
     path = pathlib.Path(path)
     _check_options(path, values, dense)

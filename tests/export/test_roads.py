@@ -1,0 +1,91 @@
+"""Export of what was not trained by Keras 3 on TensorFlow."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfsparse
+
+ON_JAX = """
+import pathlib, sys
+import numpy as np
+import tfsparse
+from export.small_models import examples, pruned
+
+model, x = pruned(), examples()
+folder = pathlib.Path(sys.argv[1])
+np.save(folder / "x.npy", x)
+np.save(folder / "y.npy", model.predict(x, verbose=0))
+tfsparse.export(model, folder / "out")
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="pip install 'tfsparse[jax]' to test on JAX")
+def test_a_model_of_jax(tmp_path):
+    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)}
+    command = [sys.executable, "-c", ON_JAX, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    served = tf.saved_model.load(str(tmp_path / "out"))
+    assert len(served.packed) == 1
+    assert np.allclose(served.serve(np.load(tmp_path / "x.npy")), np.load(tmp_path / "y.npy"), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def tf_keras():
+    return pytest.importorskip("tf_keras")
+
+
+def exported(model, folder):
+    served = tf.saved_model.load(str(tfsparse.export(model, folder / "out")))
+    assert len(served.packed) == 1 and set(served.signatures) == {"serve", "serving_default"}
+    return served
+
+
+def dense_model(tf_keras):
+    tf_keras.utils.set_random_seed(0)
+    layers = [tf_keras.Input((64,), name="pixels"), tf_keras.layers.Dense(64, name="hidden"), tf_keras.layers.Dense(3)]
+    return tf_keras.Sequential(layers)
+
+
+def batches():
+    random = np.random.default_rng(0)
+    return random.normal(size=(32, 64)).astype("float32"), random.normal(size=(32, 3))
+
+
+@pytest.mark.parametrize("wrap", ["ours", "stock"])
+def test_wrappers_are_stripped(wrap, tf_keras, tmp_path, capsys):
+    """TFMOT's own leave weights dense after the last step; what is exported is cut to the masks."""
+    stock = pytest.importorskip("tensorflow_model_optimization").sparsity.keras
+    pruning = {"ours": tfsparse.tfmot, "stock": stock}[wrap].prune_low_magnitude
+    model = pruning(dense_model(tf_keras), stock.ConstantSparsity(0.9, 0, frequency=1))
+    model.compile("sgd", "mse")
+    callbacks = [stock.UpdatePruningStep()] if wrap == "stock" else []
+    x, y = batches()
+    model.fit(x, y, batch_size=8, verbose=0, callbacks=callbacks)
+    served = exported(model, tmp_path)
+    assert capsys.readouterr().out == ""
+    kernel = tf.raw_ops.ReadVariableOp(resource=served.packed[0].resource_handle, dtype="float32").numpy()
+    assert np.mean(kernel == 0) == pytest.approx(0.9, abs=1e-3)
+    assert np.allclose(served.serve(x), tfsparse.tfmot.strip_pruning(model).predict(x, verbose=0), atol=1e-6)
+
+
+def test_thresholds_of_tf_keras_are_gone(tf_keras, tmp_path):
+    model = tfsparse.tfmot.dst(dense_model(tf_keras))
+    threshold = model.get_layer("hidden").own_variables[0]
+    threshold.assign(tf.fill(threshold.shape, 0.2))
+    x, _ = batches()
+    assert np.allclose(exported(model, tmp_path).serve(x), model.predict(x, verbose=0), atol=1e-6)
+
+
+def test_a_plain_tf_keras_model(tf_keras, tmp_path):
+    model, (x, _) = dense_model(tf_keras), batches()
+    kernel = model.layers[0].kernel
+    kernel.assign(tf.where(tf.abs(kernel) > 0.18, kernel, 0.0))
+    assert np.allclose(exported(model, tmp_path).serve(x), model.predict(x, verbose=0), atol=1e-6)
