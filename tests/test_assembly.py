@@ -9,7 +9,7 @@ import pytest
 from small_config import small
 
 import tfsparse
-from tfsparse import assembly, config
+from tfsparse import assembly, config, sections
 from tfsparse.config import ConfigError
 from tfsparse.zoo import models
 
@@ -44,8 +44,10 @@ def test_methods_are_named_by_what_is_not_the_default(overrides, method):
 def test_every_config_names_parts_that_there_are(path):
     read = config.load(path)
     prunes = bool(assembly.pruning(read))
-    assert prunes == ("base" not in path.stem and "dense" not in path.stem and "ticket" not in path.stem)
-    assert (assembly.method(read) == "dense") == (not prunes and not read.start.mask)
+    dense = {"base", "dense", "ticket", "density"}  # what shrinks has no callback that prunes
+    assert prunes == dense.isdisjoint(path.stem.split("_"))
+    others = read.start.mask or read.activation_density
+    assert (assembly.method(read) == "dense") == (not prunes and not others)
     assembly.optimizer(read.optimizer, total_steps=100)
     assert read.model.name in models.names()
 
@@ -84,7 +86,7 @@ def test_weights_come_from_the_file(tmp_path):
     keras.utils.set_random_seed(3)
     trained = assembly.compiled(small("prune=null"), DIGITS)
     trained.save(tmp_path / "base.keras")
-    start = assembly.start(config.StartConfig(weights=str(tmp_path / "base.keras")))
+    start = assembly.start(sections.StartConfig(weights=str(tmp_path / "base.keras")))
     model = assembly.compiled(small("prune=null"), DIGITS, *start)
     np.testing.assert_array_equal(model.get_weights()[0], trained.get_weights()[0])
     with pytest.raises(ConfigError, match="start: .* does not fit"):

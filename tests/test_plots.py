@@ -48,6 +48,15 @@ def test_training_draws_accuracy_and_sparsity_over_epochs():
     assert "one_cycle, magnitude at sparsity 0.9" in accuracy.get_title()
 
 
+def test_training_of_a_network_that_shrank_draws_density_and_size():
+    shrunk = run(asked=0.0, method="activation density")
+    for entry, density, macs in zip(shrunk["epochs"], (0.4, 0.5, 0.8), (200, 200, 50), strict=True):
+        entry |= {"density": density, "macs": macs}
+    _, shares = plots.training(shrunk).axes
+    assert list(lines(shares).values()) == [[[1, 2, 3], [0.4, 0.5, 0.8]], [[1, 2, 3], [1, 1, 0.25]]]
+    assert shares.get_ylabel() == "fraction"
+
+
 def test_training_legend_names_every_line():
     (legend,) = plots.training(run()).legends
     assert [text.get_text() for text in legend.get_texts()] == ["validation accuracy", "training accuracy", "sparsity"]

@@ -2,14 +2,15 @@
 
 import contextlib
 import inspect
+import os
 
 import keras
 
 import tfsparse
-from tfsparse import config as configs
-from tfsparse import runs
-from tfsparse.config import ConfigError, RunConfig
+from tfsparse import runs, sections
+from tfsparse.config import ConfigError
 from tfsparse.registry import nearest
+from tfsparse.sections import RunConfig
 from tfsparse.zoo import models as zoo_models
 from tfsparse.zoo import one_cycle, step_rate
 
@@ -49,7 +50,7 @@ def _fitting(path):
         raise ConfigError(f"start: {path} does not fit: {error}") from error
 
 
-def start(section: configs.StartConfig) -> list:
+def start(section: sections.StartConfig) -> list:
     """Return the two models that training starts from, or None; early, so that a wrong path costs nothing."""
     return [runs.read_model(path, compiled=False) if path else None for path in (section.weights, section.mask)]
 
@@ -69,16 +70,27 @@ def pruning(config: RunConfig, validation=None) -> list:
 
 def _check_alone(config):
     rivals = {
+        "dst=null": config.dst,
+        "activation_density=null": config.activation_density,
         "prune=null": config.prune,
         "optimizer.compression=1": compression(config) > 1,
         "start.mask=null": config.start.mask,
     }
-    for without, is_there in rivals.items():
-        if config.dst and is_there:
-            raise ConfigError(
-                f"dst and {without.partition('=')[0]} both say which weights are zero: expected one of them; write "
-                f"dst: null (--set dst=null), or --set {without}."
-            )
+    there = [without for without, is_there in rivals.items() if is_there]
+    if len(there) > 1 and (config.dst or config.activation_density):
+        first, second = (without.partition("=")[0] for without in there[:2])
+        raise ConfigError(
+            f"{first} and {second} both say what is left of the network: expected one of them; write {first}: null "
+            f"(--set {there[0]}), or --set {there[1]}."
+        )
+
+
+def activation_density(config: RunConfig, model: keras.Model, path: str | os.PathLike) -> tfsparse.ActivationDensity:
+    """Return what trains the model while it shrinks, and keeps that in the directory `path`. Raises ValueErrors."""
+    options = config.activation_density.model_dump()
+    driver = tfsparse.ActivationDensity(model, **options, directory=path, seed=config.seed)
+    driver.plan.check_epochs(0, config.epochs)
+    return driver
 
 
 def _prune(section):
@@ -96,14 +108,14 @@ def _prune(section):
     )
 
 
-def optimizer(section: configs.OptimizerConfig, total_steps: int) -> keras.optimizers.Optimizer:
+def optimizer(section: sections.OptimizerConfig, total_steps: int) -> keras.optimizers.Optimizer:
     """Return the optimizer of a training of so many steps. Raises ConfigError."""
     options = section.options
     cls = arguments = _optimizer_class(section.name)
     rate = section.learning_rate
-    if isinstance(rate, configs.OneCycleRateConfig):
+    if isinstance(rate, sections.OneCycleRateConfig):
         rate = one_cycle.OneCycleRate(rate.max, total_steps, rate.warmup, rate.initial_divisor, rate.final_divisor)
-    if isinstance(rate, configs.StepRateConfig):
+    if isinstance(rate, sections.StepRateConfig):
         rate = step_rate.StepRate(rate.first, total_steps, rate.at, rate.factor, rate.warmup)
     if options.get("use_ema"):
         raise ConfigError("optimizer.use_ema: its averages come after the last validation, unmeasured; leave it away.")
@@ -150,7 +162,9 @@ def compression(config: RunConfig) -> float:
 
 
 def asked_sparsity(config: RunConfig) -> float | None:
-    """Return the sparsity that the config asks for; None where the alpha of DST leaves it open."""
+    """Return the sparsity that the config asks for; None where the alpha of DST or densities leave it open."""
+    if config.activation_density:
+        return None
     if config.dst:
         return config.dst.sparsity
     return config.prune.sparsity if config.prune else 1 - 1 / compression(config)
@@ -165,6 +179,8 @@ def method(config: RunConfig) -> str:
         parts += [_named(tfsparse.schedules, config.prune.schedule), _named(tfsparse.pruners, config.prune.pruner)]
     if config.dst:
         parts.append(_dst(config.dst))
+    if config.activation_density:
+        parts.append(_changed("activation density", config.activation_density))
     section = config.prune or config.dst
     return ", ".join(parts + [key for key in ("skip_first", "skip_last") if getattr(section, key, False)]) or "dense"
 
@@ -175,9 +191,14 @@ def _named(registry, part):
     return f"{part.name} ({changed})" if changed else part.name
 
 
+def _changed(name, section):
+    changed = {key: value for key, value in section if value != type(section).model_fields[key].default}
+    return f"{name} ({', '.join(f'{key}={value}' for key, value in changed.items())})" if changed else name
+
+
 def _dst(section):
     """Without a target alpha is how much is asked, so there it is always named."""
-    plain, has_target = configs.DSTConfig(), section.sparsity is not None
+    plain, has_target = sections.DSTConfig(), section.sparsity is not None
     options = {
         "target": has_target,
         f"alpha={section.alpha:g}": not has_target or section.alpha != plain.alpha,

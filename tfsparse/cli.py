@@ -154,7 +154,8 @@ def _progress(epochs):
 
 def _line(shown, logs):
     """Return the epoch and the newest metrics; validation and sparsity stay until there are newer ones."""
-    names = {"loss": "loss", "accuracy": "accuracy", "val_accuracy": "validation", "sparsity": "sparsity"}
+    names = {"loss": "loss", "accuracy": "accuracy", "val_accuracy": "validation"}
+    names |= {"sparsity": "sparsity", "density": "density"}
     shown |= {key: f"{name} {logs[key]:.4f}" for key, name in names.items() if key in (logs or {})}
     return "  ".join(shown.values())
 

@@ -19,8 +19,9 @@ import keras
 
 import tfsparse
 from tfsparse import assembly, plots, runs
-from tfsparse.config import ConfigError, RunConfig
+from tfsparse.config import ConfigError
 from tfsparse.precision import dtype_policy
+from tfsparse.sections import RunConfig
 from tfsparse.zoo import data as zoo_data
 
 
@@ -57,7 +58,8 @@ def train(
     with dtype_policy(config.precision):
         start = () if run["checkpoints"] else assembly.start(config.start)
         keras.utils.set_random_seed(config.seed)  # after reading models, which draws numbers: a ticket needs the first
-        model = _fit(config, directory, run, start, callbacks)
+        fit = _fit_in_stages if config.activation_density else _fit
+        model = fit(config, directory, run, start, callbacks)
         return _finish(config, directory, run, model)
 
 
@@ -70,9 +72,7 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):  # on_train_begin comes before Prune knows whether it can run
         if not self._run["checkpoints"]:
-            self._run["environment"] = _environment()
-            runs.begin(self._directory, self._run)
-            runs.write_model(self._directory, self._run, self.model)
+            _begin(self._directory, self._run, self.model)
         self._begun = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -99,18 +99,7 @@ def _fit(config, directory, run, start, callbacks):
     if done == config.epochs:
         return runs.load_model(directory, run)
     assembly.pruning(config)  # before data: a typo should not wait for a download
-    data = zoo_data.load(
-        config.data.name,
-        batch_size=config.data.batch_size,
-        seed=config.seed,
-        data_dir=config.data.dir,
-        augment=config.data.augment,
-        image_size=config.data.image_size,
-        standardize=config.data.standardize,
-        epochs=config.epochs,
-        first_epoch=done,
-    )
-    _check_steps(config, data)
+    data = _data(config, done)
     model = runs.load_model(directory, run) if run["checkpoints"] else assembly.compiled(config, data, *start)
     pruning = assembly.pruning(config, data.validation)
     logs = str(directory / "tensorboard")
@@ -128,6 +117,73 @@ def _fit(config, directory, run, start, callbacks):
             verbose=0,
         )
     return model
+
+
+def _fit_in_stages(config, directory, run, start, callbacks):
+    """Train a network that shrinks: what a resume needs its driver keeps, in a directory of its own."""
+    assembly.pruning(config)
+    data = _data(config)
+    model = assembly.compiled(config, data, *start)
+    driver = assembly.activation_density(config, model, directory / "activation_density")
+    if not run["checkpoints"]:
+        _begin(directory, run, model)
+    logs = _Curves(str(directory / "tensorboard"), write_graph=False)
+    with _interruptible():
+        history = driver.fit(
+            lambda epoch: _data(config, epoch).train,
+            epochs=config.epochs,
+            steps_per_epoch=data.steps_per_epoch,
+            validation_data=data.validation,
+            callbacks=[logs, *callbacks],
+            shuffle=False,
+            verbose=0,
+        )
+    rows = zip(*history.history.values(), strict=True)
+    run["epochs"] = [
+        {"epoch": epoch + 1} | dict(zip(history.history, row, strict=True))
+        for epoch, row in zip(history.epoch, rows, strict=True)
+    ]
+    run["seconds"] = [driver.seconds]
+    run["shrunk"] = _shrunk(driver, model, data)
+    runs.write_model(directory, run, driver.model)
+    return driver.model
+
+
+def _shrunk(driver, dense, data):
+    """What became of the network; its accuracy is measured, for it may be that of an earlier stage."""
+    now, before = (tfsparse.Channels(model) for model in (driver.model, dense))
+    return {
+        "accuracy": driver.model.evaluate(data.validation, verbose=0, return_dict=True)["accuracy"],
+        "parameters": now.parameters(),
+        "dense_parameters": before.parameters(),
+        "macs": now.macs(),
+        "dense_macs": before.macs(),
+        "training_complexity": driver.training_complexity,
+        "resizes": [resize["epoch"] for resize in driver.resizes],
+        "stopped": driver.stopped,
+    }
+
+
+def _begin(directory, run, model):
+    run["environment"] = _environment()
+    runs.begin(directory, run)
+    runs.write_model(directory, run, model)
+
+
+def _data(config, first_epoch=0):
+    data = zoo_data.load(
+        config.data.name,
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+        data_dir=config.data.dir,
+        augment=config.data.augment,
+        image_size=config.data.image_size,
+        standardize=config.data.standardize,
+        epochs=config.epochs,
+        first_epoch=first_epoch,
+    )
+    _check_steps(config, data)
+    return data
 
 
 @contextlib.contextmanager
@@ -166,10 +222,14 @@ def _finish(config, directory, run, model):
 
 def _summary(config, run, report):
     """What `compare` tabulates. Where a sparsity is asked, the best accuracy is that of an epoch as sparse as the last;
-    where none is, of any epoch, and `best_sparsity` says how sparse it was."""
+    where none is, of any epoch, and `best_sparsity` says how sparse it was. Of a network that shrank it is that of an
+    epoch in the last shapes."""
     last, asked = run["epochs"][-1], assembly.asked_sparsity(config)
-    needed = None if asked is None else last.get("sparsity", 0.0) - 1e-6
-    candidates = [e for e in run["epochs"] if needed is None or e.get("sparsity", 0.0) >= needed]
+    needed = 0.0 if asked is None else last.get("sparsity", 0.0) - 1e-6
+    shrunk = run.get("shrunk", {})
+    candidates = [
+        e for e in run["epochs"] if e.get("sparsity", 0.0) >= needed and e.get("macs") == shrunk.get("macs")
+    ]
     best = max(candidates, key=lambda e: e["val_accuracy"])
     measured = {
         "best_sparsity": best.get("sparsity"),
@@ -188,6 +248,7 @@ def _summary(config, run, report):
         "best_epoch": best["epoch"],
         "seconds": round(sum(run["seconds"]), 3),
         **{key: value for key, value in measured.items() if value is not None},
+        **shrunk,
     }
 
 

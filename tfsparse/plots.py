@@ -51,7 +51,7 @@ def groups(runs: Iterable[dict]) -> list[Group]:
 
 
 def training(run: dict) -> Figure:
-    """Return sparsity and accuracy after every epoch of one run."""
+    """Return accuracy after every epoch of one run, and sparsity; or how dense and how large a shrinking network was."""
     epochs = [entry["epoch"] for entry in run["epochs"]]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -61,10 +61,12 @@ def training(run: dict) -> Figure:
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     handles = axes.get_legend_handles_labels()[0]
-    if "sparsity" in run["epochs"][-1]:
+    shares = _shares(run["epochs"])
+    if shares:
         other = axes.twinx()
-        other.plot(epochs, [entry["sparsity"] for entry in run["epochs"]], "C3s--", markersize=4, label="sparsity")
-        other.set(ylabel="sparsity (fraction of zeros)", ylim=(0, 1))
+        for (label, values), line in zip(shares.items(), ("C3s--", "C1D:"), strict=False):
+            other.plot(epochs, values, line, markersize=4, label=label)
+        other.set(ylabel="sparsity (fraction of zeros)" if "sparsity" in shares else "fraction", ylim=(0, 1.02))
         handles += other.get_legend_handles_labels()[0]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
@@ -100,6 +102,14 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     if pathlib.Path(path).suffix[1:].lower() not in known:
         raise ValueError(f"{path} does not end in the name of a picture format; write {path}.png ({', '.join(known)}).")
     run_files.write(pathlib.Path(path), lambda temporary: figure.savefig(temporary, dpi=150))
+
+
+def _shares(entries):
+    """What of an epoch is a fraction: its sparsity, or its density and its share of the dense network's MACs."""
+    shares = {key: [entry[key] for entry in entries] for key in ("sparsity", "density") if key in entries[-1]}
+    if "macs" in entries[-1]:
+        shares["MACs, share of the first epoch's"] = [entry["macs"] / entries[0]["macs"] for entry in entries]
+    return shares
 
 
 def _draw(axes, line, label, color, marker):

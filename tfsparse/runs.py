@@ -13,10 +13,10 @@ import textwrap
 from collections.abc import Callable
 
 from tfsparse import config as configs
-from tfsparse.config import RunConfig
+from tfsparse.sections import RunConfig
 
 _NEW = ".new-"  # begins the temporary name of what is being written
-FILES = ("model.keras", "savedmodel", "tensorboard", "training.png")  # besides run.json
+FILES = ("model.keras", "savedmodel", "tensorboard", "training.png", "activation_density")  # besides run.json
 
 
 class RunError(ValueError):

@@ -43,6 +43,13 @@ def test_it_looks_only_at_epochs_since_the_last_resize():
     assert not plan().due(record[:3], at(since=3), left=9)
 
 
+def test_all_rounds_come_in_time_even_if_nothing_comes_to_rest():
+    restless = entries(*[0.5, 0.7] * 6)
+    dues = [plan(rounds=2).due(restless[:n], at(), left=12 - n) for n in (2, 3, 4, 5)]
+    assert dues == [False, False, True, True]  # 12 epochs are three stages of 4
+    assert not plan(rounds=2, max_epochs=5).due(restless[:4], at(), left=8)
+
+
 def test_after_the_last_round_or_a_stop_nothing_is_due():
     record = entries(0.5, 0.5)
     assert plan().due(record, at(size=2), left=9)

@@ -54,7 +54,7 @@ def test_one_layer_in_twenty_may_be_restless():
     ],
 )
 def test_when_a_resize_is_due(densities, options, wanted):
-    rest = {"window": 2, "tolerance": 0.01, "min_epochs": 2, "max_epochs": None, "epochs_left": 2} | options
+    rest = {"window": 2, "tolerance": 0.01, "min_epochs": 2, "max_epochs": 9, "epochs_left": 2} | options
     assert rules.due([[d] for d in densities], **rest) is wanted
 
 

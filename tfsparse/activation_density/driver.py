@@ -51,7 +51,8 @@ class ActivationDensity:
         saturation: a difference of densities, in [0, 1].
         window: epochs over which they must be at rest.
         min_epochs: the fewest epochs between resizes, and after the last.
-        max_epochs: resize after so many even if the densities are not at rest; None: never.
+        max_epochs: resize after so many even if the densities are not at rest; None: epochs / (rounds + 1), so that
+            all rounds come in time.
         prune_epochs: resize exactly after these epochs (rising, counted from 1) instead of all this; the rules that
             stop it hold.
         smallest: no layer becomes narrower.
@@ -63,8 +64,8 @@ class ActivationDensity:
         directory: where to keep the training; None: nowhere.
         seed: of the order of arrays and of fresh weights.
 
-    Attributes: `model`; after or during `fit`: `history`, `resizes`, `stopped` (why nothing is resized any more, or
-    None), `training_complexity`, `seconds`, `measured`.
+    Attributes: `model`, `plan` (when it resizes); after or during `fit`: `history`, `resizes`, `stopped` (why nothing
+    is resized any more, or None), `training_complexity`, `seconds`, `measured`.
 
     Raises: ValueError for arguments that mean nothing, a model that is not compiled, not a graph of layers or without a
     layer to resize; `tfsparse.runs.RunError`, a ValueError, for a directory that holds something else.
@@ -99,7 +100,7 @@ class ActivationDensity:
         seed: int = 0,
     ):
         when = rounds, saturation, window, min_epochs, max_epochs, prune_epochs
-        self._plan = Plan(*when, smallest, multiple, tolerance, monitor, weights, seed)
+        self.plan = Plan(*when, smallest, multiple, tolerance, monitor, weights, seed)
         check_whole("examples", examples, 1)
         _check_model(model)
         self._first_model = model
@@ -132,13 +133,14 @@ class ActivationDensity:
         self._check_fit(epochs, initial_epoch, callbacks, options)
         given = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size, "shuffle": shuffle}
         given |= {"validation_split": validation_split, "validation_data": validation_data, **options}
-        data = Source(given | {"class_weight": class_weight, "verbose": verbose}, self._plan.seed)
+        data = Source(given | {"class_weight": class_weight, "verbose": verbose}, self.plan.seed)
         model = self._first_model if self._directory else self.model
-        settings = self._settings(model, epochs, initial_epoch, batch_size)
-        record = Record(self._directory, settings, [group.name for group in Channels(model).groups])
+        groups = Channels(model).groups
+        settings = self._settings(model, [len(group) for group in groups], epochs, initial_epoch, batch_size)
+        record = Record(self._directory, settings, [group.name for group in groups])
         inputs = self._inputs(data, record, initial_epoch)
         say = print if verbose else lambda line: None
-        self._training = Training(model, self._plan, record, data, inputs, (initial_epoch, epochs), say)
+        self._training = Training(model, self.plan, record, data, inputs, (initial_epoch, epochs), say)
         self._training.run(tree.flatten(callbacks or []))
         return self.history
 
@@ -193,11 +195,10 @@ class ActivationDensity:
         self.measured = f"{len(tree.flatten(inputs[0])[0])} examples, inference mode"
         return inputs
 
-    def _settings(self, model, epochs, first, batch_size):
+    def _settings(self, model, widths, epochs, first, batch_size):
         """What a resumed training must have in common with the one that began."""
-        groups = [len(group) for group in Channels(model).groups]
         run = {"epochs": epochs, "initial_epoch": first, "batch_size": batch_size, "examples": self._examples}
-        return dataclasses.asdict(self._plan) | run | {"widths": groups, "parameters": model.count_params()}
+        return dataclasses.asdict(self.plan) | run | {"widths": widths, "parameters": model.count_params()}
 
     def _check_fit(self, epochs, first, callbacks, options):
         check_whole("epochs", epochs, 1)
@@ -213,7 +214,7 @@ class ActivationDensity:
                 f"fit() has no argument {unknown[0]!r}. Expected those of model.fit: {', '.join(known)}."
                 f"{nearest(unknown[0], known)}"
             )
-        self._plan.check_epochs(first, epochs)
+        self.plan.check_epochs(first, epochs)
 
 
 def _check_model(model):

@@ -61,7 +61,8 @@ class Plan:
         if position["size"] >= self.rounds:
             return False
         densities = [list(entry["densities"].values()) for entry in since]
-        return rules.due(densities, self.window, self.saturation, self.min_epochs, self.max_epochs, left)
+        longest = self.max_epochs or (len(entries) + left) // (self.rounds + 1)
+        return rules.due(densities, self.window, self.saturation, self.min_epochs, longest, left)
 
     def widths(self, entry: dict) -> dict[str, int]:
         """What the densities of an epoch ask for: the groups that change, with their new widths."""

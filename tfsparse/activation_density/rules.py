@@ -40,7 +40,7 @@ def saturated(densities: Sequence, window: int, tolerance: float) -> bool:
 
 
 def due(
-    densities: Sequence, window: int, tolerance: float, min_epochs: int, max_epochs: int | None, epochs_left: int
+    densities: Sequence, window: int, tolerance: float, min_epochs: int, max_epochs: int, epochs_left: int
 ) -> bool:
     """Is the stage to end with a resize? `densities` as for `saturated`.
 
@@ -52,8 +52,7 @@ def due(
     """
     if min(len(densities), epochs_left) < min_epochs:
         return False
-    forced = max_epochs is not None and len(densities) >= max_epochs
-    return forced or saturated(densities, window, tolerance)
+    return len(densities) >= max_epochs or saturated(densities, window, tolerance)
 
 
 def fallen(before: Sequence[float], now: Sequence[float], tolerance: float, lower_is_better: bool = False) -> bool:

@@ -18,7 +18,7 @@ def build(name: str, input_shape: tuple[int, ...], num_classes: int, **options) 
     name: one of `names()`, any `wrn_D_K` with D = 6n + 4, in any case of letters.
     input_shape: `(height, width, channels)` without the batch; `mlp` and `lenet_300_100` take any rank.
     options: what else it takes: e.g. `widths` of `mlp`, `units` of `lstm`, `initializer` ("keras" or "torch") of
-        these and LeNets, `dropout` of `wrn_D_K`, `alpha` of MobileNetV2.
+        these and LeNets, `activation` of the convolutions of `lenet_5`, `dropout` of `wrn_D_K`, `alpha` of MobileNetV2.
 
     Raises ValueError for an unknown name or option, and for a shape that the architecture cannot take.
 

@@ -24,11 +24,11 @@ def lenet_300_100(inputs, num_classes: int, initializer: str = "keras"):
 
 
 @architecture(min_side=16)
-def lenet_5(inputs, num_classes: int, initializer: str = "keras"):
+def lenet_5(inputs, num_classes: int, initializer: str = "keras", activation: str = "linear"):
     """The LeNet-5 of Caffe's MNIST example, whose one ReLU follows the 500 units; 431,080 parameters on MNIST."""
-    x = _conv5(inputs, 20, "conv1", initializer)
+    x = _conv5(inputs, 20, "conv1", initializer, activation)
     x = layers.MaxPooling2D(name="pool1")(x)
-    x = _conv5(x, 50, "conv2", initializer)
+    x = _conv5(x, 50, "conv2", initializer, activation)
     x = layers.MaxPooling2D(name="pool2")(x)
     x = layers.Flatten(name="flatten")(x)
     return _logits(_dense(x, 500, "dense1", initializer), num_classes, initializer)
@@ -49,8 +49,9 @@ def _dense(x, units, name, initializer):
     return layers.Dense(units, activation="relu", name=name, **initializers.dense(initializer, x.shape[-1]))(x)
 
 
-def _conv5(x, filters, name, initializer):
-    return layers.Conv2D(filters, 5, name=name, **initializers.dense(initializer, 25 * x.shape[-1]))(x)
+def _conv5(x, filters, name, initializer, activation):
+    begin = initializers.dense(initializer, 25 * x.shape[-1])
+    return layers.Conv2D(filters, 5, activation=activation, name=name, **begin)(x)
 
 
 def _logits(x, num_classes, initializer):

@@ -1,0 +1,108 @@
+"""What does training by activation density save, and what does it cost?
+
+Trains LeNet-5 on MNIST, a small VGG and ResNet-20 on CIFAR-10 dense and with the network shrinking, for as many epochs,
+and writes the tables of `docs/activation_density.md`. The budget that fits a CPU: CIFAR-10 as JPEG, resized to 16x16
+pixels, 20 epochs. On a GPU, through the JAX backend too, `--full` trains the configs as they are. Runs that are
+finished are not run again, broken-off ones are resumed.
+
+    TFDS_DATA_DIR=... python benchmarks/activation_density.py --networks lenet5 resnet20 vgg_small
+    python benchmarks/activation_density.py --tables
+"""
+
+import argparse
+import json
+import pathlib
+
+import tables
+import trainings
+
+HERE = pathlib.Path(__file__).parent
+RESULTS = HERE / "results" / "activation_density"
+SMALL = ("epochs=20", "data.name=cifar10_jpeg", "data.image_size=16")
+SHORT = ("activation_density.min_epochs=4", "activation_density.window=3")
+NETWORKS = {"lenet5": "LeNet-5", "vgg_small": "small VGG", "resnet20": "ResNet-20"}
+CONFIGS = {"lenet5": "mnist_lenet5", "vgg_small": "cifar10_vgg_small", "resnet20": "cifar10_resnet20"}
+PARTS = {"dense": "dense", "shrinking": "activation density"}
+
+
+def train(network: str, part: str, seed: int, runs: pathlib.Path, full: bool) -> None:
+    """One training through the command line, and its run.json among the results."""
+    name = f"{network}-{part}-seed{seed}"
+    small = () if full or network == "lenet5" else SMALL
+    mine = ("activation_density=null",) if part == "dense" else SHORT if small else ()
+    config = f"{CONFIGS[network]}_activation_density"
+    trainings.train(config, RESULTS / f"{name}.json", runs, name, f"seed={seed}", *small, *mine)
+
+
+def finished(network: str, part: str) -> list[dict]:
+    """The runs that are there, one per seed."""
+    return [json.loads(file.read_text()) for file in sorted(RESULTS.glob(f"{network}-{part}-seed*.json"))]
+
+
+def results() -> str:
+    """A line per network, dense and shrinking."""
+    titles = ["network", "", "accuracy, %", "best, %", "parameters", "MACs", "training complexity", "seconds"]
+    return tables.markdown(titles, [_row(n, p) for n in NETWORKS for p in PARTS if finished(n, p)])
+
+
+def _row(network, part):
+    runs = [run["summary"] for run in finished(network, part)]
+    accuracies = [tables.mean([100 * run[key] for run in runs]) for key in ("accuracy", "best_accuracy")]
+    seconds = tables.mean([run["seconds"] for run in runs])
+    return [NETWORKS[network], PARTS[part], *accuracies, *_sizes(runs, finished(network, "shrinking")), seconds]
+
+
+def _sizes(runs, shrinking):
+    """Parameters, multiply-adds per image and training complexity; the dense ones are in the runs that shrink."""
+    if "macs" in runs[0]:
+        shares = [f"{_mean(runs, key):,.0f} (1/{_mean(runs, f'dense_{key}') / _mean(runs, key):.1f})" for key in _SIZES]
+        return [*shares, tables.mean([run["training_complexity"] for run in runs])]
+    return [*(f"{_mean([r['summary'] for r in shrinking], f'dense_{key}'):,.0f}" for key in _SIZES), "1"]
+
+
+_SIZES = ("parameters", "macs")
+
+
+def _mean(runs, key):
+    return sum(run[key] for run in runs) / len(runs)
+
+
+def stages() -> str:
+    """Every stage of the runs that shrink: how long, how wide, how dense, how accurate."""
+    titles = ["network", "epochs", "widths", "density at the end", "MACs, %", "best accuracy of the stage, %"]
+    rows = [row for network in NETWORKS for run in finished(network, "shrinking") for row in _stages(network, run)]
+    return tables.markdown(titles, rows)
+
+
+def _stages(network, run):
+    for stage in range(run["epochs"][-1]["stage"] + 1):
+        epochs = [epoch for epoch in run["epochs"] if epoch["stage"] == stage]
+        last = epochs[-1]
+        yield [
+            f"{NETWORKS[network]}, seed {run['seed']}" if stage == 0 else "",
+            f"{epochs[0]['epoch']} to {last['epoch']}",
+            "-".join(map(str, last["widths"].values())),
+            f"{last['density']:.2f}",
+            f"{100 * last['macs'] / run['summary']['dense_macs']:.0f}",
+            f"{100 * max(epoch['val_accuracy'] for epoch in epochs):.2f}",
+        ]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--full", action="store_true", help="the configs' own budget instead of the small one")
+    parser.add_argument(
+        "--runs", type=pathlib.Path, default=tables.ROOT / "runs" / "activation_density", help="for the runs"
+    )
+    parser.add_argument("--tables", action="store_true", help="only write the tables")
+    arguments = parser.parse_args()
+    if not arguments.tables:
+        for number in arguments.seeds:
+            for which in arguments.networks:
+                for how in arguments.parts:
+                    train(which, how, number, arguments.runs.resolve(), arguments.full)
+    tables.write("docs/activation_density.md", "results", results())
+    tables.write("docs/activation_density.md", "stages", stages())
