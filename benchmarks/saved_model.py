@@ -68,34 +68,37 @@ def measure(name: str, sparsity: float, rounds: int) -> dict:
         np.save(folder / "x.npy", images[:4])
         checked = {"identical": identical(folder), "identical_in_a_session": identical_in_a_session(folder)}
         timed = {"export_seconds": seconds, "load_seconds": loading(folder), "latency": latency(folder, images, rounds)}
-        return {"bytes": sizes(folder), "rounded": rounded(folder)} | checked | timed
+        size = sizes(folder)
+        return {"bytes": size, "rounded": rounded(folder, size["left_as_they_are"])} | checked | timed
 
 
 def sizes(folder: pathlib.Path) -> dict:
-    """Bytes of the sparse weights before and after, and of the directories; Keras writes every variable twice."""
+    """Bytes of the pruned weights before and after, those too small to be packed among them; and of the directories, of
+    which the dense one holds every variable twice, as Keras writes it."""
     weights = rewriting.weights(folder / "dense")
-    sparse = sum(a.nbytes for a in weights if packing.sparse_parts(a) is not None)
-    packed = sum(f.stat().st_size for f in folder.glob("packed/assets/*"))
+    pruned = [a for a in weights if a.ndim > 1]
+    left = sum(a.nbytes for a in pruned if packing.sparse_parts(a) is None)
     graph = (folder / "dense" / "saved_model.pb").stat().st_size
     return {
         "weights": sum(a.nbytes for a in weights),
-        "sparse_weights": sparse,
-        "packed_weights": packed,
+        "pruned_weights": sum(a.nbytes for a in pruned),
+        "packed_weights": _assets(folder / "packed") + left,
+        "left_as_they_are": left,
         "dense_directory": _bytes(folder / "dense"),
         "dense_once": graph + sum(a.nbytes for a in weights),
         "packed_directory": _bytes(folder / "packed"),
     }
 
 
-def rounded(folder: pathlib.Path) -> dict:
-    """Bytes of the sparse weights in float16 and int8, and how far the answers move, relative to the largest."""
+def rounded(folder: pathlib.Path, left: int) -> dict:
+    """Bytes of the pruned weights in float16 and int8, and how far the answers move, relative to the largest."""
     x, result = np.load(folder / "x.npy"), {}
     exact = _answers(folder / "dense", x)
     for values in ("float16", "int8"):
         tfsparse.export(folder / "dense", folder / values, values=values)
         moved = np.max(np.abs(_answers(folder / values, x) - exact)) / np.max(np.abs(exact))
         result[values] = {
-            "packed_weights": sum(f.stat().st_size for f in folder.glob(f"{values}/assets/*")),
+            "packed_weights": _assets(folder / values) + left,
             "answers_moved": float(moved),
         }
     return result
@@ -133,7 +136,7 @@ def latency(folder: pathlib.Path, images: np.ndarray, rounds: int) -> dict:
     result = {}
     for batch in BATCHES:
         x = tf.constant(images[:batch])
-        runs = {name: lambda served=served: served.serve(x).numpy() for name, served in loaded.items()}
+        runs = {name: lambda served=served, x=x: served.serve(x).numpy() for name, served in loaded.items()}
         turns = slim_latency.turns(runs, rounds)
         result[str(batch)] = {clock: _compared(turns, i) for i, clock in enumerate(slim_latency.CLOCKS)}
     return result
@@ -157,6 +160,10 @@ def _bytes(directory):
     return sum(f.stat().st_size for f in directory.rglob("*") if f.is_file())
 
 
+def _assets(directory):
+    return sum(f.stat().st_size for f in directory.glob("assets/*"))
+
+
 def _seconds(function):
     start = time.perf_counter()
     function()
@@ -171,16 +178,16 @@ def _run(folder, *arguments):
 def size_line(name: str, sparsity: str, r: dict) -> list[str]:
     """A row of the table of sizes."""
     size = r["bytes"]
-    weights = [f"{size['sparse_weights']:,}", f"{size['packed_weights']:,}"]
+    weights = [f"{size['pruned_weights']:,}", f"{size['packed_weights']:,}"]
     whole = [f"{size[key]:,}" for key in ("dense_directory", "packed_directory")]
     ratios = [size["dense_directory"] / size["packed_directory"], size["dense_once"] / size["packed_directory"]]
-    times = f"{size['sparse_weights'] / size['packed_weights']:.1f}x"
+    times = f"{size['pruned_weights'] / size['packed_weights']:.1f}x"
     return [name, sparsity, *weights, times, *whole, *(f"{ratio:.1f}x" for ratio in ratios)]
 
 
 def rounded_line(name: str, sparsity: str, r: dict) -> list[str]:
     """A row of the table of rounded values."""
-    cells, raw = [], r["bytes"]["sparse_weights"]
+    cells, raw = [], r["bytes"]["pruned_weights"]
     for values in r["rounded"].values():
         cells += [f"{raw / values['packed_weights']:.1f}x", f"{values['answers_moved']:.1e}"]
     return [name, sparsity, *cells]
@@ -199,7 +206,7 @@ def time_line(name: str, sparsity: str, r: dict) -> list[str]:
 def write_page(page: str, results: dict) -> None:
     """The three tables, between their markers."""
     rows = [(name, f"{float(s):.0%}", r) for name, runs in results["models"].items() for s, r in runs.items()]
-    weights = ("sparse weights, bytes", "packed", "times smaller")
+    weights = ("pruned weights, bytes", "packed", "times smaller")
     directories = ("dense directory, bytes", "packed directory", "times smaller", "variables counted once")
     titles = ("model", "zeros", *weights, *directories)
     tables.write(page, "export sizes", tables.markdown(titles, [size_line(*row) for row in rows]))

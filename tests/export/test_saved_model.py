@@ -244,3 +244,23 @@ def test_weights_that_left_their_masks_do_not_leave_the_house(tmp_path):
     model.optimizer.apply_masks()
     assert (tfsparse.export(model, tmp_path / "out") / "saved_model.pb").exists()
     assert np.mean(ops.convert_to_numpy(kernel) == 0) == 0.75
+
+
+def test_what_is_packed_stays_so(tmp_path):
+    directory, x = tfsparse.export(pruned(), tmp_path / "once"), examples()
+    again = tfsparse.export(directory, tmp_path / "twice")
+    assert bits(answers(again, x)) == bits(answers(directory, x))
+    assert size(again) == size(directory)
+
+
+def test_gradients_of_the_inputs(tmp_path):
+    """The same as the dense model's, which a user of adversarial examples or saliency maps would ask for."""
+    model, x = pruned(), tf.constant(examples())
+    gradients = []
+    for dense in (True, False):
+        loaded = load(tfsparse.export(model, tmp_path / str(dense), dense=dense))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = loaded.serve(x)
+        gradients.append(tape.gradient(y, x))
+    assert bits(gradients[0]) == bits(gradients[1])

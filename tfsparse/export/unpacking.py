@@ -31,8 +31,7 @@ class PackedVariable(tf.saved_model.experimental.TrackableResource):
         return tf.raw_ops.VarHandleOp(dtype=self._variable.dtype, shape=self._variable.shape, shared_name=self._name)
 
     def _destroy_resource(self):
-        if tf.inside_function():  # the one that is traced for those who load; here and now the handle is `variable`'s
-            tf.raw_ops.DestroyResourceOp(resource=self.resource_handle)
+        tf.raw_ops.DestroyResourceOp(resource=self.resource_handle)  # no effect on a living tf.Variable, which counts
 
     def _initialize(self):
         tf.raw_ops.AssignVariableOp(resource=self.resource_handle, value=self._value())
