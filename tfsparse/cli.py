@@ -22,7 +22,8 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupt
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 Directories = Annotated[list[pathlib.Path], typer.Argument(metavar="DIR...", help="Run directories.")]
 Plot = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Draw accuracy against sparsity, e.g. a.png.")]
-Model = Annotated[pathlib.Path, typer.Argument(metavar="FILE", help="A saved model, e.g. model.keras.")]
+Model = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="E.g. model.keras; with --html also a run.")]
+Page = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write all of it as one page, e.g. run.html.")]
 
 
 def main() -> None:
@@ -107,11 +108,15 @@ def compare(directories: Directories, out: Plot = None):
 
 @app.command()
 @_plainly
-def report(file: Model):
-    """Print target and actual sparsity of every layer of a saved model."""
+def report(file: Model, html: Page = None):
+    """Print target and actual sparsity of every layer of a saved model, or write what is known of a run as a page."""
+    from tfsparse import page, runs
     from tfsparse import report as report_of
-    from tfsparse import runs
 
+    if html:
+        page.write(file, html)
+        typer.echo(f"Page: {html}")
+        return
     console.print(report_of(runs.read_model(file)))
 
 

@@ -3,36 +3,94 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tfsparse import Magnitude, Prune, SparsityLogger, testing
+from tfsparse import Magnitude, OneShot, Prune, SparseOptimizer, SparsityLogger, testing
 
 
 def logged(tmp_path, pruner):
-    import tensorflow as tf
-
     model = testing.small_model()
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = testing.small_data()
     logger = SparsityLogger(tmp_path)
     model.fit(x, y, batch_size=16, epochs=3, verbose=0, callbacks=[Prune(sparsity=0.5, pruner=pruner), logger])
-    scalars = {}
-    for file in tmp_path.glob("events*"):
+    return model, logger, scalars(tmp_path)
+
+
+def scalars(folder):
+    """`{(tag, epoch): value}` of what TensorBoard would show."""
+    import tensorflow as tf
+
+    found = {}
+    for file in folder.glob("events*"):
         for event in tf.compat.v1.train.summary_iterator(str(file)):
             for value in event.summary.value:
-                scalars[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
-    return model, logger, scalars
+                found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
+    return found
 
 
 def test_every_pruned_weight_has_its_target_and_its_actual_sparsity(tmp_path):
-    model, logger, scalars = logged(tmp_path, Magnitude())
+    model, logger, found = logged(tmp_path, Magnitude())
     assert len(logger.history) == 3
     for variable in model.optimizer.pruned_variables:
         actual = np.mean(ops.convert_to_numpy(variable) == 0)
         assert logger.history[-1][variable.path] == pytest.approx(actual)
-        assert scalars[f"sparsity/{variable.path}", 2] == pytest.approx(actual, abs=1e-6)
-        assert scalars[f"sparsity_target/{variable.path}", 2] == pytest.approx(0.5, abs=0.01)
+        assert found[f"sparsity/{variable.path}", 2] == pytest.approx(actual, abs=1e-6)
+        assert found[f"sparsity_target/{variable.path}", 2] == pytest.approx(0.5, abs=0.01)
+
+
+class Replacing(keras.callbacks.Callback):
+    """Repeats pattern e over the output channels of every mask at the end of epoch e, so that one can count by hand."""
+
+    def __init__(self, *patterns):
+        super().__init__()
+        self.patterns = patterns
+
+    def on_epoch_end(self, epoch, logs=None):
+        for mask in self.model.optimizer.masks:
+            channels = np.tile(np.array(self.patterns[epoch], "float32"), mask.shape[-1] // 2)
+            mask.assign(np.broadcast_to(channels, mask.shape))
+
+
+def small_fit(epochs, callbacks, optimizer="adam", initial_epoch=0, model=None):
+    model = model or testing.small_model()
+    if optimizer:
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = testing.small_data()
+    history = model.fit(
+        x, y, batch_size=16, epochs=epochs, initial_epoch=initial_epoch, verbose=0, shuffle=False, callbacks=callbacks
+    )
+    return model, history.history
+
+
+def test_churn_is_the_share_of_mask_entries_that_changed(tmp_path):
+    """Of two channels both stay, the second goes, both change places."""
+    optimizer = SparseOptimizer("adam", schedule=OneShot(at=1.0), sparsity=0.5, total_steps=10_000)
+    patterns = Replacing((1, 1), (1, 0), (0, 1))
+    model, history = small_fit(3, [patterns, SparsityLogger(tmp_path)], optimizer)
+    assert history["churn"] == [0, 0.5, 1]
+    found = scalars(tmp_path)
+    assert [found[f"churn/{v.path}", 1] for v in model.optimizer.pruned_variables] == [0.5, 0.5, 0.5]
+
+
+def test_churn_counts_from_the_masks_that_a_resumed_fit_begins_with():
+    """So that straight and resumed runs log the same."""
+    straight, resumed = [], []
+    for epochs, found in (((4,), straight), ((2, 4), resumed)):
+        keras.utils.set_random_seed(0)
+        model, done = None, 0
+        prune = Prune("polynomial", 0.75, total_steps=4 * 4)
+        for end in epochs:
+            model, history = small_fit(end, [prune, SparsityLogger()], None if model else "adam", done, model)
+            found += history["churn"]
+            done = end
+    assert straight == resumed and len(straight) == 4 and max(straight) > 0
+
+
+def test_a_dense_model_has_no_churn():
+    _, history = small_fit(1, [SparsityLogger()])
+    assert "churn" not in history
 
 
 def test_a_global_threshold_has_no_target_per_weight(tmp_path):
-    _, _, scalars = logged(tmp_path, Magnitude(scope="global"))
-    assert scalars
-    assert not any(tag.startswith("sparsity_target") for tag, _ in scalars)
+    _, _, found = logged(tmp_path, Magnitude(scope="global"))
+    assert found
+    assert not any(tag.startswith("sparsity_target") for tag, _ in found)

@@ -12,9 +12,12 @@ from tfsparse import wrapping
 class SparsityLogger(keras.callbacks.Callback):
     """Writes target and actual sparsity of every pruned weight at each epoch's end; nothing that it did not count.
 
+    The epoch's logs get `churn`: the share of all mask entries that differ from the end of the epoch before, or, in the
+    first epoch of this fit, from its beginning. Weights that went and came back in between do not count.
+
     Args:
-        log_dir: directory for TensorBoard scalars `sparsity/<weight>` and `sparsity_target/<weight>`; None: only the
-            attribute `history`, a list with one `{weight path: actual sparsity}` per epoch.
+        log_dir: directory for TensorBoard scalars `sparsity/<weight>`, `sparsity_target/<weight>` and `churn/<weight>`;
+            None: only the attribute `history`, a list with one `{weight path: actual sparsity}` per epoch, and `churn`.
 
     >>> model.fit(x, y, callbacks=[tfsparse.Prune(sparsity=0.9), tfsparse.SparsityLogger("logs")])
     """
@@ -23,15 +26,23 @@ class SparsityLogger(keras.callbacks.Callback):
         super().__init__()
         self.log_dir, self.history, self._writer = log_dir, [], None
 
+    def on_train_begin(self, logs=None):
+        self._before = _pruned(self.model)
+
     def on_epoch_end(self, epoch, logs=None):
         model = self.model
-        pairs = wrapping.masks(model)
-        if not pairs:
+        pruned = _pruned(model)
+        if not pruned:
             return
-        actual = {v.path: float(np.mean(ops.convert_to_numpy(m) == 0)) for v, m in pairs}
+        actual = {path: float(np.mean(entries)) for path, entries in pruned.items()}
+        changed = {path: entries != self._before.get(path, False) for path, entries in pruned.items()}
         self.history.append(actual)
+        self._before = pruned
+        if logs is not None:
+            logs["churn"] = float(np.mean(np.concatenate([entries.ravel() for entries in changed.values()])))
         if self.log_dir is not None:
-            self._write(epoch, {"sparsity": actual} | _targets(wrapping.sparse_optimizer(model)))
+            churn = {path: float(np.mean(entries)) for path, entries in changed.items()}
+            self._write(epoch, {"sparsity": actual, "churn": churn} | _targets(wrapping.sparse_optimizer(model)))
 
     def on_train_end(self, logs=None):
         if self._writer is not None:
@@ -46,6 +57,13 @@ class SparsityLogger(keras.callbacks.Callback):
             for group, values in groups.items():
                 for path, value in values.items():
                     tf.summary.scalar(f"{group}/{path}", value)
+
+
+def _pruned(model):
+    """`{weight path: True where its mask is 0}`; an optimizer that has no masks yet has pruned nothing."""
+    optimizer = wrapping.sparse_optimizer(model)
+    pairs = wrapping.masks(model) if optimizer is None or optimizer.built else []
+    return {v.path: ops.convert_to_numpy(mask) == 0 for v, mask in pairs}
 
 
 def _targets(optimizer):
