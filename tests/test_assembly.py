@@ -15,6 +15,7 @@ from tfsparse.zoo import models
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.yaml"))
 DIGITS = types.SimpleNamespace(input_shape=(8, 8, 1), num_classes=10, steps_per_epoch=11)
+VALIDATED = types.SimpleNamespace(validation="data")
 DST_OF_MATRICES = "dst (alpha=1e-05, threshold=matrix), skip_last"
 
 
@@ -30,6 +31,9 @@ DST_OF_MATRICES = "dst (alpha=1e-05, threshold=matrix), skip_last"
         (["prune=null", "optimizer={name: gsm, compression: 60}"], "gsm (compression=60)"),
         (["prune=null", "optimizer={name: gsm, compression: 1}"], "dense"),
         (["prune=null", "start.mask=model.keras"], "winning ticket"),
+        (["prune=null", "pll={sparsity: 0.9, skip_last: true}"], "pll, skip_last"),
+        (["prune=null", "pll={start: 0.1}"], "pll (start=0.1)"),
+        (["prune=null", "activation_density={rounds: 2}"], "activation density (rounds=2)"),
         (["prune=null", "dst={}"], "dst (alpha=0.0005)"),
         (["prune=null", "dst={alpha: 1e-5, threshold: matrix, skip_last: true}"], DST_OF_MATRICES),
         (["prune=null", "dst.sparsity=0.9"], "dst (target)"),
@@ -76,7 +80,7 @@ def test_steps_are_fractions_of_the_whole_training():
 def test_gsm_is_an_optimizer_and_brings_its_cut():
     asked = small("prune=null", "optimizer={name: gsm, compression: 4}")
     assert assembly.optimizer(asked.optimizer, total_steps=40).compression == 4
-    (callback,) = assembly.pruning(asked, validation="data")
+    (callback,) = assembly.pruning(asked, VALIDATED)
     assert isinstance(callback, tfsparse.PruneGSM) and callback.data == "data"
     assert assembly.asked_sparsity(asked) == 0.75
     assert assembly.pruning(small("prune=null", "optimizer={name: gsm, compression: 1}")) == []
@@ -121,7 +125,7 @@ def test_dst_thresholds_the_first_weights_of_the_seed_or_of_a_file(tmp_path):
 @pytest.mark.parametrize(("sparsity", "asked"), [("null", None), ("0.75", 0.75)])
 def test_dst_brings_its_callback_and_asks_only_with_a_target(sparsity, asked):
     section = small("prune=null", f"dst.sparsity={sparsity}")
-    (callback,) = assembly.pruning(section, validation="data")
+    (callback,) = assembly.pruning(section, VALIDATED)
     assert isinstance(callback, tfsparse.DST) and callback.sparsity == asked
     assert callback.data == (asked and "data")  # without a target nothing is cut, and nothing measured
     assert assembly.asked_sparsity(section) == asked
@@ -133,6 +137,7 @@ def test_dst_brings_its_callback_and_asks_only_with_a_target(sparsity, asked):
         (["dst={}"], "dst and prune both say.*--set dst=null.*--set prune=null"),
         (["dst={}", "prune=null", "optimizer={name: gsm, compression: 4}"], "--set optimizer.compression=1"),
         (["dst={}", "prune=null", "start.mask=model.keras"], "--set start.mask=null"),
+        (["pll={}"], "pll and prune both say"),
     ],
 )
 def test_dst_stands_alone(overrides, mend):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from tfsparse import cli
@@ -107,6 +108,25 @@ def test_compare_takes_seeds_together_and_plots(workplace, tmp_path):
     assert sparse[6].split(" ± ")[0] == f"{(runs[0]['accuracy'] + runs[2]['accuracy']) / 2:.4f}"
     assert "±" in sparse[6] and "±" not in dense[6]
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_compare_takes_files_too(workplace):
+    by_file, by_folder = (invoke("compare", path) for path in (workplace / "dense" / "run.json", workplace / "dense"))
+    assert by_file.exit_code == 0 and by_file.stdout == by_folder.stdout
+
+
+def test_matrix_trains_what_the_file_asks_for_and_compares_it(workplace, tmp_path):
+    base = yaml.safe_load((workplace / "small.yaml").read_text()) | {"prune": None}
+    methods = {"dense": [], "agp": ["prune={schedule: polynomial, sparsity: $sparsity}"]}
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump({"base": base, "sparsities": [0.5], "methods": methods}, sort_keys=False))
+    done = invoke("matrix", file, "--out", tmp_path / "runs", "--set", "model.widths=[8]")
+    assert done.exit_code == 0, done.output
+    assert "1/2 dense-seed0" in done.stdout and "2/2 agp-0.5-seed0" in done.stdout and "polynomial" in done.stdout
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"dense-seed0", "agp-0.5-seed0", "comparison.png"}
+    run = json.loads((tmp_path / "runs" / "agp-0.5-seed0" / "run.json").read_text())
+    assert (run["config"]["model"]["widths"], run["summary"]["sparsity"]) == ([8], 0.5)
+    assert "epoch 1/1" not in invoke("matrix", file, "--out", tmp_path / "runs", "--set", "model.widths=[8]").stdout
 
 
 def test_where_nothing_is_asked_it_says_so(workplace, tmp_path):

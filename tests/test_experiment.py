@@ -50,6 +50,9 @@ def test_run_json_says_what_was_run_and_what_came_out(finished):
     assert run["status"] == "finished"
     assert [entry["epoch"] for entry in run["epochs"]] == [1, 2]
     assert {"loss", "accuracy", "val_loss", "val_accuracy", "sparsity"} <= run["epochs"][0].keys()
+    shares = [entry["macs_share"] for entry in run["epochs"]]
+    assert shares[-1] == pytest.approx(1 - run["report"]["sparsity"])  # of dense layers
+    assert run["summary"]["training_complexity"] == pytest.approx(sum(shares) / 2) and shares[0] > shares[1]
     assert {"python", "tfsparse", "keras", "tensorflow", "numpy"} <= run["environment"]["versions"].keys()
     assert run["environment"]["devices"] and run["environment"]["backend"] in ("tensorflow", "jax")
 

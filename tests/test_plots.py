@@ -50,8 +50,8 @@ def test_training_draws_accuracy_and_sparsity_over_epochs():
 
 def test_training_of_a_network_that_shrank_draws_density_and_size():
     shrunk = run(asked=0.0, method="activation density")
-    for entry, density, macs in zip(shrunk["epochs"], (0.4, 0.5, 0.8), (200, 200, 50), strict=True):
-        entry |= {"density": density, "macs": macs}
+    for entry, density, macs in zip(shrunk["epochs"], (0.4, 0.5, 0.8), (1, 1, 0.25), strict=True):
+        entry |= {"density": density, "macs_share": macs}
     _, shares = plots.training(shrunk).axes
     assert list(lines(shares).values()) == [[[1, 2, 3], [0.4, 0.5, 0.8]], [[1, 2, 3], [1, 1, 0.25]]]
     assert shares.get_ylabel() == "fraction"
@@ -63,6 +63,9 @@ def test_training_legend_names_every_line():
 
 
 def test_training_of_a_dense_run_has_no_sparsity():
+    dense = run(asked=0.0, method="dense")
+    dense["epochs"] = [entry | {"macs_share": 1.0} for entry in dense["epochs"]]
+    assert len(plots.training(dense).axes) == 1
     figure = plots.training(run(asked=0.0, method="dense"))
     assert len(figure.axes) == 1
     assert "sparsity" not in figure.axes[0].get_title()
@@ -74,7 +77,16 @@ def test_comparison_draws_means_over_seeds_and_dense_as_a_level():
     assert drawn["one_cycle, magnitude"] == [[0.9, 0.95], pytest.approx([0.97, 0.95])]
     assert drawn["dense"][1] == [0.99, 0.99]
     assert list(axes.get_xticks()) == [0.9, 0.95]
-    assert axes.get_title() == "lenet_300_100 on mnist, mean of 1 to 2 runs"
+    assert axes.figure.get_suptitle() == "lenet_300_100 on mnist, mean of 1 to 2 runs"
+
+
+def test_comparison_draws_training_complexity_where_all_runs_know_it():
+    known = [run(asked=asked, accuracy=0.9, method="agp") for asked in (0.9, 0.95)]
+    for one, complexity in zip(known, (0.4, 0.3), strict=True):
+        one["summary"] |= {"training_complexity": complexity}
+    _, axes = plots.comparison(known).axes
+    assert lines(axes)["agp"] == [[0.4, 0.3], [0.9, 0.9]] and axes.get_xlabel() == "training complexity (1: dense)"
+    assert len(plots.comparison([*known, run()]).axes) == 1
 
 
 def test_comparison_stands_at_the_actual_sparsity():

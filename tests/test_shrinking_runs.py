@@ -64,6 +64,7 @@ def test_what_is_served_is_the_small_model(finished):
 def test_complexity_is_that_of_the_epochs(finished):
     _, run, _ = finished
     macs = [epoch["macs"] for epoch in run["epochs"]]
+    assert [epoch["macs_share"] for epoch in run["epochs"]] == [count / macs[0] for count in macs]
     assert macs[0] == run["summary"]["dense_macs"] > macs[1] == macs[2] > macs[3]
     assert run["summary"]["training_complexity"] == pytest.approx(sum(macs) / (4 * macs[0]))
     assert run["summary"]["seconds"] == run["seconds"][0] > 0

@@ -55,14 +55,18 @@ def start(section: sections.StartConfig) -> list:
     return [runs.read_model(path, compiled=False) if path else None for path in (section.weights, section.mask)]
 
 
-def pruning(config: RunConfig, validation=None) -> list:
-    """Return the callback that prunes, if the config asks for it, as a list; `validation` is what a cut is measured on.
+def pruning(config: RunConfig, data=None, batch=None) -> list:
+    """Return the callback that prunes, if the config asks for it, as a list; a cut is measured on `data.validation`,
+    curvature on `batch`, which must be the same when the training is resumed.
 
     Raises ConfigError and other ValueErrors.
     """
     _check_alone(config)
+    validation = data and data.validation
     if config.dst:
         return [tfsparse.DST(config.dst.sparsity, data=validation)]
+    if config.pll:
+        return [_pll(config.pll, batch)]
     if config.prune is None:
         return [tfsparse.PruneGSM(data=validation)] if compression(config) > 1 else []
     return [_prune(config.prune)]
@@ -71,13 +75,14 @@ def pruning(config: RunConfig, validation=None) -> list:
 def _check_alone(config):
     rivals = {
         "dst=null": config.dst,
+        "pll=null": config.pll,
         "activation_density=null": config.activation_density,
         "prune=null": config.prune,
         "optimizer.compression=1": compression(config) > 1,
         "start.mask=null": config.start.mask,
     }
     there = [without for without, is_there in rivals.items() if is_there]
-    if len(there) > 1 and (config.dst or config.activation_density):
+    if len(there) > 1 and (config.dst or config.pll or config.activation_density):
         first, second = (without.partition("=")[0] for without in there[:2])
         raise ConfigError(
             f"{first} and {second} both say what is left of the network: expected one of them; write {first}: null "
@@ -91,6 +96,12 @@ def activation_density(config: RunConfig, model: keras.Model, path: str | os.Pat
     driver = tfsparse.ActivationDensity(model, **options, directory=path, seed=config.seed)
     driver.plan.check_epochs(0, config.epochs)
     return driver
+
+
+def _pll(section, batch):
+    options = section.model_dump(exclude={"start"})
+    start = section.start if section.start == "peak" else tfsparse.rules.At(section.start)
+    return tfsparse.PLL(batch, start=start, **options)
 
 
 def _prune(section):
@@ -165,8 +176,8 @@ def asked_sparsity(config: RunConfig) -> float | None:
     """Return the sparsity that the config asks for; None where the alpha of DST or densities leave it open."""
     if config.activation_density:
         return None
-    if config.dst:
-        return config.dst.sparsity
+    if config.dst or config.pll:
+        return (config.dst or config.pll).sparsity
     return config.prune.sparsity if config.prune else 1 - 1 / compression(config)
 
 
@@ -179,9 +190,11 @@ def method(config: RunConfig) -> str:
         parts += [_named(tfsparse.schedules, config.prune.schedule), _named(tfsparse.pruners, config.prune.pruner)]
     if config.dst:
         parts.append(_dst(config.dst))
+    if config.pll:
+        parts.append(_changed("pll", config.pll))
     if config.activation_density:
         parts.append(_changed("activation density", config.activation_density))
-    section = config.prune or config.dst
+    section = config.prune or config.dst or config.pll
     return ", ".join(parts + [key for key in ("skip_first", "skip_last") if getattr(section, key, False)]) or "dense"
 
 
@@ -192,7 +205,9 @@ def _named(registry, part):
 
 
 def _changed(name, section):
-    changed = {key: value for key, value in section if value != type(section).model_fields[key].default}
+    fields = type(section).model_fields
+    others = {key: value for key, value in section if key not in ("sparsity", "skip_first", "skip_last")}
+    changed = {key: value for key, value in others.items() if value != fields[key].default}
     return f"{name} ({', '.join(f'{key}={value}' for key, value in changed.items())})" if changed else name
 
 

@@ -20,7 +20,8 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 Out = Annotated[pathlib.Path | None, typer.Option(metavar="DIR", help="Run directory. Default: runs/<name>.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
-Directories = Annotated[list[pathlib.Path], typer.Argument(metavar="DIR...", help="Run directories.")]
+Directories = Annotated[list[pathlib.Path], typer.Argument(metavar="DIR...", help="Run directories or run.json files.")]
+Comparison = Annotated[pathlib.Path, typer.Argument(metavar="FILE", help="E.g. configs/comparison/mnist_lenet300.yaml")]
 Plot = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Draw accuracy against sparsity, e.g. a.png.")]
 Model = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="E.g. model.keras; with --html also a run.")]
 Page = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write all of it as one page, e.g. run.html.")]
@@ -88,6 +89,24 @@ def train(
         raise typer.Exit(130) from None
     console.print(report(runs.read_model(directory / "model.keras")))
     _conclude(run, directory)
+
+
+@app.command()
+@_plainly
+def matrix(file: Comparison, set_: Overrides = None, out: Out = None, plot: Plot = None):
+    """Train every method, sparsity and seed of a comparison; what is finished is left alone, the rest is resumed."""
+    from tfsparse import matrix as comparison
+    from tfsparse import plots
+
+    configs, directory = comparison.load(file, set_ or []), out or pathlib.Path("runs", file.stem)
+    names = {name: f"{number}/{len(configs)}" for number, name in enumerate(configs, start=1)}
+    with _progress(next(iter(configs.values())).epochs) as progress:
+        runs = comparison.train(
+            configs, directory, [progress], lambda name: console.print(names[name], name, highlight=False)
+        )
+    console.print(_table(plots.groups(runs.values())))
+    plots.save(plots.comparison(runs.values()), plot or directory / "comparison.png")
+    typer.echo(f"Plot: {plot or directory / 'comparison.png'}")
 
 
 @app.command()

@@ -28,12 +28,17 @@ def load(path: str | os.PathLike, overrides: Sequence[str] = ()) -> RunConfig:
     >>> load("configs/mnist_lenet300_one_cycle.yaml", ["prune.sparsity=0.95"]).prune.sparsity
     0.95
     """
+    return validate(read(path), overrides, source=str(path))
+
+
+def read(path: str | os.PathLike):
+    """Return what a YAML file says, whatever it is. Raises ConfigError for one that cannot be read or is not YAML."""
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file in UTF-8"
         raise ConfigError(f"Cannot read the config {path}: {reason}. Pass the path of a YAML file.") from error
-    return validate(_yaml(text, str(path)), overrides, source=str(path))
+    return _yaml(text, str(path))
 
 
 def validate(values: dict, overrides: Sequence[str] = (), source: str = "config") -> RunConfig:

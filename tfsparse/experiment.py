@@ -12,6 +12,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import statistics
 import time
 from collections.abc import Sequence
 
@@ -63,6 +64,9 @@ def train(
         return _finish(config, directory, run, model)
 
 
+_TIMES = {"measuring_share"}  # logs that another run of the same config would not repeat
+
+
 class _Keeper(keras.callbacks.Callback):
     """Opens the run directory when everything else has been checked, and keeps it true after every epoch."""
 
@@ -76,7 +80,8 @@ class _Keeper(keras.callbacks.Callback):
         self._begun = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._run["epochs"].append({"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}})
+        logs = {key: float(value) for key, value in logs.items() if key not in _TIMES}
+        self._run["epochs"].append({"epoch": epoch + 1, **logs, **_macs_share(tfsparse.report(self.model))})
         self._run["seconds"].append(round(time.perf_counter() - self._begun, 3))
         runs.write_model(self._directory, self._run, self.model)
 
@@ -101,7 +106,7 @@ def _fit(config, directory, run, start, callbacks):
     assembly.pruning(config)  # before data: a typo should not wait for a download
     data = _data(config, done)
     model = runs.load_model(directory, run) if run["checkpoints"] else assembly.compiled(config, data, *start)
-    pruning = assembly.pruning(config, data.validation)
+    pruning = assembly.pruning(config, data, _first_batch(config))
     logs = str(directory / "tensorboard")
     watching = [_Curves(logs, write_graph=False)]
     watching += [tfsparse.SparsityLogger(logs)] if pruning else []
@@ -138,13 +143,11 @@ def _fit_in_stages(config, directory, run, start, callbacks):
             shuffle=False,
             verbose=0,
         )
-    rows = zip(*history.history.values(), strict=True)
-    run["epochs"] = [
-        {"epoch": epoch + 1} | dict(zip(history.history, row, strict=True))
-        for epoch, row in zip(history.epoch, rows, strict=True)
-    ]
-    run["seconds"] = [driver.seconds]
     run["shrunk"] = _shrunk(driver, model, data)
+    rows = [dict(zip(history.history, row, strict=True)) for row in zip(*history.history.values(), strict=True)]
+    shares = [{"macs_share": row["macs"] / run["shrunk"]["dense_macs"]} for row in rows]
+    run["epochs"] = [{"epoch": e + 1} | row | share for e, row, share in zip(history.epoch, rows, shares, strict=True)]
+    run["seconds"] = [driver.seconds]
     runs.write_model(directory, run, driver.model)
     return driver.model
 
@@ -158,10 +161,14 @@ def _shrunk(driver, dense, data):
         "dense_parameters": before.parameters(),
         "macs": now.macs(),
         "dense_macs": before.macs(),
-        "training_complexity": driver.training_complexity,
         "resizes": [resize["epoch"] for resize in driver.resizes],
         "stopped": driver.stopped,
     }
+
+
+def _macs_share(report):
+    """How many of the multiply-adds of a dense forward pass are not by zero; nothing where that is not known."""
+    return {"macs_share": report.effective_flops / report.flops} if report.flops else {}
 
 
 def _begin(directory, run, model):
@@ -184,6 +191,11 @@ def _data(config, first_epoch=0):
     )
     _check_steps(config, data)
     return data
+
+
+def _first_batch(config):
+    """Of the first epoch, also when later ones are trained; for what looks at the same examples all the time."""
+    return next(iter(_data(config).train)) if config.pll else None
 
 
 @contextlib.contextmanager
@@ -227,14 +239,14 @@ def _summary(config, run, report):
     last, asked = run["epochs"][-1], assembly.asked_sparsity(config)
     needed = 0.0 if asked is None else last.get("sparsity", 0.0) - 1e-6
     shrunk = run.get("shrunk", {})
-    candidates = [
-        e for e in run["epochs"] if e.get("sparsity", 0.0) >= needed and e.get("macs") == shrunk.get("macs")
-    ]
+    candidates = [e for e in run["epochs"] if e.get("sparsity", 0.0) >= needed]
+    candidates = [e for e in candidates if not shrunk or e["macs"] == shrunk["macs"]]
     best = max(candidates, key=lambda e: e["val_accuracy"])
     measured = {
         "best_sparsity": best.get("sparsity"),
         "accuracy_before_cut": last.get("uncut_accuracy"),
         "sparsity_before_cut": last.get("uncut_sparsity"),
+        "training_complexity": _mean([e["macs_share"] for e in run["epochs"] if "macs_share" in e]),
     }
     return {
         "data": config.data.name,
@@ -250,6 +262,10 @@ def _summary(config, run, report):
         **{key: value for key, value in measured.items() if value is not None},
         **shrunk,
     }
+
+
+def _mean(values):
+    return statistics.fmean(values) if values else None
 
 
 def _environment():

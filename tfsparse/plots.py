@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from tfsparse import runs as run_files
 
 _MARKERS = "osD^vPX*"
+_ACROSS = {"sparsity": "sparsity (fraction of zeros)", "training_complexity": "training complexity (1: dense)"}
+_SHARES = {"sparsity": "sparsity", "density": "density", "macs_share": "MACs of a dense pass"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,7 @@ def groups(runs: Iterable[dict]) -> list[Group]:
 
 
 def training(run: dict) -> Figure:
-    """Return accuracy after every epoch of one run, and sparsity; or how dense and how large a shrinking network was."""
+    """Return accuracy after every epoch of one run, and sparsity or density, and what of a dense pass is left."""
     epochs = [entry["epoch"] for entry in run["epochs"]]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -66,30 +68,29 @@ def training(run: dict) -> Figure:
         other = axes.twinx()
         for (label, values), line in zip(shares.items(), ("C3s--", "C1D:"), strict=False):
             other.plot(epochs, values, line, markersize=4, label=label)
-        other.set(ylabel="sparsity (fraction of zeros)" if "sparsity" in shares else "fraction", ylim=(0, 1.02))
+        other.set(ylabel="sparsity (fraction of zeros)" if [*shares] == ["sparsity"] else "fraction", ylim=(0, 1.02))
         handles += other.get_legend_handles_labels()[0]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
 
 
 def comparison(runs: Iterable[dict]) -> Figure:
-    """Return final accuracy against sparsity: a line of means over seeds per method, single runs as small dots.
+    """Return final accuracy against sparsity, and against training complexity where all runs know theirs: a line of
+    means over seeds per method, single runs as small dots.
 
     Dense runs have no sparsity to stand at and are drawn as a level.
     """
     found = groups(runs)
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    axes.set(xlabel="sparsity (fraction of zeros)", ylabel="final validation accuracy", title=_subject(found))
-    lines = itertools.groupby(found, lambda group: (group.data, group.model, group.method))
-    for number, (_, line) in enumerate(lines):
-        _draw(axes, list(line), _label(found), color=f"C{number % 10}", marker=_MARKERS[number % len(_MARKERS)])
+    keys = [key for key in _ACROSS if all(key in run["summary"] for group in found for run in group.runs)]
+    figure = Figure(figsize=(2 + 6 * len(keys), 5), layout="constrained")
+    figure.suptitle(_subject(found))
+    for axes, key in zip(figure.subplots(1, len(keys), sharey=True, squeeze=False)[0], keys, strict=True):
+        _lines(axes, found, key)
+    figure.axes[0].set_ylabel("final validation accuracy")
     ticks = sorted({group.asked_sparsity for group in found if group.asked_sparsity})
     if ticks:
-        axes.set_xticks(ticks)
-    axes.xaxis.set_major_formatter("{x:.4g}")
-    axes.grid(alpha=0.3)
-    axes.legend()
+        figure.axes[0].set_xticks(ticks)
+    figure.axes[0].legend()
     return figure
 
 
@@ -105,14 +106,21 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
 
 
 def _shares(entries):
-    """What of an epoch is a fraction: its sparsity, or its density and its share of the dense network's MACs."""
-    shares = {key: [entry[key] for entry in entries] for key in ("sparsity", "density") if key in entries[-1]}
-    if "macs" in entries[-1]:
-        shares["MACs, share of the first epoch's"] = [entry["macs"] / entries[0]["macs"] for entry in entries]
-    return shares
+    """What of an epoch is a fraction, by its name in the legend; nothing for a dense run."""
+    there = {label: [entry[key] for entry in entries] for key, label in _SHARES.items() if key in entries[-1]}
+    return there if there.keys() - {_SHARES["macs_share"]} else {}
 
 
-def _draw(axes, line, label, color, marker):
+def _lines(axes, found, key):
+    lines = itertools.groupby(found, lambda group: (group.data, group.model, group.method))
+    for number, (_, line) in enumerate(lines):
+        _draw(axes, list(line), key, _label(found), color=f"C{number % 10}", marker=_MARKERS[number % len(_MARKERS)])
+    axes.set_xlabel(_ACROSS[key])
+    axes.xaxis.set_major_formatter("{x:.4g}")
+    axes.grid(alpha=0.3)
+
+
+def _draw(axes, line, key, label, color, marker):
     dense = [group for group in line if group.asked_sparsity == 0]
     for group in dense:
         axes.axhline(group.mean("accuracy"), color=color, linestyle="--", label=label(group))
@@ -120,9 +128,9 @@ def _draw(axes, line, label, color, marker):
     if not sparse:
         return
     for group in sparse:
-        singles = [(run["summary"]["sparsity"], run["summary"]["accuracy"]) for run in group.runs]
+        singles = [(run["summary"][key], run["summary"]["accuracy"]) for run in group.runs]
         axes.plot(*zip(*singles, strict=True), ".", color=color, alpha=0.4)
-    means = [(group.mean("sparsity"), group.mean("accuracy")) for group in sparse]
+    means = [(group.mean(key), group.mean("accuracy")) for group in sparse]
     axes.plot(*zip(*means, strict=True), color=color, marker=marker, label=label(sparse[0]))
 
 

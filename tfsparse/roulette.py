@@ -113,8 +113,7 @@ class Roulette(abc.ABC):
     def on_epoch_end(self, epoch, logs=None):
         self._check_replicas()
         if logs is not None:
-            last = next((r for r in reversed(self.history) if "kappa" in r or "h" in r), {})
-            logs["curvature"] = last.get("kappa", last.get("h", math.nan))
+            logs["curvature"] = self._progress.curvature
             logs["sparsity"] = self.current_sparsity()
             logs["measuring_share"] = self.measuring_share(compiling=True)
 
@@ -192,6 +191,7 @@ class Roulette(abc.ABC):
             found = self._look(surface, t, step)
         else:
             pruned, found = self._event(surface, events_left, step)
+        progress.curvature = found.get("kappa", found.get("h", progress.curvature))
         self.history.append({"step": step, "sparsity": self.current_sparsity(), "pruned": pruned, **found})
         # by way of float32, so that a resumed run knows what this one knows
         self._progress = rules.Progress.load(progress.dump())

@@ -19,6 +19,7 @@ class Progress:
         average, highest, below: what `Peak` remembers: smoothed curvature, its maximum, checks in a row below that.
         started, ended: steps from `begin`; -1: not yet.
         idle: events in a row that wanted to prune next to nothing.
+        curvature: the last that was measured; NaN: none yet.
     """
 
     begin: float = 0
@@ -30,6 +31,7 @@ class Progress:
     started: float = -1
     ended: float = -1
     idle: float = 0
+    curvature: float = math.nan
 
     @classmethod
     def load(cls, values) -> "Progress":

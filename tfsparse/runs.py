@@ -24,8 +24,9 @@ class RunError(ValueError):
 
 
 def read(directory: str | os.PathLike) -> dict:
-    """Return what `run.json` in `directory` says. Raises RunError if there is no run."""
-    path = pathlib.Path(directory) / "run.json"
+    """Return what `run.json` in `directory`, or that file itself, says. Raises RunError if there is no run."""
+    path = pathlib.Path(directory)
+    path = path if path.is_file() else path / "run.json"
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(run, dict) or not {"status", "config", "epochs", "checkpoints"} <= run.keys():

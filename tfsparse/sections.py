@@ -136,6 +136,17 @@ class DSTConfig(Section):
     skip_last: StrictBool = Field(False, description="true to leave the last kernel dense, or false")
 
 
+class PLLConfig(Section):
+    """When and how much the curvature of the loss on the first batch prunes: arguments of `tfsparse.PLL`."""
+
+    sparsity: StrictFloat | None = Field(None, ge=0, lt=1, description="null, or a fraction of zeros in [0, 1), as 0.9")
+    every: StrictInt | None = Field(None, ge=1, description="null, or a whole number of steps, such as 50")
+    start: Literal["peak"] | StrictFloat = Field("peak", description="peak, or a fraction of training, such as 0.1")
+    end: StrictFloat = Field(0.5, gt=0, le=1, description="a fraction of training in (0, 1], such as 0.5")
+    skip_first: StrictBool = Field(False, description="true to leave the first kernel dense, or false")
+    skip_last: StrictBool = Field(False, description="true to leave the last kernel dense, or false")
+
+
 class ActivationDensityConfig(Section):
     """How the network shrinks while it trains: the arguments of `tfsparse.ActivationDensity`."""
 
@@ -164,6 +175,7 @@ class RunConfig(Section):
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="a section such as {name: adam}")
     prune: PruneConfig | None = Field(None, description="null for dense, or a section such as {sparsity: 0.9}")
     dst: DSTConfig | None = Field(None, description="null, or a section such as {alpha: 5e-4} or {sparsity: 0.9}")
+    pll: PLLConfig | None = Field(None, description="null, or a section such as {sparsity: 0.9}")
     activation_density: ActivationDensityConfig | None = Field(
         None, description="null, or a section such as {rounds: 2}"
     )

@@ -1,0 +1,105 @@
+"""Comparisons: every run that the file asks for, each once, whatever it is broken off by."""
+
+import pathlib
+
+import pytest
+import yaml
+from small_config import SMALL
+
+from tfsparse import assembly, config, experiment, matrix
+from tfsparse.config import ConfigError
+
+COMPARISONS = sorted((pathlib.Path(__file__).parents[1] / "configs" / "comparison").glob("*.yaml"))
+FILE = {
+    "base": SMALL | {"prune": None, "epochs": 1},
+    "sparsities": [0.5, 0.75],
+    "seeds": [3, 4],
+    "methods": {
+        "dense": [],
+        "agp": ["prune={schedule: polynomial, sparsity: $sparsity}"],
+        "gsm": ["optimizer={name: gsm, compression: $compression}"],
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _keep_kernels(monkeypatch):
+    """Deterministic kernels cannot be switched off again, and other tests in this process do not want them."""
+    monkeypatch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
+
+
+def write(path, **changes):
+    path.write_text(yaml.safe_dump(FILE | changes, sort_keys=False))
+    return path
+
+
+def test_methods_times_sparsities_times_seeds(tmp_path):
+    runs = matrix.load(write(tmp_path / "a.yaml"))
+    pairs = [f"{method}-{s}-seed{seed}" for method in ("agp", "gsm") for s in (0.5, 0.75) for seed in (3, 4)]
+    assert list(runs) == ["dense-seed3", "dense-seed4", *pairs]
+    assert all(name.endswith(f"seed{run.seed}") for name, run in runs.items())
+    assert runs["agp-0.75-seed3"].prune.sparsity == 0.75 and runs["agp-0.75-seed3"].prune.schedule.name == "polynomial"
+    assert runs["gsm-0.75-seed4"].optimizer.options == {"compression": 4.0}
+    assert runs["dense-seed3"].prune is None and {run.epochs for run in runs.values()} == {1}
+
+
+def test_overrides_are_of_the_base_and_methods_come_after(tmp_path):
+    runs = matrix.load(write(tmp_path / "a.yaml"), ["epochs=7", "optimizer.learning_rate=0.5", "seed=9"])
+    assert {run.epochs for run in runs.values()} == {7} and {run.seed for run in runs.values()} == {3, 4}
+    assert runs["agp-0.5-seed3"].optimizer.learning_rate == 0.5
+    assert runs["gsm-0.5-seed3"].optimizer.learning_rate is None
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_the_comparisons_of_this_project_ask_what_their_names_say(path):
+    assert path.read_text().startswith("# ")
+    for name, run in matrix.load(path).items():
+        assembly.pruning(run, batch=([[0.0]], [0]))
+        assembly.optimizer(run.optimizer, total_steps=100)
+        asked = name.split("-")[1] if name.count("-") == 2 else "0"
+        assert assembly.asked_sparsity(run) == pytest.approx(float(asked))
+        assert (assembly.method(run) == "dense") == name.startswith("dense")
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it."""
+
+
+def test_broken_off_it_goes_on_and_trains_nothing_twice(tmp_path, monkeypatch):
+    runs = matrix.load(write(tmp_path / "a.yaml", methods={"dense": []}))
+    begun, train = [], experiment.train
+
+    def kill_the_second(config, *args, **options):
+        if config.seed == 4:
+            raise Killed
+        return train(config, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "train", kill_the_second)
+        with pytest.raises(Killed):
+            matrix.train(runs, tmp_path / "runs", begin=begun.append)
+    first = (tmp_path / "runs" / "dense-seed3" / "run.json").stat().st_mtime_ns
+    records = matrix.train(runs, tmp_path / "runs", begin=begun.append)
+    assert begun == ["dense-seed3", "dense-seed4"] * 2
+    assert (tmp_path / "runs" / "dense-seed3" / "run.json").stat().st_mtime_ns == first
+    assert [record["summary"]["seed"] for record in records.values()] == [3, 4]
+    assert len({record["summary"]["accuracy"] for record in records.values()}) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sparsitys": [0.9]}, "sparsitys: Extra inputs.*Expected base, sparsities"),
+        ({"methods": {"agp": "prune.sparsity=0.9"}}, "methods.agp"),
+        ({"methods": {"agp": ["prune.sparsitty=$sparsity"]}}, "agp-0.5-seed3.*did you mean prune.sparsity"),
+        ({"methods": {"agp": ["prune.sparsity=$sparsty"]}}, "agp-0.5-seed3.*prune.sparsity='.sparsty'"),
+    ],
+)
+def test_what_is_no_comparison_is_named(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        matrix.load(write(tmp_path / "a.yaml", **changes))
+
+
+def test_a_config_is_no_comparison(tmp_path):
+    with pytest.raises(ConfigError, match="is not a comparison"):
+        matrix.load(config.QUICK_START)

@@ -1,0 +1,59 @@
+"""Runs in which curvature decides: it is measured on the same batch also after a resume."""
+
+import keras
+import numpy as np
+import pytest
+from small_config import bits, small
+
+import tfsparse
+from tfsparse import assembly, experiment, rules, runs
+
+
+@pytest.fixture(autouse=True)
+def _keep_kernels(monkeypatch):
+    """Deterministic kernels cannot be switched off again, and other tests in this process do not want them."""
+    monkeypatch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
+
+
+def config(*overrides):
+    return small("prune=null", "epochs=4", "pll={sparsity: 0.75, every: 3}", *overrides)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("pll") / "straight"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
+        return directory, experiment.train(config(), directory)
+
+
+def test_the_target_is_met_and_curvature_is_in_the_record(finished):
+    directory, run = finished
+    kernels = [k for k in runs.read_model(directory / "model.keras").get_weights() if k.ndim == 2]
+    assert sum(int(np.sum(k == 0)) for k in kernels) == round(0.75 * sum(k.size for k in kernels))
+    assert (run["summary"]["asked_sparsity"], run["summary"]["sparsity"]) == (0.75, pytest.approx(0.75, abs=1e-3))
+    assert run["summary"]["method"] == "pll (every=3)"
+    assert run["epochs"][0]["curvature"] != run["epochs"][1]["curvature"]
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it."""
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_killed_and_resumed_is_the_straight_run(finished, tmp_path, epoch):
+    def kill(now, logs=None):
+        if now == epoch:
+            raise Killed
+
+    with pytest.raises(Killed):
+        experiment.train(config(), tmp_path / "run", callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=kill)])
+    experiment.train(config(), tmp_path / "run", resume=True)
+    assert bits(tmp_path / "run") == bits(finished[0])
+
+
+@pytest.mark.parametrize("start, rule", [("peak", rules.Peak), ("0.25", rules.At)])
+def test_the_section_is_the_callback(start, rule):
+    (callback,) = assembly.pruning(small("prune=null", f"pll.start={start}", "pll.end=0.75"), batch=([[0.0]], [0]))
+    assert isinstance(callback, tfsparse.PLL) and isinstance(callback.start, rule)
+    assert (callback.sparsity, callback.end) == (None, 0.75)
