@@ -12,7 +12,7 @@ import importlib
 
 from tfsparse.activation_density import ActivationDensity
 from tfsparse.callbacks import DST, PLL, Prune, PruneGSM, SparsityLogger
-from tfsparse.export import export, sizes
+from tfsparse.export import export, export_tflite, inspect_tflite, sizes
 from tfsparse.layers import Thresholded, dst, finalize
 from tfsparse.mask_store import MaskStore
 from tfsparse.optimizers import GSM, SparseOptimizer
@@ -56,7 +56,9 @@ __all__ = [
     "__version__",
     "dst",
     "export",
+    "export_tflite",
     "finalize",
+    "inspect_tflite",
     "mask_channels",
     "prune",
     "report",

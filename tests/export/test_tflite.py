@@ -1,0 +1,246 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from export.small_models import MODELS, examples, pruned
+from export.sparse_arrays import sparse
+from keras import ops
+from tensorflow.lite.tools import flatbuffer_utils
+
+import tfsparse
+from tfsparse.export import tflite_encoding as encoding
+from tfsparse.export import tflite_file
+
+layers = keras.layers
+
+
+def in_blocks(granularity=(1, 4), sparsity=0.9, inputs=64):
+    keras.utils.set_random_seed(0)
+    stack = [layers.Dense(64, activation="relu", name="hidden"), layers.Dense(16, name="logits")]
+    model = keras.Sequential([keras.Input((inputs,)), *stack])
+    tfsparse.prune(model, sparsity, pruner=tfsparse.Magnitude(granularity=granularity))
+    return model
+
+
+def stock(model, *optimizations, representative=None):
+    """What TFLite's own converter writes."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = list(optimizations)
+    if representative is not None:
+        converter.representative_dataset = lambda: [[x[np.newaxis]] for x in representative]
+    return converter.convert()
+
+
+def weight(file, name):
+    return next(t for t in file.tensors if name in t.name)
+
+
+def array(path, name):
+    """A weight as a reader of the file decodes it, and its scale."""
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(path.read_bytes()))
+    tensor = next(
+        t for t in model.subgraphs[0].tensors if name.encode() in t.name and model.buffers[t.buffer].data is not None
+    )
+    return tflite_file._array(model, tensor), tensor.quantization
+
+
+def test_blocks_by_eye():
+    weights = np.array([[0, 0, 0, 0, 1, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0, 0, 4]], "float32")
+    blocks = encoding.encode(weights, 4)
+    assert (blocks.segments.tolist(), blocks.columns.tolist()) == ([0, 1, 1, 3], [1, 0, 1])
+    assert blocks.values.tolist() == [1, 0, 0, 2, 3, 0, 0, 0, 0, 0, 0, 4]
+    entries = encoding.encode(weights)
+    assert (entries.segments.tolist(), entries.columns.tolist()) == ([0, 2, 2, 4], [4, 7, 0, 7])
+    assert entries.values.tolist() == [1, 2, 3, 4] and encoding.smallest(weights).width == 1
+    assert [encoding.empty_blocks(weights, width) for width in (1, 4, 16)] == [20 / 24, 0.5, 0]
+
+
+@pytest.mark.parametrize(
+    "shape, width", [((3, 8), 1), ((3, 8), 4), ((2, 3, 3, 16), 16), ((5, 700), 1), ((300, 300), 4)]
+)
+def test_encoding_and_back(shape, width):
+    weights = sparse(shape)
+    encoded = encoding.encode(weights, width)
+    parameters = encoding.parameters(encoded)
+    assert np.array_equal(encoding.decode(encoded.values, shape, parameters), weights)
+    assert encoding.index_bytes(parameters) + encoded.values.nbytes == encoded.nbytes
+
+
+@pytest.mark.parametrize("largest, dtype", [(255, "uint8"), (256, "uint16"), (65536, "int32")])
+def test_integers_as_small_as_they_may_be(largest, dtype):
+    weights = np.zeros((1, largest + 1), "int8")
+    weights[0, largest] = 1
+    assert encoding.encode(weights).columns.dtype == dtype
+
+
+def test_blocks_run_sparse(tmp_path):
+    model, x = in_blocks(), examples()
+    file = tfsparse.export_tflite(model, tmp_path / "out.tflite", representative=x)
+    assert [(t.stored, t.runs, t.why) for t in file.tensors] == [("sparse", "sparse", "")] * 2
+    assert file.difference < 1e-6
+    hidden = weight(file, "hidden")
+    assert (hidden.shape, hidden.dtype, hidden.dense_bytes) == ((64, 64), "float32", 64 * 64 * 4)
+    living = 1024 - 922  # blocks of 64 x 64 / 4, of which round(0.9 x 1024) are pruned
+    assert hidden.bytes == living * (4 * 4 + 1) + 65
+    assert np.array_equal(array(tmp_path / "out.tflite", "hidden")[0], ops.convert_to_numpy(model.layers[0].kernel).T)
+    assert file.bytes == (tmp_path / "out.tflite").stat().st_size < len(stock(model)) / 4
+    assert [f.name for f in tmp_path.iterdir()] == ["out.tflite"]
+
+
+def test_the_kernel_is_the_one_that_the_converter_takes(tmp_path):
+    """Its EXPERIMENTAL_SPARSITY stores the same bytes where it is right."""
+    (tmp_path / "stock.tflite").write_bytes(stock(in_blocks(), tf.lite.Optimize.EXPERIMENTAL_SPARSITY))
+    theirs = tfsparse.inspect_tflite(tmp_path / "stock.tflite")
+    ours = tfsparse.export_tflite(in_blocks(), tmp_path / "ours.tflite")
+    assert [(t.runs, t.shape) for t in theirs.tensors] == [("sparse", t.shape) for t in theirs.tensors]
+    for shape in ((64, 64), (16, 64)):
+        assert len({next(t.bytes for t in f.tensors if t.shape == shape) for f in (theirs, ours)}) == 1
+    assert abs(ours.bytes - theirs.bytes) < 500 and theirs.difference is None
+
+
+@pytest.mark.parametrize(
+    "options, stored, why",
+    [
+        ({"granularity": (4, 1)}, "sparse", "zeros do not stand in blocks: train with granularity=(1, 4)"),
+        ({"granularity": "weight"}, "sparse", "zeros do not stand in blocks: train with granularity=(1, 4)"),
+        ({"sparsity": 0.5}, "sparse", "the sparse kernel is faster from 75% zeros on"),
+        ({"sparsity": 0.2}, "dense", "the sparse kernel is faster from 75% zeros on"),
+        ({"inputs": 66}, "sparse", "the sparse kernel takes multiples of 4 inputs, and here are 66"),
+    ],
+)
+def test_why_dense(options, stored, why, tmp_path):
+    hidden = weight(tfsparse.export_tflite(in_blocks(**options), tmp_path / "out.tflite"), "hidden")
+    assert (hidden.stored, hidden.runs, hidden.why) == (stored, "dense", why)
+
+
+@pytest.mark.parametrize("values, tolerance", [("float32", 1e-6), ("float16", 1e-3), ("int8", 0.03)])
+def test_every_form_of_values(values, tolerance, tmp_path):
+    """With convolutions, of which a transposed one in float16 would answer NaN if it were sparse."""
+    model, x = pruned("convolutions"), examples("convolutions")
+    file = tfsparse.export_tflite(model, tmp_path / "out.tflite", values, representative=x)
+    assert file.difference < tolerance
+    assert weight(file, "conv_transpose").stored == ("dense" if values == "float16" else "sparse")
+    assert {t.dtype for t in file.tensors} == {values}
+    assert all(t.runs == "dense" for t in file.tensors if len(t.shape) > 2)
+    for t in file.tensors:
+        assert (t.bytes < t.dense_bytes) == (t.stored == "sparse")
+
+
+def test_zeros_stay_zero_in_int8(tmp_path):
+    """Where the mask is zero the integer is, and it stands for zero exactly."""
+    model = in_blocks("weight")
+    tfsparse.export_tflite(model, tmp_path / "out.tflite", "int8", representative=examples())
+    kernel = ops.convert_to_numpy(model.layers[0].kernel).T
+    integers, quantization = array(tmp_path / "out.tflite", "hidden")
+    assert integers.dtype == np.int8 and not np.any(quantization.zeroPoint)
+    assert not np.any(integers[kernel == 0]) and np.any(integers)
+    assert np.allclose(integers * quantization.scale[:, np.newaxis], kernel, atol=np.abs(kernel).max() / 127)
+
+
+@pytest.mark.parametrize("values", ["float32", "float16", "int8"])
+def test_never_larger_than_dense(values, tmp_path):
+    """A small model stays as the converter writes it."""
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(8), layers.Dense(8)])
+    tfsparse.prune(model, 0.5)
+    x = np.ones((4, 8), "float32")
+    file = tfsparse.export_tflite(model, tmp_path / "out.tflite", values, representative=x)
+    assert {t.stored for t in file.tensors} == {"dense"} and file.difference < 0.02
+
+
+def test_weights_begin_at_multiples_of_16(tmp_path):
+    tfsparse.export_tflite(in_blocks(), tmp_path / "out.tflite")
+    content = (tmp_path / "out.tflite").read_bytes()
+    for buffer in flatbuffer_utils.read_model_from_bytearray(bytearray(content)).buffers:
+        if buffer.data is not None and len(buffer.data) > 100:
+            assert content.find(bytes(buffer.data)) % 16 == 0
+
+
+def test_several_inputs_and_a_layer_called_twice(tmp_path):
+    model, x = pruned("nested_and_shared"), examples("nested_and_shared")
+    file = tfsparse.export_tflite(model, tmp_path / "out.tflite", representative=x)
+    assert file.difference < 1e-5
+    assert sorted((t.shape, t.stored) for t in file.tensors if t.shape == (64, 64)) == [((64, 64), "sparse")] * 2
+
+
+def test_any_batch(tmp_path):
+    tfsparse.export_tflite(in_blocks(), tmp_path / "out.tflite")
+    with pytest.warns(UserWarning, match="LiteRT"):
+        runner = tf.lite.Interpreter(str(tmp_path / "out.tflite")).get_signature_runner("serving_default")
+    x = examples()
+    outputs = next(iter(runner(**{next(iter(runner.get_input_details())): x}).values()))
+    assert np.allclose(outputs, in_blocks()(x), atol=1e-6)
+
+
+def test_a_fixed_batch(tmp_path):
+    model = keras.Sequential([keras.Input(batch_shape=(2, 64)), layers.Dense(64)])
+    assert tfsparse.export_tflite(model, tmp_path / "out.tflite").difference < 1e-5
+
+
+def test_a_saved_model(tmp_path):
+    directory = tfsparse.export(in_blocks(), tmp_path / "saved", dense=True)
+    file = tfsparse.export_tflite(directory, tmp_path / "out.tflite", representative=examples())
+    assert {t.runs for t in file.tensors} == {"sparse"} and file.difference < 1e-6
+
+
+def test_thresholds_are_gone(tmp_path):
+    model = tfsparse.dst(MODELS["plain"]())
+    layer = model.get_layer("hidden")
+    layer.own_variables[0].assign(ops.full_like(layer.own_variables[0], 0.15))
+    file = tfsparse.export_tflite(model, tmp_path / "out.tflite")
+    assert weight(file, "hidden").stored == "sparse" and file.difference < 1e-5
+
+
+def test_what_it_prints(tmp_path):
+    file = tfsparse.export_tflite(in_blocks((4, 1)), tmp_path / "out.tflite")
+    text = " ".join(str(file).split())
+    assert "hidden" in text and "granularity=(1, 4)" in text and "largest difference to the model's answers" in text
+    assert file.as_dict()["tensors"][0]["runs"] == "dense"
+
+
+def test_a_file_that_answers_wrongly_does_not_appear(tmp_path, monkeypatch):
+    def wrong(array, width=1, encode=encoding.encode):
+        right = encode(array, width)
+        return dataclasses.replace(right, values=right.values * 2)
+
+    monkeypatch.setattr(encoding, "encode", wrong)
+    with pytest.raises(RuntimeError, match=r'cannot run this model sparse with values="float32"'):
+        tfsparse.export_tflite(in_blocks(), tmp_path / "out.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"values": "int4"}, 'expected "float32", "float16" or "int8"'),
+        ({"values": "int8"}, r"representative=x\[:200\]"),
+        ({"representative": np.zeros((3, 63))}, r"representative has \(3, 63\) for .*: expected \(None, 64\)"),
+        ({"representative": np.zeros((0, 64))}, "fewer examples than the batch of 1"),
+        ({"representative": {"nothing": np.zeros((3, 64))}}, "The model's inputs are"),
+    ],
+)
+def test_what_is_refused(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        tfsparse.export_tflite(in_blocks(), tmp_path / "out.tflite", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_left_their_masks(tmp_path):
+    model = in_blocks()
+    model.compile("sgd", "mse")
+    tfsparse.sparsify(model, "constant", 0.9, total_steps=2)
+    model.fit(examples(), np.zeros((3, 16)), verbose=0, epochs=2)
+    model.layers[0].kernel.assign(ops.ones((64, 64)))
+    with pytest.raises(ValueError, match="not zero where its mask is"):
+        tfsparse.export_tflite(model, tmp_path / "out.tflite")
+    (tmp_path / "there.tflite").write_bytes(b"")
+    with pytest.raises(ValueError, match="exists already"):
+        tfsparse.export_tflite(model, tmp_path / "there.tflite")
+
+
+def test_an_open_shape_needs_examples(tmp_path):
+    model = keras.Sequential([keras.Input((None, 8)), layers.Dense(64)])
+    with pytest.raises(ValueError, match=r"pass representative="):
+        tfsparse.export_tflite(model, tmp_path / "out.tflite")
+    assert tfsparse.export_tflite(model, tmp_path / "out.tflite", representative=np.ones((2, 5, 8))).difference < 1e-5
