@@ -6,13 +6,16 @@ pixels, 20 epochs. On a GPU, through the JAX backend too, `--full` trains the co
 finished are not run again, broken-off ones are resumed.
 
     TFDS_DATA_DIR=... python benchmarks/activation_density.py --networks lenet5 resnet20 vgg_small
+    TFDS_DATA_DIR=... python benchmarks/activation_density.py --times 11   # seconds per step of every stage, in turns
     python benchmarks/activation_density.py --tables
 """
 
 import argparse
 import json
 import pathlib
+import statistics
 
+import machine
 import tables
 import trainings
 
@@ -67,9 +70,39 @@ def _mean(runs, key):
     return sum(run[key] for run in runs) / len(runs)
 
 
+def times(network: str, rounds: int) -> None:
+    """Seconds per training step of every stage's network, which take turns in one process; beside its run.json."""
+    import slim_latency
+
+    from tfsparse import assembly, config, shrink
+    from tfsparse.zoo import data as zoo
+
+    run = finished(network, "shrinking")[0]
+    settings = config.validate(run["config"])
+    data = zoo.load(**settings.data.model_dump(exclude={"dir"}), epochs=1)
+    dense = assembly.compiled(settings, data)
+    widths = [dict(widths) for widths in dict.fromkeys(tuple(e["widths"].items()) for e in run["epochs"])]
+    networks = [dense, *(shrink(dense, keep=width) for width in widths[1:])]
+    batch = next(iter(data.train))
+    steps = {str(stage): lambda model=model: model.train_on_batch(*batch) for stage, model in enumerate(networks)}
+    pairs = slim_latency.turns(steps, rounds)
+    seconds = {stage: [statistics.median(clock) for clock in zip(*both, strict=True)] for stage, both in pairs.items()}
+    measured = {"machine": machine.describe(), "rounds": rounds, "seconds": seconds}
+    machine.write(RESULTS / f"{network}-times.json", measured)
+
+
+def _times(network, run):
+    """Per cent of the dense network's time that a step of each stage takes, by the processor's clock."""
+    path = RESULTS / f"{network}-times.json"
+    if run["seed"] or not path.exists():
+        return {}
+    seconds = json.loads(path.read_text())["seconds"]
+    return {int(stage): f"{100 * both[1] / seconds['0'][1]:.0f}" for stage, both in seconds.items()}
+
+
 def stages() -> str:
     """Every stage of the runs that shrink: how long, how wide, how dense, how accurate."""
-    titles = ["network", "epochs", "widths", "density at the end", "MACs, %", "best accuracy of the stage, %"]
+    titles = ["network", "epochs", "widths", "density at the end", "MACs, %", "time per step, %", "best accuracy, %"]
     rows = [row for network in NETWORKS for run in finished(network, "shrinking") for row in _stages(network, run)]
     return tables.markdown(titles, rows)
 
@@ -84,6 +117,7 @@ def _stages(network, run):
             "-".join(map(str, last["widths"].values())),
             f"{last['density']:.2f}",
             f"{100 * last['macs'] / run['summary']['dense_macs']:.0f}",
+            _times(network, run).get(stage, ""),
             f"{100 * max(epoch['val_accuracy'] for epoch in epochs):.2f}",
         ]
 
@@ -98,8 +132,11 @@ if __name__ == "__main__":
         "--runs", type=pathlib.Path, default=tables.ROOT / "runs" / "activation_density", help="for the runs"
     )
     parser.add_argument("--tables", action="store_true", help="only write the tables")
+    parser.add_argument("--times", type=int, metavar="ROUNDS", help="only measure steps")
     arguments = parser.parse_args()
-    if not arguments.tables:
+    for which in arguments.networks if arguments.times else ():
+        times(which, arguments.times)
+    if not arguments.tables and not arguments.times:
         for number in arguments.seeds:
             for which in arguments.networks:
                 for how in arguments.parts:
