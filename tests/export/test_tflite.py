@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import keras
@@ -10,8 +11,8 @@ from keras import ops
 from tensorflow.lite.tools import flatbuffer_utils
 
 import tfsparse
+from tfsparse.export import tflite, tflite_file
 from tfsparse.export import tflite_encoding as encoding
-from tfsparse.export import tflite_file
 
 layers = keras.layers
 
@@ -244,3 +245,32 @@ def test_an_open_shape_needs_examples(tmp_path):
     with pytest.raises(ValueError, match=r"pass representative="):
         tfsparse.export_tflite(model, tmp_path / "out.tflite")
     assert tfsparse.export_tflite(model, tmp_path / "out.tflite", representative=np.ones((2, 5, 8))).difference < 1e-5
+
+
+def test_nan_is_a_difference():
+    one, nan = {"y": np.ones(2, "float32")}, {"y": np.array([1, np.nan], "float32")}
+    tflite._check_equal([one], [one], "float16")
+    with pytest.raises(RuntimeError, match=r'cannot run this model sparse with values="float16"'):
+        tflite._check_equal([nan], [one], "float16")
+
+
+def test_two_weights_of_one_buffer(tmp_path):
+    """The converter keeps equal weights once; one that stays dense may need what another has left."""
+    content = stock(in_blocks())
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    tensor = next(t for t in model.subgraphs[0].tensors if tuple(t.shape) == (64, 64))
+    model.subgraphs[0].tensors.append(copy.copy(tensor))
+    old = tensor.buffer
+    tflite_file._store(model, tensor, encoding.encode(tflite_file._array(model, tensor), 4))
+    assert tensor.buffer != old and len(model.buffers[old].data) == 64 * 64 * 4
+
+
+def test_tf_keras_and_its_wrappers(tmp_path):
+    tf_keras, stock_pruning = pytest.importorskip("tf_keras"), pytest.importorskip("tensorflow_model_optimization")
+    model = tf_keras.Sequential([tf_keras.Input((64,)), tf_keras.layers.Dense(64, name="hidden")])
+    schedule = stock_pruning.sparsity.keras.ConstantSparsity(0.9, 0, frequency=1)
+    model = tfsparse.tfmot.prune_low_magnitude(model, schedule, block_size=(4, 1))
+    model.compile("sgd", "mse")
+    model.fit(np.ones((8, 64)), np.ones((8, 64)), verbose=0)
+    file = tfsparse.export_tflite(model, tmp_path / "out.tflite")
+    assert [(t.runs, round(t.zeros, 2)) for t in file.tensors] == [("sparse", 0.9)] and file.difference < 1e-5

@@ -1,0 +1,293 @@
+"""Is a sparse TFLite file smaller and faster than a dense one?
+
+Four parts, each on one thread, variants in turns within one process as in `slim_latency.py`:
+
+    trained        a perceptron with four layers of 2048, trained on MNIST by One-Cycle Pruning in blocks of (1, 4):
+                   accuracy, bytes, and seconds per call beside the dense TFLite file of the same model
+    kernel         three layers of random weights, by width and sparsity: from where on is the sparse kernel faster?
+    convolutions   ResNet-20 of random weights, cut once: bytes and seconds
+    converter      what TFLite's own EXPERIMENTAL_SPARSITY makes of a pattern: how far are its answers from the model's?
+
+What is in the JSON is not measured again; trainings are resumed (10 minutes each on a CPU core that is shared):
+
+    TFDS_DATA_DIR=... python benchmarks/tflite.py --runs runs/tflite --page docs/tflite.md
+"""
+
+import argparse
+import gzip
+import json
+import os
+import pathlib
+import tempfile
+import warnings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import machine
+import numpy as np
+import slim_latency
+import step_overhead
+import tables
+import tensorflow as tf
+import trainings
+
+import tfsparse
+from tfsparse.export import tflite_file
+from tfsparse.export.tflite import TFLiteFile
+from tfsparse.zoo import data, models
+
+ROOT = pathlib.Path(__file__).parent.parent
+OUT = ROOT / "benchmarks" / "results" / "tflite.json"
+SPARSITIES, VALUES, BATCHES = (0.8, 0.9, 0.95), ("float32", "float16", "int8"), (1, 16, 64)
+TRAINING = ("data.batch_size=256", "epochs=2", "model={name: mlp, widths: [2048, 2048, 2048, 2048]}")
+PRUNER = "prune.pruner={name: magnitude, granularity: [1, 4]}"
+WIDTHS, KERNEL_SPARSITIES = (256, 512, 1024, 2048), (0.5, 0.6, 0.7, 0.8, 0.9)
+PATTERNS = {"weights": "weight", "blocks of (1, 4)": (1, 4), "blocks of (1, 16)": (1, 16)}
+
+
+def trained(sparsity: float, options) -> dict:
+    """Accuracy of the model and of its files, their bytes, and seconds per call."""
+    result = options.runs / f"{sparsity}.json"
+    sets = (*TRAINING, PRUNER, f"prune.sparsity={sparsity}")
+    trainings.train("mnist_lenet300_one_cycle", result, options.runs, str(sparsity), *sets)
+    run = json.loads(result.read_text())
+    model = keras.models.load_model(options.runs / str(sparsity) / "model.keras")
+    images, labels = _test_images()
+    figures = {"accuracy": run["summary"]["accuracy"], "sparsity": run["report"]["sparsity"], "config": run["config"]}
+    figures["files"] = _compared(model, images, labels, options.rounds)
+    return figures
+
+
+def _compared(model, images, labels, rounds):
+    """By form of the values: the dense file and the sparse one."""
+    result = {}
+    for values in VALUES:
+        dense = dense_file(model, values, images)
+        sparse, exported = sparse_file(model, values, images)
+        files = {"dense": dense, "sparse": sparse}
+        result[values] = {
+            "bytes": {name: len(file) for name, file in files.items()},
+            "gzip": {name: len(gzip.compress(file, 9)) for name, file in files.items()},
+            "difference": exported.difference,
+            "tensors": exported.as_dict()["tensors"],
+            "latency": {str(b): latency(files, images[:b], rounds) for b in (BATCHES if values == "float32" else (1,))},
+        }
+        if labels is not None:
+            result[values]["accuracy"] = accuracy(sparse, images, labels)
+    return result
+
+
+def kernel(width: int, rounds: int) -> dict:
+    """By sparsity: the sparse kernel and unpacked weights, beside the dense file."""
+    result, image = {}, np.random.default_rng(0).normal(size=(1, width)).astype("float32")
+    for sparsity in KERNEL_SPARSITIES:
+        dense = dense_file(perceptron(width, sparsity, (1, 4)), "float32")
+        files = {"dense": dense}
+        for name, threshold in (("kernel", 0.0), ("unpacked", 2.0)):
+            tflite_file.KERNEL_FROM = threshold
+            files[name] = tflite_file.sparsify(dense)
+        result[str(sparsity)] = latency(files, image, rounds)
+    return result
+
+
+def convolutions(sparsity: float, rounds: int) -> dict:
+    """A network of them."""
+    keras.utils.set_random_seed(0)
+    model = models.build("resnet_20", (32, 32, 3), 10)
+    tfsparse.prune(model, sparsity)
+    images = np.random.default_rng(0).normal(size=(max(BATCHES), 32, 32, 3)).astype("float32")
+    return _compared(model, images, None, rounds)
+
+
+def converter() -> dict:
+    """The largest difference of answers, or the error, by pattern and values; beside it that of a dense file."""
+    result, x = {}, np.random.default_rng(0).normal(size=(16, 256)).astype("float32")
+    for name, granularity in PATTERNS.items():
+        model = perceptron(256, 0.9, granularity)
+        expected = model.predict(x, verbose=0)
+        for values, examples in (*((v, x) for v in VALUES), ("int8", None)):
+            title = "int8, weights only" if examples is None else values
+            files = {flag: dense_file(model, values, examples, flag) for flag in (True, False)}
+            result[f"{name}: {title}"] = {
+                "largest answer": float(np.abs(expected).max()),
+                "dense": _answers_differ(files[False], x, expected),
+                "EXPERIMENTAL_SPARSITY": _answers_differ(files[True], x, expected),
+            }
+    return result
+
+
+def _answers_differ(file, x, expected):
+    try:
+        return str(float(np.max(np.abs(answers(file, x) - expected))))
+    except RuntimeError as error:
+        return str(error).strip().splitlines()[-1]
+
+
+def perceptron(width: int, sparsity: float, granularity) -> keras.Model:
+    """Three square layers, seeded and cut once."""
+    keras.utils.set_random_seed(0)
+    stack = [keras.layers.Dense(width, activation="relu") for _ in range(3)]
+    model = keras.Sequential([keras.Input((width,)), *stack])
+    tfsparse.prune(model, sparsity, pruner=tfsparse.Magnitude(granularity=granularity))
+    return model
+
+
+def dense_file(model, values: str, images=None, sparsity: bool = False) -> bytes:
+    """What TFLite's converter writes by itself; int8 without images has integer weights and float activations."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    optimize = tf.lite.Optimize
+    converter.optimizations = [optimize.DEFAULT] * (values != "float32") + [optimize.EXPERIMENTAL_SPARSITY] * sparsity
+    if values == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if values == "int8" and images is not None:
+        converter.representative_dataset = lambda: ([image[np.newaxis]] for image in images[:200])
+    return converter.convert()
+
+
+def sparse_file(model, values: str, images) -> tuple[bytes, TFLiteFile]:
+    """Ours."""
+    with tempfile.TemporaryDirectory() as folder:
+        exported = tfsparse.export_tflite(model, pathlib.Path(folder) / "sparse.tflite", values, images[:200])
+        return exported.path.read_bytes(), exported
+
+
+def interpreter(file: bytes, batch: np.ndarray):
+    """On one thread, ready for batches of this shape; and the places of its input and output."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = tf.lite.Interpreter(model_content=file, num_threads=1)
+    place = made.get_input_details()[0]["index"]
+    made.resize_tensor_input(place, batch.shape)
+    made.allocate_tensors()
+    return made, place, made.get_output_details()[0]["index"]
+
+
+def call(file: bytes, batch: np.ndarray):
+    """A function that runs a file on a batch and returns its answers."""
+    made, place, result = interpreter(file, batch)
+
+    def run():
+        made.set_tensor(place, batch)
+        made.invoke()
+        return made.get_tensor(result)
+
+    return run
+
+
+def answers(file: bytes, images: np.ndarray) -> np.ndarray:
+    """One image after the other, by an interpreter made once."""
+    made, place, result = interpreter(file, images[:1])
+    rows = []
+    for image in images:
+        made.set_tensor(place, image[np.newaxis])
+        made.invoke()
+        rows.append(made.get_tensor(result)[0])
+    return np.stack(rows)
+
+
+def latency(files: dict[str, bytes], batch: np.ndarray, rounds: int) -> dict:
+    """Seconds per call and times faster than the dense file, by clock."""
+    seconds = slim_latency.turns({name: call(file, batch) for name, file in files.items()}, rounds)
+    by_clock = {c: {k: [pair[i] for pair in v] for k, v in seconds.items()} for i, c in enumerate(slim_latency.CLOCKS)}
+    return {clock: slim_latency.times_faster(values) for clock, values in by_clock.items()}
+
+
+def accuracy(file: bytes, images: np.ndarray, labels: np.ndarray) -> float:
+    """Of a file, on the test set."""
+    return float(np.mean(np.argmax(answers(file, images), axis=-1) == labels))
+
+
+def _test_images():
+    batches = list(data.load("mnist", batch_size=256).validation.as_numpy_iterator())
+    return tuple(np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+
+
+def file_lines(name: str, figures: dict) -> list[list[str]]:
+    """Rows of a table of files: sizes, and seconds for one example."""
+    rows = []
+    for values, r in figures.items():
+        clocks, size, packed = r["latency"]["1"], r["bytes"], r["gzip"]
+        correct = f"{100 * r['accuracy']:.2f} %" if "accuracy" in r else "-"
+        sizes = [f"{size['dense']:,}", f"{size['sparse']:,}", f"{size['dense'] / size['sparse']:.1f}x"]
+        zipped = [f"{packed['dense']:,}", f"{packed['sparse']:,}"]
+        milliseconds = f"{1000 * clocks['wall']['seconds']['dense']['median']:.2f}"
+        faster = [step_overhead.ratio(clocks[clock]["times_faster"]["sparse"]) for clock in slim_latency.CLOCKS]
+        rows.append([name, values, correct, f"{r['difference']:.1e}", *sizes, *zipped, milliseconds, *faster])
+    return rows
+
+
+FILES = ("zeros", "values", "accuracy of the file", "off the model by", "dense, bytes", "sparse", "times smaller")
+FILES += ("dense, gzip", "sparse, gzip", "dense, ms", "times faster, wall", "times faster, processor")
+
+
+def _percent(sparsity):
+    return f"{float(sparsity):.0%}"
+
+
+def write_page(page: str, results: dict) -> None:
+    """All tables, between their markers."""
+    for part in ("trained", "convolutions"):
+        figures = {s: r.get("files", r) for s, r in results[part].items()}
+        rows = [line for s, r in figures.items() for line in file_lines(_percent(s), r)]
+        tables.write(page, f"tflite {part}", tables.markdown(FILES, rows))
+    batches = {s: r["files"]["float32"]["latency"] for s, r in results["trained"].items()}
+    rows = [[_percent(s), *(_faster(r[str(b)], "sparse") for b in BATCHES)] for s, r in batches.items()]
+    tables.write(page, "tflite batches", tables.markdown(("zeros", *(f"batch {b}" for b in BATCHES)), rows))
+    rows = [
+        [f"{width} x {width}", *(_faster(r[str(s)], name) for s in KERNEL_SPARSITIES), title]
+        for name, title in (("kernel", "sparse kernel"), ("unpacked", "unpacked"))
+        for width, r in results["kernel"].items()
+    ]
+    titles = ("weights", *map(_percent, KERNEL_SPARSITIES), "run by")
+    tables.write(page, "tflite kernel", tables.markdown(titles, rows))
+    rows = [[name, *(_short(r[key]) for key in r)] for name, r in results["converter"].items()]
+    titles = ("90 % zeros in: values", "largest answer", "dense file: off by", "EXPERIMENTAL_SPARSITY: off by")
+    tables.write(page, "tflite converter", tables.markdown(titles, rows))
+
+
+def _faster(measured, name):
+    return step_overhead.ratio(measured["wall"]["times_faster"][name])
+
+
+def _short(answer):
+    try:
+        return f"{float(answer):.1e}"
+    except ValueError:
+        return f"does not run: {answer}"
+
+
+def steps(options) -> dict:
+    """What there is to measure: (part, key) and how."""
+    files = {("trained", str(s)): lambda s=s: trained(s, options) for s in SPARSITIES}
+    nets = {("convolutions", str(s)): lambda s=s: convolutions(s, options.rounds) for s in SPARSITIES}
+    kernels = {("kernel", str(w)): lambda w=w: kernel(w, options.rounds) for w in WIDTHS}
+    return {("converter", None): converter} | kernels | nets | files
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, default=OUT, help="where to write the JSON")
+    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/tflite"), help="where trainings lie")
+    parser.add_argument("--page", help="page of the documentation to put the tables into")
+    parser.add_argument("--parts", nargs="+", default=["converter", "kernel", "convolutions", "trained"])
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    options.runs = options.runs.resolve()
+    results = json.loads(options.out.read_text()) if options.out.exists() else {}
+    results.setdefault("versions", machine.versions("keras", "tensorflow"))
+    for (part, key), measure in steps(options).items():
+        done = results if key is None else results.setdefault(part, {})
+        name = part if key is None else key
+        if part in options.parts and name not in done:
+            before = machine.describe()
+            done[name] = measure()
+            results.setdefault("machine", {})[f"{part} {name}"] = {"before": before, "after": machine.describe()}
+            machine.write(options.out, results)
+            print(part, name, flush=True)
+    if options.page:
+        write_page(options.page, results)
+
+
+if __name__ == "__main__":
+    main()
