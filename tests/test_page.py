@@ -179,12 +179,13 @@ def test_an_epoch_that_lacks_a_number_is_a_gap(drawn):
 
 
 def test_names_are_text_and_not_html():
-    evil = '<script>alert("$")</script>'
+    evil = '<script>alert("$x$")</script>'
     found = run(extra={"widths": lambda e: {evil: e, "$": e}, evil: lambda e: e}, summary={"method": evil})
     text = page.render(found | {"report": REPORT | {"rows": [ROW | {"weight": evil}]}, "name": evil})
     assert "<script" not in text
     assert rows(text, "Layers")[1][0] == evil
-    assert text.count("alert(") > 4, "in the title, the table, the legend and the figure's own title"
+    shown = html.unescape(text).count('alert("$x$")')
+    assert shown == 8, "titles of the page (2), of a chart, of its figure; summary, layers, every epoch; a legend"
 
 
 def test_nothing_comes_from_elsewhere():

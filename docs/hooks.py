@@ -1,0 +1,30 @@
+"""For mkdocs: pages that lie beside docs/, and links that lead there."""
+
+import pathlib
+import posixpath
+import re
+
+from mkdocs.structure.files import File
+
+_BESIDE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+
+
+def on_files(files, config, **_):
+    """Add the pages from the root of the repository."""
+    root = pathlib.Path(config.config_file_path).parent
+    for name, page in _BESIDE.items():
+        files.append(File.generated(config, page, abs_src_path=str(root / name)))
+    return files
+
+
+def on_page_markdown(markdown, page, config, **_):
+    """Links are written for readers of the repository: lead to a page where there is one, else to the repository."""
+    folder = "" if page.file.src_uri in _BESIDE.values() else "docs"
+
+    def target(link):
+        path = posixpath.normpath(posixpath.join(folder, link[1]))
+        if path in _BESIDE or path.startswith("docs/"):
+            return f"]({_BESIDE.get(path, path.removeprefix('docs/'))}{link[2]})"
+        return f"]({config.repo_url}/blob/main/{path})"
+
+    return re.sub(r"\]\(([\w./-]*[./][\w./-]*)((?:#[\w-]+)?)\)", target, markdown)
