@@ -20,6 +20,7 @@ import os
 import pathlib
 import tempfile
 import warnings
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -85,8 +86,8 @@ def kernel(width: int, rounds: int) -> dict:
         dense = dense_file(perceptron(width, sparsity, (1, 4)), "float32")
         files = {"dense": dense}
         for name, threshold in (("kernel", 0.0), ("unpacked", 2.0)):
-            tflite_file.KERNEL_FROM = threshold
-            files[name] = tflite_file.sparsify(dense)
+            with mock.patch.object(tflite_file, "KERNEL_FROM", threshold):
+                files[name] = tflite_file.sparsify(dense)
         result[str(sparsity)] = latency(files, image, rounds)
     return result
 

@@ -106,8 +106,8 @@ def test_the_kernel_is_the_one_that_the_converter_takes(tmp_path):
     [
         ({"granularity": (4, 1)}, "sparse", "zeros do not stand in blocks: train with granularity=(1, 4)"),
         ({"granularity": "weight"}, "sparse", "zeros do not stand in blocks: train with granularity=(1, 4)"),
-        ({"sparsity": 0.5}, "sparse", "the sparse kernel is faster from 75% zeros on"),
-        ({"sparsity": 0.2}, "dense", "the sparse kernel is faster from 75% zeros on"),
+        ({"sparsity": 0.5}, "sparse", "the sparse kernel is taken from 75% zeros on"),
+        ({"sparsity": 0.2}, "dense", "the sparse kernel is taken from 75% zeros on"),
         ({"inputs": 66}, "sparse", "the sparse kernel takes multiples of 4 inputs, and here are 66"),
     ],
 )

@@ -17,7 +17,7 @@ from tensorflow.lite.tools import flatbuffer_utils
 from tfsparse.export import tflite_encoding as encoding
 
 BLOCK = 4  # inputs of one output, in the sparse kernel
-KERNEL_FROM = 0.75  # share of empty blocks from which it is about as fast as the dense one, or faster: docs/tflite.md
+KERNEL_FROM = 0.75  # share of empty blocks from which large layers gain and small ones lose little: docs/tflite.md
 GAIN = 0.8  # sparse if it takes less than this share of the dense bytes
 OVERHEAD = 600  # bytes by which a file grows for each DENSIFY; with int8 its tensor also has the scales once more
 _OP, _TYPE = schema.BuiltinOperator, schema.TensorType
@@ -210,7 +210,7 @@ def _why(array, users):
     if array.shape[-1] % BLOCK:
         return f"the sparse kernel takes multiples of {BLOCK} inputs, and here are {array.shape[-1]}"
     if np.mean(array == 0) < KERNEL_FROM:
-        return f"the sparse kernel is faster from {KERNEL_FROM:.0%} zeros on"
+        return f"the sparse kernel is taken from {KERNEL_FROM:.0%} zeros on"
     if encoding.empty_blocks(array, BLOCK) < KERNEL_FROM:
         return f"zeros do not stand in blocks: train with granularity=(1, {BLOCK})"
     return "not asked for: tfsparse.export_tflite makes it sparse"
