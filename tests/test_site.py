@@ -87,7 +87,7 @@ def test_the_api_shows_functions_and_not_modules_of_the_same_name(site):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_compiles(page):
     for code in blocks(page, "python"):
-        compile(code, page.name, "exec")
+        assert compile(code, page.name, "exec")
 
 
 @pytest.mark.parametrize("name", sorted({*names()}))
@@ -112,7 +112,7 @@ def test_commands_are_ones(words):
     options = command.make_context(words[0], words[1:]).params
     if words[0] == "train":
         source = options["config"] and ROOT / "configs" / options["config"].name  # some pages go elsewhere first
-        config.load(source or config.QUICK_START, options["set_"] or [])
+        assert config.load(source or config.QUICK_START, options["set_"] or []).epochs > 0
 
 
 @pytest.mark.parametrize("name", ["quick_start", "loops", "own_method"])
