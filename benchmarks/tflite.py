@@ -60,6 +60,13 @@ def trained(sparsity: float, options) -> dict:
     return figures
 
 
+def reference(options) -> dict:
+    """Accuracy of the same training without pruning."""
+    result = options.runs / "dense.json"
+    trainings.train("mnist_lenet300_dense", result, options.runs, "dense", *TRAINING)
+    return {"accuracy": json.loads(result.read_text())["summary"]["accuracy"]}
+
+
 def _compared(model, images, labels, rounds):
     """By form of the values: the dense file and the sparse one."""
     result = {}
@@ -75,7 +82,7 @@ def _compared(model, images, labels, rounds):
             "latency": {str(b): latency(files, images[:b], rounds) for b in (BATCHES if values == "float32" else (1,))},
         }
         if labels is not None:
-            result[values]["accuracy"] = accuracy(sparse, images, labels)
+            result[values]["accuracy"] = float(np.mean(np.argmax(answers(sparse, images), axis=-1) == labels))
     return result
 
 
@@ -153,50 +160,34 @@ def sparse_file(model, values: str, images) -> tuple[bytes, TFLiteFile]:
         return exported.path.read_bytes(), exported
 
 
-def interpreter(file: bytes, batch: np.ndarray):
-    """On one thread, ready for batches of this shape; and the places of its input and output."""
+def prepared(file: bytes, batch: np.ndarray):
+    """A function that runs a file on one thread, on batches of this shape, and returns its answers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = tf.lite.Interpreter(model_content=file, num_threads=1)
-    place = made.get_input_details()[0]["index"]
-    made.resize_tensor_input(place, batch.shape)
-    made.allocate_tensors()
-    return made, place, made.get_output_details()[0]["index"]
+        interpreter = tf.lite.Interpreter(model_content=file, num_threads=1)
+    place, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    interpreter.resize_tensor_input(place, batch.shape)
+    interpreter.allocate_tensors()
 
-
-def call(file: bytes, batch: np.ndarray):
-    """A function that runs a file on a batch and returns its answers."""
-    made, place, result = interpreter(file, batch)
-
-    def run():
-        made.set_tensor(place, batch)
-        made.invoke()
-        return made.get_tensor(result)
+    def run(inputs=batch):
+        interpreter.set_tensor(place, inputs)
+        interpreter.invoke()
+        return interpreter.get_tensor(result)
 
     return run
 
 
 def answers(file: bytes, images: np.ndarray) -> np.ndarray:
-    """One image after the other, by an interpreter made once."""
-    made, place, result = interpreter(file, images[:1])
-    rows = []
-    for image in images:
-        made.set_tensor(place, image[np.newaxis])
-        made.invoke()
-        rows.append(made.get_tensor(result)[0])
-    return np.stack(rows)
+    """One image after the other."""
+    run = prepared(file, images[:1])
+    return np.concatenate([run(image[np.newaxis]) for image in images])
 
 
 def latency(files: dict[str, bytes], batch: np.ndarray, rounds: int) -> dict:
     """Seconds per call and times faster than the dense file, by clock."""
-    seconds = slim_latency.turns({name: call(file, batch) for name, file in files.items()}, rounds)
+    seconds = slim_latency.turns({name: prepared(file, batch) for name, file in files.items()}, rounds)
     by_clock = {c: {k: [pair[i] for pair in v] for k, v in seconds.items()} for i, c in enumerate(slim_latency.CLOCKS)}
     return {clock: slim_latency.times_faster(values) for clock, values in by_clock.items()}
-
-
-def accuracy(file: bytes, images: np.ndarray, labels: np.ndarray) -> float:
-    """Of a file, on the test set."""
-    return float(np.mean(np.argmax(answers(file, images), axis=-1) == labels))
 
 
 def _test_images():
@@ -204,22 +195,24 @@ def _test_images():
     return tuple(np.concatenate(arrays) for arrays in zip(*batches, strict=True))
 
 
-def file_lines(name: str, figures: dict) -> list[list[str]]:
-    """Rows of a table of files: sizes, and seconds for one example."""
-    rows = []
-    for values, r in figures.items():
-        clocks, size, packed = r["latency"]["1"], r["bytes"], r["gzip"]
-        correct = f"{100 * r['accuracy']:.2f} %" if "accuracy" in r else "-"
-        sizes = [f"{size['dense']:,}", f"{size['sparse']:,}", f"{size['dense'] / size['sparse']:.1f}x"]
-        zipped = [f"{packed['dense']:,}", f"{packed['sparse']:,}"]
-        milliseconds = f"{1000 * clocks['wall']['seconds']['dense']['median']:.2f}"
-        faster = [step_overhead.ratio(clocks[clock]["times_faster"]["sparse"]) for clock in slim_latency.CLOCKS]
-        rows.append([name, values, correct, f"{r['difference']:.1e}", *sizes, *zipped, milliseconds, *faster])
-    return rows
+def size_line(name: str, values: str, r: dict) -> list[str]:
+    """A row of a table of sizes."""
+    size, packed = r["bytes"], r["gzip"]
+    correct = f"{100 * r['accuracy']:.2f} %" if "accuracy" in r else "-"
+    whole = [f"{size['dense']:,}", f"{size['sparse']:,}", f"{size['dense'] / size['sparse']:.1f}x"]
+    return [name, values, correct, f"{r['difference']:.1e}", *whole, f"{packed['dense']:,}", f"{packed['sparse']:,}"]
 
 
-FILES = ("zeros", "values", "accuracy of the file", "off the model by", "dense, bytes", "sparse", "times smaller")
-FILES += ("dense, gzip", "sparse, gzip", "dense, ms", "times faster, wall", "times faster, processor")
+def time_line(name: str, values: str, r: dict) -> list[str]:
+    """A row of a table of seconds for one example."""
+    clocks = r["latency"]["1"]
+    times = [f"{1000 * clocks['wall']['seconds'][file]['median']:.2f}" for file in ("dense", "sparse")]
+    return [name, values, *times, *(step_overhead.ratio(m["times_faster"]["sparse"]) for m in clocks.values())]
+
+
+SIZES = ("zeros", "values", "accuracy of the file", "off the model by", "dense, bytes", "sparse", "times smaller")
+SIZES += ("dense, gzip", "sparse, gzip")
+TIMES = ("zeros", "values", "dense, ms", "sparse, ms", "times faster, wall", "times faster, processor")
 
 
 def _percent(sparsity):
@@ -229,9 +222,9 @@ def _percent(sparsity):
 def write_page(page: str, results: dict) -> None:
     """All tables, between their markers."""
     for part in ("trained", "convolutions"):
-        figures = {s: r.get("files", r) for s, r in results[part].items()}
-        rows = [line for s, r in figures.items() for line in file_lines(_percent(s), r)]
-        tables.write(page, f"tflite {part}", tables.markdown(FILES, rows))
+        files = [(_percent(s), v, f) for s, r in results[part].items() for v, f in r.get("files", r).items()]
+        tables.write(page, f"tflite {part}", tables.markdown(SIZES, [size_line(*file) for file in files]))
+        tables.write(page, f"tflite {part} times", tables.markdown(TIMES, [time_line(*file) for file in files]))
     batches = {s: r["files"]["float32"]["latency"] for s, r in results["trained"].items()}
     rows = [[_percent(s), *(_faster(r[str(b)], "sparse") for b in BATCHES)] for s, r in batches.items()]
     tables.write(page, "tflite batches", tables.markdown(("zeros", *(f"batch {b}" for b in BATCHES)), rows))
@@ -263,7 +256,8 @@ def steps(options) -> dict:
     files = {("trained", str(s)): lambda s=s: trained(s, options) for s in SPARSITIES}
     nets = {("convolutions", str(s)): lambda s=s: convolutions(s, options.rounds) for s in SPARSITIES}
     kernels = {("kernel", str(w)): lambda w=w: kernel(w, options.rounds) for w in WIDTHS}
-    return {("converter", None): converter} | kernels | nets | files
+    alone = {("converter", None): converter, ("reference", None): lambda: reference(options)}
+    return alone | kernels | nets | files
 
 
 def main() -> None:
@@ -271,7 +265,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=OUT, help="where to write the JSON")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/tflite"), help="where trainings lie")
     parser.add_argument("--page", help="page of the documentation to put the tables into")
-    parser.add_argument("--parts", nargs="+", default=["converter", "kernel", "convolutions", "trained"])
+    parser.add_argument("--parts", nargs="+", default=["converter", "kernel", "convolutions", "reference", "trained"])
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     options.runs = options.runs.resolve()
