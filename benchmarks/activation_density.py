@@ -44,15 +44,22 @@ def finished(network: str, part: str) -> list[dict]:
 
 def results() -> str:
     """A line per network, dense and shrinking."""
-    titles = ["network", "", "accuracy, %", "best, %", "parameters", "MACs", "training complexity", "seconds"]
+    titles = ["network", "", "accuracy, %", "best, %", "parameters", "MACs", "training complexity", "time of all steps"]
     return tables.markdown(titles, [_row(n, p) for n in NETWORKS for p in PARTS if finished(n, p)])
 
 
 def _row(network, part):
     runs = [run["summary"] for run in finished(network, part)]
     accuracies = [tables.mean([100 * run[key] for run in runs]) for key in ("accuracy", "best_accuracy")]
-    seconds = tables.mean([run["seconds"] for run in runs])
-    return [NETWORKS[network], PARTS[part], *accuracies, *_sizes(runs, finished(network, "shrinking")), seconds]
+    sizes = _sizes(runs, finished(network, "shrinking"))
+    return [NETWORKS[network], PARTS[part], *accuracies, *sizes, _time(network, part)]
+
+
+def _time(network, part):
+    """What the steps of all epochs take, against those of the dense training."""
+    run = finished(network, part)[0]
+    shares = _times(network)
+    return f"{statistics.mean(shares[epoch.get('stage', 0)] for epoch in run['epochs']):.2f}" if shares else ""
 
 
 def _sizes(runs, shrinking):
@@ -91,13 +98,11 @@ def times(network: str, rounds: int) -> None:
     machine.write(RESULTS / f"{network}-times.json", measured)
 
 
-def _times(network, run):
-    """Per cent of the dense network's time that a step of each stage takes, by the processor's clock."""
+def _times(network):
+    """What a step of each stage takes of the dense network's time, by the processor's clock; seed 0."""
     path = RESULTS / f"{network}-times.json"
-    if run["seed"] or not path.exists():
-        return {}
-    seconds = json.loads(path.read_text())["seconds"]
-    return {int(stage): f"{100 * both[1] / seconds['0'][1]:.0f}" for stage, both in seconds.items()}
+    seconds = json.loads(path.read_text())["seconds"] if path.exists() else {}
+    return {int(stage): both[1] / seconds["0"][1] for stage, both in seconds.items()}
 
 
 def stages() -> str:
@@ -108,6 +113,7 @@ def stages() -> str:
 
 
 def _stages(network, run):
+    shares = _times(network) if run["seed"] == 0 else {}
     for stage in range(run["epochs"][-1]["stage"] + 1):
         epochs = [epoch for epoch in run["epochs"] if epoch["stage"] == stage]
         last = epochs[-1]
@@ -117,7 +123,7 @@ def _stages(network, run):
             "-".join(map(str, last["widths"].values())),
             f"{last['density']:.2f}",
             f"{100 * last['macs'] / run['summary']['dense_macs']:.0f}",
-            _times(network, run).get(stage, ""),
+            f"{100 * shares[stage]:.0f}" if shares else "",
             f"{100 * max(epoch['val_accuracy'] for epoch in epochs):.2f}",
         ]
 
