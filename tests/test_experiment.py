@@ -49,7 +49,7 @@ def test_run_json_says_what_was_run_and_what_came_out(finished):
     assert config.validate(run["config"]) == small()
     assert run["status"] == "finished"
     assert [entry["epoch"] for entry in run["epochs"]] == [1, 2]
-    assert {"loss", "accuracy", "val_loss", "val_accuracy", "sparsity"} <= run["epochs"][0].keys()
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "sparsity", "churn"} <= run["epochs"][0].keys()
     shares = [entry["macs_share"] for entry in run["epochs"]]
     assert shares[-1] == pytest.approx(1 - run["report"]["sparsity"])  # of dense layers
     assert run["summary"]["training_complexity"] == pytest.approx(sum(shares) / 2) and shares[0] > shares[1]
@@ -193,7 +193,7 @@ def test_dropout_goes_on_where_it_was(tmp_path):
 
 
 def command(directory, *arguments):
-    overrides = ["epochs=12", "data.batch_size=32", "model={name: mlp, widths: [64]}"]
+    overrides = ["epochs=24", "data.batch_size=32", "model={name: mlp, widths: [64]}"]
     sets = [part for override in overrides for part in ("--set", override)]
     # A shell that starts tests in the background has them ignore SIGINT, and their children with them.
     program = "import signal; signal.signal(2, signal.default_int_handler); from tfsparse.cli import main; main()"
@@ -254,7 +254,7 @@ def test_kill_9_and_ctrl_c_then_resume_end_with_the_same_bits(tmp_path, start):
     process = start(broken, "--resume")
     output, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert "epoch 12/12" in output and "epoch 2/12" not in output
+    assert "epoch 24/24" in output and "epoch 2/24" not in output
     _, errors = uninterrupted.communicate()
     assert uninterrupted.returncode == 0, errors
     assert bits(broken) == bits(straight)

@@ -108,8 +108,7 @@ def _fit(config, directory, run, start, callbacks):
     model = runs.load_model(directory, run) if run["checkpoints"] else assembly.compiled(config, data, *start)
     pruning = assembly.pruning(config, data, _first_batch(config))
     logs = str(directory / "tensorboard")
-    watching = [_Curves(logs, write_graph=False)]
-    watching += [tfsparse.SparsityLogger(logs)] if pruning else []
+    counting = [tfsparse.SparsityLogger(logs)] if pruning else []
     with _interruptible():
         model.fit(
             data.train,
@@ -117,7 +116,7 @@ def _fit(config, directory, run, start, callbacks):
             initial_epoch=done,
             steps_per_epoch=data.steps_per_epoch,
             validation_data=data.validation,
-            callbacks=[*pruning, _Keeper(directory, run), *watching, *callbacks],
+            callbacks=[*pruning, *counting, _Keeper(directory, run), _Curves(logs, write_graph=False), *callbacks],
             shuffle=False,  # the data come shuffled
             verbose=0,
         )

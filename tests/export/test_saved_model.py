@@ -13,6 +13,7 @@ from keras import ops
 import tfsparse
 from tfsparse import testing
 from tfsparse.export import packing
+from tfsparse.testing.devices import two_cpus
 
 ELSEWHERE = """
 import sys
@@ -181,7 +182,7 @@ def test_a_saved_model_with_signatures_of_ones_own(tmp_path):
 
 
 def test_a_model_trained_on_two_replicas(tmp_path):
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with two_cpus().scope():
         model = pruned()
         model.compile("sgd", "mse")
     x = examples()
