@@ -11,6 +11,7 @@ finished are not run again, broken-off ones are resumed.
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import statistics
@@ -114,11 +115,11 @@ def stages() -> str:
 
 def _stages(network, run):
     shares = _times(network) if run["seed"] == 0 else {}
-    for stage in range(run["epochs"][-1]["stage"] + 1):
-        epochs = [epoch for epoch in run["epochs"] if epoch["stage"] == stage]
+    for stage, epochs in itertools.groupby(run["epochs"], lambda epoch: epoch["stage"]):  # 0 again after a way back
+        epochs = list(epochs)
         last = epochs[-1]
         yield [
-            f"{NETWORKS[network]}, seed {run['seed']}" if stage == 0 else "",
+            f"{NETWORKS[network]}, seed {run['seed']}" if epochs[0]["epoch"] == 1 else "",
             f"{epochs[0]['epoch']} to {last['epoch']}",
             "-".join(map(str, last["widths"].values())),
             f"{last['density']:.2f}",
