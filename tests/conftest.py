@@ -6,6 +6,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+import pytest
+
 from tfsparse import testing
 
 testing.two_replicas()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _keep_kernels():
+    """Deterministic kernels cannot be switched off again, and other tests in this process do not want them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
+        yield

@@ -14,12 +14,6 @@ FIXED = "dst={alpha: 0.01}"
 TARGET = "dst={sparsity: 0.75, alpha: 0.01, skip_last: true}"
 
 
-@pytest.fixture(autouse=True)
-def _keep_kernels(monkeypatch):
-    """Deterministic kernels cannot be switched off again, and other tests in this process do not want them."""
-    monkeypatch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
-
-
 def config(section):
     return small("prune=null", "epochs=4", "optimizer={name: sgd, learning_rate: 0.1, momentum: 0.9}", section)
 
@@ -31,9 +25,7 @@ def finished(tmp_path_factory):
     @functools.cache
     def train(section):
         directory = tmp_path_factory.mktemp("dst") / "straight"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
-            return directory, experiment.train(config(section), directory)
+        return directory, experiment.train(config(section), directory)
 
     return train
 

@@ -19,20 +19,10 @@ from tfsparse import config, experiment, runs
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def _keep_kernels(monkeypatch):
-    """Deterministic kernels cannot be switched off again, and other tests in this process do not want them."""
-    import tensorflow as tf
-
-    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs") / "straight"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
-        return directory, experiment.train(small(), directory)
+    return directory, experiment.train(small(), directory)
 
 
 def test_a_run_leaves_its_files_and_nothing_else(finished):

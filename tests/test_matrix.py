@@ -22,12 +22,6 @@ FILE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _keep_kernels(monkeypatch):
-    """Deterministic kernels cannot be switched off again, and other tests in this process do not want them."""
-    monkeypatch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
-
-
 def write(path, **changes):
     path.write_text(yaml.safe_dump(FILE | changes, sort_keys=False))
     return path

@@ -9,12 +9,6 @@ import tfsparse
 from tfsparse import assembly, experiment, rules, runs
 
 
-@pytest.fixture(autouse=True)
-def _keep_kernels(monkeypatch):
-    """Deterministic kernels cannot be switched off again, and other tests in this process do not want them."""
-    monkeypatch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
-
-
 def config(*overrides):
     return small("prune=null", "epochs=4", "pll={sparsity: 0.75, every: 3}", *overrides)
 
@@ -22,9 +16,7 @@ def config(*overrides):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("pll") / "straight"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
-        return directory, experiment.train(config(), directory)
+    return directory, experiment.train(config(), directory)
 
 
 def test_the_target_is_met_and_curvature_is_in_the_record(finished):

@@ -17,12 +17,6 @@ from tfsparse.config import ConfigError
 SECTION = "activation_density={prune_epochs: [1, 3], smallest: 2, tolerance: 1}"
 
 
-@pytest.fixture(autouse=True)
-def _keep_kernels(monkeypatch):
-    """Deterministic kernels cannot be switched off again, and other tests in this process do not want them."""
-    monkeypatch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
-
-
 def config(*overrides):
     return small("prune=null", "epochs=4", "model.widths=[32, 16]", SECTION, *overrides)
 
@@ -32,7 +26,6 @@ def finished(tmp_path_factory):
     """The directory of a finished run, its record, and the names of all files in the order of their writing."""
     directory, renamed, replace = tmp_path_factory.mktemp("shrinking") / "straight", [], os.replace
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
         patch.setattr(os, "replace", lambda a, b: (renamed.append(pathlib.Path(b)), replace(a, b)))
         run = experiment.train(config(), directory)
     return directory, run, [str(path.relative_to(directory)) for path in renamed if path.is_relative_to(directory)]

@@ -133,7 +133,7 @@ def _fit_in_stages(config, directory, run, start, callbacks):
         _begin(directory, run, model)
     logs = _Curves(str(directory / "tensorboard"), write_graph=False)
     with _interruptible():
-        history = driver.fit(
+        driver.fit(
             lambda epoch: _data(config, epoch).train,
             epochs=config.epochs,
             steps_per_epoch=data.steps_per_epoch,
@@ -143,9 +143,8 @@ def _fit_in_stages(config, directory, run, start, callbacks):
             verbose=0,
         )
     run["shrunk"] = _shrunk(driver, model, data)
-    rows = [dict(zip(history.history, row, strict=True)) for row in zip(*history.history.values(), strict=True)]
-    shares = [{"macs_share": row["macs"] / run["shrunk"]["dense_macs"]} for row in rows]
-    run["epochs"] = [{"epoch": e + 1} | row | share for e, row, share in zip(history.epoch, rows, shares, strict=True)]
+    dense = run["shrunk"]["dense_macs"]
+    run["epochs"] = [entry | {"macs_share": entry["macs"] / dense} for entry in driver.entries]
     run["seconds"] = [driver.seconds]
     runs.write_model(directory, run, driver.model)
     return driver.model

@@ -11,6 +11,7 @@ from keras import ops
 from tfsparse import prunable, wrapping
 from tfsparse.layers import Thresholded, conversion
 from tfsparse.mask_store import Traffic
+from tfsparse.printing import Printed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Report(Printed):
     """Rows and totals of a model; prints itself as a table. `traffic` is what replicas have sent each other in the
     trainings of this process, None where there was one only.
 
@@ -108,17 +109,6 @@ class Report:
             times, sent = f"{self.traffic.events:,}", f"{self.traffic.bytes:,}"
             table.caption += f"; replicas compared their masks {times} times, {sent} bytes sent by each"
         return table
-
-    def __rich__(self):
-        return self.table()
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=110, force_terminal=False)
-        with console.capture() as capture:
-            console.print(self.table())
-        return capture.get()
 
 
 def report(model: keras.Model) -> Report:

@@ -64,8 +64,8 @@ class ActivationDensity:
         directory: where to keep the training; None: nowhere.
         seed: of the order of arrays and of fresh weights.
 
-    Attributes: `model`, `plan` (when it resizes); after or during `fit`: `history`, `resizes`, `stopped` (why nothing
-    is resized any more, or None), `training_complexity`, `seconds`, `measured`.
+    Attributes: `model`, `plan` (when it resizes); after or during `fit`: `history`, `entries`, `resizes`, `stopped`
+    (why nothing is resized any more, or None), `training_complexity`, `seconds`, `measured`.
 
     Raises: ValueError for arguments that mean nothing, a model that is not compiled, not a graph of layers or without a
     layer to resize; `tfsparse.runs.RunError`, a ValueError, for a directory that holds something else.
@@ -153,8 +153,8 @@ class ActivationDensity:
     def history(self) -> keras.callbacks.History:
         """All epochs of all stages, as `fit` returns it."""
         history = keras.callbacks.History()
-        history.epoch = [entry["epoch"] - 1 for entry in self._entries]
-        for entry in self._entries:
+        history.epoch = [entry["epoch"] - 1 for entry in self.entries]
+        for entry in self.entries:
             for name, value in entry.items():
                 if name != "epoch":
                     history.history.setdefault(name, []).append(value)
@@ -174,7 +174,7 @@ class ActivationDensity:
     @property
     def training_complexity(self) -> float:
         """Multiply-adds of the epochs so far against those of as many epochs of the dense model; 1 before the first."""
-        macs = [entry["macs"] for entry in self._entries]
+        macs = [entry["macs"] for entry in self.entries]
         return rules.training_complexity(macs, self._training.dense_macs) if macs else 1.0
 
     @property
@@ -183,7 +183,8 @@ class ActivationDensity:
         return self._training.record.position["seconds"] if self._training else 0.0
 
     @property
-    def _entries(self):
+    def entries(self) -> list[dict]:
+        """`history` epoch by epoch, each with its number from 1 as `epoch`."""
         return self._training.record.epochs if self._training else []
 
     def _inputs(self, data, record, first):

@@ -11,6 +11,7 @@ import numpy as np
 
 from tfsparse.export import packing
 from tfsparse.export.saved_model import export
+from tfsparse.printing import Printed
 
 CODE, UNPACKING, TENSORFLOW = "code", "code, unpacking", "TensorFlow"
 
@@ -28,7 +29,7 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
+class Sizes(Printed):
     """Rows of a model, the dense weights first; prints itself as a table.
 
     >>> sizes = tfsparse.sizes(model); print(sizes); sizes.as_dict()["rows"]
@@ -56,17 +57,6 @@ class Sizes:
             table.add_row(r.form, *whole, *sparse, f"{r.memory:,}", r.needs)
         table.caption = "bytes: of all weights, of a SavedModel of the whole directory; in memory: all weights, dense"
         return table
-
-    def __rich__(self):
-        return self.table()
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=110, force_terminal=False)
-        with console.capture() as capture:
-            console.print(self.table())
-        return capture.get()
 
 
 def sizes(model: keras.Model) -> Sizes:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tfsparse.export import packing
 from tfsparse.export.saved_model import export
+from tfsparse.printing import Printed
 
 CHECKED = 16  # examples on which answers are compared
 SIGNATURE = "serving_default"
@@ -20,7 +21,7 @@ TOLERANCE = 1e-4  # between the sparse and the dense file, of the largest answer
 
 
 @dataclasses.dataclass(frozen=True)
-class TFLiteFile:
+class TFLiteFile(Printed):
     """What is in a TFLite file; prints itself as a table.
 
     `tensors` has every weight of rank 2 and more: how it is `stored` and how it `runs`, "sparse" or "dense", and `why`
@@ -30,6 +31,7 @@ class TFLiteFile:
     >>> file = tfsparse.inspect_tflite("out.tflite"); print(file); file.as_dict()["tensors"]
     """
 
+    width = 150
     path: pathlib.Path
     bytes: int
     tensors: tuple
@@ -52,17 +54,6 @@ class TFLiteFile:
         if self.difference is not None:
             table.caption = f"largest difference to the model's answers: {self.difference:.2g}"
         return table
-
-    def __rich__(self):
-        return self.table()
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=150, force_terminal=False)
-        with console.capture() as capture:
-            console.print(self.table())
-        return capture.get()
 
 
 def export_tflite(

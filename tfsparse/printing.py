@@ -1,0 +1,24 @@
+"""Results that print themselves as a table."""
+
+import abc
+
+
+class Printed(abc.ABC):
+    """What has a `table()`, for `print` and for rich; `width` is that of plain text, in characters."""
+
+    width = 110
+
+    @abc.abstractmethod
+    def table(self):
+        """A `rich.table.Table`."""
+
+    def __rich__(self):
+        return self.table()
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=self.width, force_terminal=False)
+        with console.capture() as capture:
+            console.print(self.table())
+        return capture.get()
