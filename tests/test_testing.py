@@ -25,6 +25,8 @@ def test_registered(name, check):
         {"granularity": "channel"},
         {"granularity": (1, 4)},
         {"granularity": "2:4"},
+        {"granularity": {"dense": (1, 4), "conv": "weight"}},
+        {"granularity": {"dense": "channel", "conv": "weight"}, "scope": "global"},
         {"granularity": "channel", "scope": "global"},
         {"allocation": "erk"},
     ],

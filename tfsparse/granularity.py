@@ -38,6 +38,15 @@ class Granularity(abc.ABC):
         """How many units may be pruned: one always lives."""
         return self.units(shape) - 1
 
+    def highest(self, shape) -> float:
+        """The sparsity at which the pattern ends; 1.0 for those that have no end."""
+        return 1.0
+
+    @property
+    def patterned(self) -> bool:
+        """Do entries live on in a pruned unit? Then nothing can be exchanged unit by unit."""
+        return False
+
 
 class Weight(Granularity):
     """Every entry for itself."""
@@ -138,6 +147,13 @@ class NofM(Granularity):
     def entries(self, shape):
         return self.m - self.n
 
+    def highest(self, shape):
+        return 1 - self.n / self.m
+
+    @property
+    def patterned(self):
+        return True
+
     def pool(self, scores):
         groups = self._groups(scores)
         return ops.sum(ops.where(self._keeps(groups), 0.0, ops.cast(groups, "float32")), axis=2)
@@ -165,16 +181,60 @@ class NofM(Granularity):
         return ops.stack(keeps, axis=2)
 
 
-def get(granularity: str | tuple[int, int] | Granularity) -> Granularity:
-    """`"weight"`, `"channel"`, a block `(outputs, inputs)`, `"n:m"`, or a `Granularity` as it is.
+class ByKind(Granularity):
+    """One granularity for kernels of rank 2 (Dense), another for those of higher rank (convolutions).
+
+    `ByKind((1, 4), "weight")`: blocks where TFLite's kernel runs them sparse, single weights where none does.
+
+    Args:
+        dense, conv: anything that `get` takes.
+    """
+
+    def __init__(self, dense, conv):
+        self.dense, self.conv = get(dense), get(conv)
+
+    def units(self, shape):
+        return self._of(shape).units(shape)
+
+    def entries(self, shape):
+        return self._of(shape).entries(shape)
+
+    def pool(self, scores):
+        return self._of(scores.shape).pool(scores)
+
+    def spread(self, unit_mask, scores):
+        return self._of(scores.shape).spread(unit_mask, scores)
+
+    def settle(self, scores, mask):
+        return self._of(scores.shape).settle(scores, mask)
+
+    def most(self, shape):
+        return self._of(shape).most(shape)
+
+    def highest(self, shape):
+        return self._of(shape).highest(shape)
+
+    @property
+    def patterned(self):
+        return self.dense.patterned or self.conv.patterned
+
+    def _of(self, shape):
+        return self.dense if len(shape) == 2 else self.conv
+
+
+def get(granularity: str | tuple[int, int] | dict | Granularity) -> Granularity:
+    """`"weight"`, `"channel"`, a block `(outputs, inputs)`, `"n:m"`, `{"dense": ..., "conv": ...}` of two of these, or
+    a `Granularity` as it is.
 
     Raises: ValueError for anything else.
 
-    >>> get("2:4").entries((8, 3))
-    2
+    >>> get("2:4").entries((8, 3)), get({"dense": (1, 4), "conv": "weight"}).entries((8, 3))
+    (2, 4)
     """
     if isinstance(granularity, Granularity):
         return granularity
+    if isinstance(granularity, dict):
+        return _by_kind(granularity)
     if granularity == "weight":
         return Weight()
     if granularity == "channel":
@@ -187,6 +247,29 @@ def get(granularity: str | tuple[int, int] | Granularity) -> Granularity:
     if match and 0 < int(match[1]) < int(match[2]):
         return NofM(int(match[1]), int(match[2]))
     raise ValueError(
-        f'granularity={granularity!r}: expected "weight", "channel", a block such as (1, 4) (outputs x inputs) or '
-        'N of M such as "2:4".'
+        f'granularity={granularity!r}: expected "weight", "channel", a block such as (1, 4) (outputs x inputs), N of M '
+        'such as "2:4", or {"dense": (1, 4), "conv": "weight"}.'
     )
+
+
+def written(granularity):
+    """As it is kept in configurations: lists of YAML and JSON are tuples, kinds stand in one order.
+
+    >>> written({"conv": "weight", "dense": [1, 4]})
+    {'dense': (1, 4), 'conv': 'weight'}
+    """
+    if isinstance(granularity, dict):
+        return {kind: written(granularity[kind]) for kind in _KINDS}
+    return tuple(granularity) if isinstance(granularity, list) else granularity
+
+
+_KINDS = ("dense", "conv")
+
+
+def _by_kind(granularity):
+    if set(granularity) != set(_KINDS):
+        raise ValueError(
+            f"granularity={granularity!r}: expected one for each kind of kernel, those of rank 2 and all others: write "
+            'granularity={"dense": (1, 4), "conv": "weight"}.'
+        )
+    return ByKind(**granularity)

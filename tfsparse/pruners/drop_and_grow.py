@@ -6,7 +6,6 @@ import math
 
 from keras import ops
 
-from tfsparse import granularity as granularities
 from tfsparse import masks as mask_lib
 from tfsparse.pruners.pruner import ScorePruner
 from tfsparse.pruners.random import draw
@@ -25,7 +24,7 @@ class DropAndGrow(ScorePruner):
     `Prune("constant", ...)`. A pruner that was not told the time (`at`) drops no more than the sparsity asks for.
 
     Args:
-        granularity: "weight", "channel", or a block (outputs, inputs).
+        granularity: "weight", "channel", a block (outputs, inputs), or {"dense": ..., "conv": ...} of two of these.
         scope: "layer"; there is no other.
         allocation: "erk" or "uniform".
         drop_fraction: of the living, exchanged at the first update, in (0, 1]; falls as half a cosine.
@@ -100,7 +99,7 @@ class DropAndGrow(ScorePruner):
             )
 
     def _check_granularity(self):
-        if isinstance(self._units, granularities.NofM):
+        if self._units.patterned:
             raise ValueError(
                 f"{type(self).__name__} got granularity={self.granularity!r}, a fixed pattern: expected "
                 f'"weight", "channel" or a block (outputs, inputs), as in {type(self).__name__}("weight").'

@@ -76,7 +76,8 @@ class ScorePruner(Pruner):
         masks = 1 where score is among the (1 - sparsity) * size largest, else 0
 
     Args:
-        granularity: "weight", "channel", a block (outputs, inputs), or "n:m".
+        granularity: "weight", "channel", a block (outputs, inputs), "n:m", or {"dense": ..., "conv": ...} of two of
+            these: one for kernels of rank 2, one for all others.
         scope: "layer" (each weight reaches its own sparsity) or "global" (one threshold for all).
         allocation: "uniform" or "erk": how a layer-scoped target is spread over the layers.
 
@@ -92,7 +93,7 @@ class ScorePruner(Pruner):
                 f'scope="global" finds its own allocation, so allocation={allocation!r} has no meaning: '
                 'drop one of them, for example Magnitude(scope="layer", allocation="erk").'
             )
-        self.granularity, self.scope, self.allocation = granularity, scope, allocation
+        self.granularity, self.scope, self.allocation = granularities.written(granularity), scope, allocation
 
     @abc.abstractmethod
     def score(self, weight, gradient, mask):
@@ -127,11 +128,11 @@ class ScorePruner(Pruner):
         if self._units.units(shape) == 0:
             return 0
         limit = self._units.most(shape) * self._units.entries(shape)
-        if isinstance(self._units, granularities.NofM) and sparsity > 1 - self._units.n / self._units.m + 1e-9:
+        highest = self._units.highest(shape)
+        if sparsity > highest + 1e-9:
             raise ValueError(
-                f"granularity={self.granularity!r} leaves {self._units.n} of {self._units.m} alive, a sparsity of "
-                f"{1 - self._units.n / self._units.m:g}, and cannot reach {sparsity:g}: "
-                f"write sparsity={1 - self._units.n / self._units.m:g}."
+                f"granularity={self.granularity!r} ends at a sparsity of {highest:g} in a kernel of shape {shape} and "
+                f"cannot reach {sparsity:g}: write sparsity={highest:g}."
             )
         return min(self._count(shape, float(sparsity)) * self._units.entries(shape), limit)
 
