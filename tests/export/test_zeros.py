@@ -53,7 +53,8 @@ def test_tflite(model, tmp_path):
         expected = kernel(model, name).transpose(order)
         tensor = weights[expected.shape]
         scales, axis = tensor.quantization.scale, tensor.quantization.quantizedDimension
-        assert len(scales) == kernel(model, name).shape[CHANNELS[name]] > 1 and not np.any(tensor.quantization.zeroPoint)
+        assert len(scales) == kernel(model, name).shape[CHANNELS[name]] > 1
+        assert not np.any(tensor.quantization.zeroPoint)
         shape = [-1 if i == axis else 1 for i in range(expected.ndim)]
         _check(tflite_file._array(file, tensor), np.reshape(scales, shape), expected)
 

@@ -27,6 +27,7 @@ from tfsparse.tfmot.schedules import (
 )
 from tfsparse.tfmot.thresholded import Thresholded
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
+from tfsparse.tfmot.zeros import keep_zeros
 
 __all__ = [
     "DSD",
@@ -48,6 +49,7 @@ __all__ = [
     "dst",
     "finalize",
     "from_keras3",
+    "keep_zeros",
     "prune_low_magnitude",
     "scope",
     "strip_pruning",

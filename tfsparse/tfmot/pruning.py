@@ -126,10 +126,11 @@ class KeepMasked(tf_keras.constraints.Constraint):
             weight = self.inner(weight)
         return engine.masked(weight, self.mask)
 
-    def attach(self, weight: tf.Variable) -> None:
-        """Become the constraint of a variable that exists already, on all of its replicas."""
-        for variable in getattr(weight, "values", [weight]):
-            variable._constraint = self  # there is no public way to constrain an existing variable
+
+def constrain(weight: tf.Variable, constraint: tf_keras.constraints.Constraint) -> None:
+    """Give a variable that exists already its constraint, on all of its replicas."""
+    for variable in getattr(weight, "values", [weight]):
+        variable._constraint = constraint  # there is no public way to constrain an existing variable
 
 
 def native(weight) -> tf.Variable:

@@ -9,7 +9,7 @@ from tensorflow_model_optimization.sparsity.keras import ConstantSparsity, Pruni
 
 from tfsparse import engine, granularity, pruners
 from tfsparse.tfmot import kernels
-from tfsparse.tfmot.pruning import KeepMasked, Pruning, native, user_constraint
+from tfsparse.tfmot.pruning import KeepMasked, Pruning, constrain, native, user_constraint
 
 
 @tf_keras.saving.register_keras_serializable(package="tfsparse")
@@ -66,7 +66,8 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
             self.pruning_vars.append((weight, mask, threshold))
         self.pruning_step = self._add("pruning_step", (), tf.int64, "zeros")
         for i, (weight, mask, _) in enumerate(self.pruning_vars):
-            KeepMasked(user_constraint(weight), mask, self.pruning_step if i == 0 else None).attach(native(weight))
+            steps = self.pruning_step if i == 0 else None
+            constrain(native(weight), KeepMasked(user_constraint(weight), mask, steps))
 
     def _add(self, name, shape, dtype, initializer):
         # aggregation is "none": equal on all replicas anyway, and so never communicated
