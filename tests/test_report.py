@@ -62,3 +62,38 @@ def test_shared_layer_counts_twice_and_unknown_shapes_are_unknown():
     assert tfsparse.report(keras.Model(inputs, shared(shared(inputs)))).rows[0].flops == 2 * 2 * 64
     sequence = keras.Input((None, 8))
     assert tfsparse.report(keras.Model(sequence, shared(sequence))).rows[0].flops is None
+
+
+UNQUANTISED = pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")  # Keras about most layers
+
+
+@UNQUANTISED
+@pytest.mark.parametrize("name", ["small_model", "attention"])
+def test_what_keras_quantises_keeps_its_zeros_and_is_counted(name):
+    """Weight by weight; kernels of convolutions are not quantised by Keras and stay floats."""
+    model = {"small_model": testing.small_model, "attention": attention}[name]()
+    tfsparse.prune(model, 0.75)
+    before, report = {w.path: ops.convert_to_numpy(w) for w in model.weights}, tfsparse.report(model)
+    model.quantize("int8")
+    after = {w.path: ops.convert_to_numpy(w) for w in model.weights}
+    integers = [path for path, array in after.items() if array.dtype == np.int8]
+    assert len(integers) == {"small_model": 2, "attention": 5}[name]
+    assert not any(np.any(after[path][before[path] == 0]) for path in integers)
+    rows = {r.weight: r for r in tfsparse.report(model).rows}
+    assert {path: row.flops for path, row in rows.items()} == {r.weight: r.flops for r in report.rows}
+    for path, row in rows.items():
+        assert row.kept == np.count_nonzero(after[path]) > 0 and row.sparsity >= 0.75
+
+
+def attention():
+    inputs = keras.Input((4, 8))
+    x = keras.layers.MultiHeadAttention(2, 4)(inputs, inputs)
+    return keras.Model(inputs, keras.layers.EinsumDense("abc,cd->abd", (4, 8))(x))
+
+
+@UNQUANTISED
+def test_packed_integers_are_not_guessed_at():
+    model = testing.small_model()
+    model.quantize("int4")
+    with pytest.raises(ValueError, match=r"hidden is quantised \(int4\): .* before model.quantize"):
+        tfsparse.report(model)

@@ -116,12 +116,15 @@ def report(model: keras.Model) -> Report:
 
     `target` is what the optimizer asks of the weight (with a global threshold: of all of them together; None without
     pruning). Of layers with trainable thresholds that is counted which they compute with, and not the thresholds. FLOPs
-    are those of the kernels' multiply-adds; None where a layer's output shape is unknown (subclassed models).
+    are those of the kernels' multiply-adds; None where a layer's output shape is unknown (subclassed models). Of layers
+    that `model.quantize("int8")` has quantised the integers are counted, in which zeros are zero as before.
+
+    Raises: ValueError for layers quantised otherwise, in whose bytes zeros cannot be counted.
 
     >>> tfsparse.report(model).table()
     """
     thresholds = {id(v) for layer in conversion.thresholded_layers(model) for v in layer.own_variables}
-    variables = [v for v in model.trainable_variables if id(v) not in thresholds]
+    variables = [v for v in model.trainable_variables if id(v) not in thresholds] + _quantized_kernels(model)
     masks = {id(kernel): ops.convert_to_numpy(mask) for kernel, mask in conversion.masks(model)}
     kept = {id(v): int(np.count_nonzero(ops.convert_to_numpy(v) * masks.get(id(v), 1))) for v in variables}
     targets, flops = _targets(model), _flops(model)
@@ -129,6 +132,21 @@ def report(model: keras.Model) -> Report:
     rows = tuple(_row(v, targets.get(id(v)), flops.get(id(v)), kept[id(v)], id(v) in masks) for v in shown)
     parameters = sum(math.prod(v.shape) for v in variables)
     return Report(model.name, rows, parameters, sum(kept.values()), _traffic(model))
+
+
+def _quantized_kernels(model) -> list:
+    """The integers, not trainable, that stand where Keras has quantised a kernel."""
+    result = []
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        own = [v for v in layer._non_trainable_variables if prunable.is_prunable(v) and "int" in v.dtype]
+        mode = getattr(layer, "quantization_mode", None)
+        if own and mode != "int8":
+            raise ValueError(
+                f"{layer.path} is quantised ({mode}): several weights share a byte, so that zeros cannot be counted. "
+                "Write tfsparse.report(model) before model.quantize, or quantise to int8."
+            )
+        result += own
+    return result
 
 
 def _row(variable, target, positions, kept, thresholded):
@@ -163,7 +181,8 @@ def _flops(model) -> dict:
     result = {}
     for layer in model._flatten_layers(include_self=False, recursive=True):
         positions = _positions(layer)
-        own = layer.kernels if isinstance(layer, Thresholded) else layer._trainable_variables
+        own = [*layer._trainable_variables, *layer._non_trainable_variables]  # quantised ones are not trainable
+        own = layer.kernels if isinstance(layer, Thresholded) else own
         for variable in own:
             if positions is not None and prunable.is_prunable(variable):
                 result[id(variable)] = positions

@@ -74,6 +74,8 @@ def test_how_small(sparsity, ratio):
         (sparse((64, 64), 0.1), False),  # gains too little
         (sparse((4096,), 0.9), False),  # a vector
         (sparse((32, 30), 0.9), False),  # gains less than the graph grows
+        (sparse((64, 64), 0.9, dtype=ml_dtypes.bfloat16), True),
+        (np.eye(128, dtype="int8"), False),  # what Keras has quantised stays as it is
     ],
 )
 def test_what_is_sparse(array, expected):

@@ -15,12 +15,14 @@ OVERHEAD = 3_500  # bytes by which the graph of a SavedModel grows for each pack
 GAIN = 0.75  # packed if it takes less than this share of its bytes: a dense one would gain a tenth
 _STRATEGIES = (zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY)  # best for masks without a pattern, and with one
 _GZIP = 31  # zlib's number for gzip's header, without a date
+_FLOATS = "fV"  # kinds of dtypes; bfloat16 is a V
 VALUES = ("float32", "float16", "int8")
 
 
 def sparse_parts(array: np.ndarray) -> list[bytes] | None:
-    """The files of an array if it is sparse: smaller in them by enough, measured with its numbers as they are."""
-    if array.ndim < 2 or array.nbytes <= OVERHEAD:
+    """The files of an array of floats if it is sparse: smaller in them by enough, measured with its numbers as they
+    are."""
+    if array.ndim < 2 or array.nbytes <= OVERHEAD or array.dtype.kind not in _FLOATS:
         return None
     files = [encode(piece) for piece in pieces(array)]
     size = sum(map(len, files))

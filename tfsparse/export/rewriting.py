@@ -44,7 +44,7 @@ def weights(source: str | os.PathLike) -> list:
 def _packed(variable, name, values, folder):
     """What stands in the place of a variable, its files in `folder`; None if it is not sparse."""
     array = variable.numpy()
-    contents = packing.sparse_parts(array) if variable.dtype.is_floating else None
+    contents = packing.sparse_parts(array)
     if contents is None:
         return None
     stored, scale = packing.stored(array, values)
