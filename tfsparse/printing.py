@@ -1,10 +1,11 @@
 """Results that print themselves as a table."""
 
 import abc
+import html
 
 
 class Printed(abc.ABC):
-    """What has a `table()`, for `print` and for rich; `width` is that of plain text, in characters."""
+    """What has a `table()`, for `print`, rich and notebooks; `width` is that of plain text, in characters."""
 
     width = 110
 
@@ -18,7 +19,10 @@ class Printed(abc.ABC):
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=self.width, force_terminal=False)
+        console = Console(width=self.width, force_terminal=False, force_jupyter=False)
         with console.capture() as capture:
             console.print(self.table())
         return capture.get()
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="line-height: normal">{html.escape(str(self))}</pre>'

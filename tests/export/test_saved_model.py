@@ -1,4 +1,5 @@
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -220,6 +221,21 @@ def test_nothing_else_is_left_behind(tmp_path):
     tfsparse.export(pruned(), tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"assets", "fingerprint.pb", "saved_model.pb", "variables"}
+
+
+def test_says_nothing_of_temporary_directories(tmp_path):
+    heard, logger = [], logging.getLogger("tensorflow")
+    handler = logging.Handler()
+    handler.emit = heard.append
+    logger.addHandler(handler)
+    level = logger.level
+    try:
+        logger.setLevel(logging.INFO)
+        tfsparse.export(trained(), tmp_path / "out")
+        assert not heard and logger.level == logging.INFO
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def test_existing_path_is_not_overwritten(tmp_path):

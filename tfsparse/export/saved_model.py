@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import pathlib
 import shutil
@@ -46,7 +47,7 @@ def export(
     """
     path = pathlib.Path(path)
     _check_options(path, values, dense)
-    with _appearing(path) as new:
+    with _appearing(path) as new, _quietly():
         if dense:
             _write_dense(model, new)
         elif isinstance(model, (str, os.PathLike)):
@@ -95,6 +96,18 @@ def _appearing(path):
         os.replace(temporary / "savedmodel", path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _quietly():
+    """Without TensorFlow's lines about assets in a directory that is renamed in a moment."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _check_options(path, values, dense):
