@@ -12,6 +12,7 @@ import importlib
 
 from tfsparse.activation_density import ActivationDensity
 from tfsparse.callbacks import DST, PLL, Prune, PruneGSM, SparsityLogger
+from tfsparse.doctor import Diagnosis, Plan, doctor, plan
 from tfsparse.export import export, export_tflite, inspect_tflite, sizes
 from tfsparse.layers import Thresholded, dst, finalize
 from tfsparse.mask_store import MaskStore
@@ -36,6 +37,7 @@ __all__ = [
     "Channels",
     "Constant",
     "Cosine",
+    "Diagnosis",
     "Feather",
     "Iterative",
     "Linear",
@@ -43,6 +45,7 @@ __all__ = [
     "MaskStore",
     "OneCycle",
     "OneShot",
+    "Plan",
     "Polynomial",
     "Prune",
     "PruneGSM",
@@ -54,12 +57,14 @@ __all__ = [
     "SparsityLogger",
     "Thresholded",
     "__version__",
+    "doctor",
     "dst",
     "export",
     "export_tflite",
     "finalize",
     "inspect_tflite",
     "mask_channels",
+    "plan",
     "prune",
     "report",
     "shrink",

@@ -26,6 +26,13 @@ Plot = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Draw ac
 Model = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="E.g. model.keras; with --html also a run.")]
 Page = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write all of it as one page, e.g. run.html.")]
 
+Patient = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras or .tflite file, or a run directory.")]
+Planned = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras file, a run, or a config (.yaml).")]
+Target = Annotated[str, typer.Option(metavar="NAME", help="tflite-cpu, xnnpack-arm, savedmodel, or any.")]
+Measure = Annotated[bool, typer.Option("--measure/--no-measure", help="Measure bytes and seconds on this host.")]
+Sparsity = Annotated[float, typer.Option(help="Fraction of zeros in [0, 1).")]
+Written = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write the config there, e.g. plan.yaml.")]
+
 
 def main() -> None:
     """Run the command line: exit code 0, 2 for what the user can mend, 130 when interrupted."""
@@ -137,6 +144,28 @@ def report(file: Model, html: Page = None):
         typer.echo(f"Page: {html}")
         return
     console.print(report_of(runs.read_model(file)))
+
+
+@app.command()
+@_plainly
+def doctor(model: Patient, target: Target = "tflite-cpu", measure: Measure = True):
+    """Say why MODEL is not smaller or faster by its zeros, weight by weight, and what to train instead."""
+    from tfsparse import doctor as diagnosis_of
+
+    console.print(diagnosis_of(model, target, measure))
+
+
+@app.command()
+@_plainly
+def plan(model: Planned, target: Target = "tflite-cpu", sparsity: Sparsity = 0.9, out: Written = None):
+    """Choose what to prune in which pattern so that it pays, and write the config for `tfsparse train`."""
+    from tfsparse import plan as plan_of
+
+    chosen = plan_of(model, target, sparsity)
+    console.print(chosen)
+    if out:
+        chosen.write(out)
+        typer.echo(f"Config: {out}")
 
 
 def _config(path, overrides, resumed):

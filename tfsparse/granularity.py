@@ -12,7 +12,7 @@ from keras import ops
 
 
 class Granularity(abc.ABC):
-    """How the entries of a weight are grouped into units that are pruned as one."""
+    """How the entries of a weight are grouped into units that are pruned as one; as text it is what `get` takes."""
 
     @abc.abstractmethod
     def units(self, shape) -> int:
@@ -42,6 +42,10 @@ class Granularity(abc.ABC):
         """The sparsity at which the pattern ends; 1.0 for those that have no end."""
         return 1.0
 
+    def of(self, shape) -> "Granularity":
+        """What a kernel of this shape is cut by."""
+        return self
+
     @property
     def patterned(self) -> bool:
         """Do entries live on in a pruned unit? Then nothing can be exchanged unit by unit."""
@@ -50,6 +54,9 @@ class Granularity(abc.ABC):
 
 class Weight(Granularity):
     """Every entry for itself."""
+
+    def __str__(self):
+        return "weight"
 
     def units(self, shape):
         return math.prod(shape)
@@ -66,6 +73,9 @@ class Weight(Granularity):
 
 class Channel(Granularity):
     """Output channels (columns of a Dense kernel, filters of a convolution), scored by the mean of their entries."""
+
+    def __str__(self):
+        return "channel"
 
     def units(self, shape):
         return shape[-1]
@@ -88,6 +98,9 @@ class Block(Granularity):
 
     def __init__(self, outputs: int, inputs: int):
         self.outputs, self.inputs = outputs, inputs
+
+    def __str__(self):
+        return f"({self.outputs}, {self.inputs})"
 
     def units(self, shape):
         return math.prod(shape[:-2]) * math.prod(self._grid(shape))
@@ -134,6 +147,9 @@ class NofM(Granularity):
 
     def __init__(self, n: int, m: int):
         self.n, self.m = n, m
+
+    def __str__(self):
+        return f"{self.n}:{self.m}"
 
     def units(self, shape):
         return math.prod(shape) // shape[-2] * (shape[-2] // self.m)
@@ -194,31 +210,31 @@ class ByKind(Granularity):
         self.dense, self.conv = get(dense), get(conv)
 
     def units(self, shape):
-        return self._of(shape).units(shape)
+        return self.of(shape).units(shape)
 
     def entries(self, shape):
-        return self._of(shape).entries(shape)
+        return self.of(shape).entries(shape)
 
     def pool(self, scores):
-        return self._of(scores.shape).pool(scores)
+        return self.of(scores.shape).pool(scores)
 
     def spread(self, unit_mask, scores):
-        return self._of(scores.shape).spread(unit_mask, scores)
+        return self.of(scores.shape).spread(unit_mask, scores)
 
     def settle(self, scores, mask):
-        return self._of(scores.shape).settle(scores, mask)
+        return self.of(scores.shape).settle(scores, mask)
 
     def most(self, shape):
-        return self._of(shape).most(shape)
+        return self.of(shape).most(shape)
 
     def highest(self, shape):
-        return self._of(shape).highest(shape)
+        return self.of(shape).highest(shape)
 
     @property
     def patterned(self):
         return self.dense.patterned or self.conv.patterned
 
-    def _of(self, shape):
+    def of(self, shape):
         return self.dense if len(shape) == 2 else self.conv
 
 

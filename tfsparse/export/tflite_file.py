@@ -31,7 +31,7 @@ _NAMES = {number: name for name, number in vars(_OP).items() if isinstance(numbe
 @dataclasses.dataclass(frozen=True)
 class Tensor:
     """A weight in a file. `stored` and `runs` are "sparse" or "dense", `why` says what keeps it from running sparse;
-    `bytes` is what it takes in the file, `dense_bytes` what it would take dense."""
+    `bytes` is what it takes in the file, `dense_bytes` what it would take dense; `operations` compute with it."""
 
     name: str
     shape: tuple[int, ...]
@@ -42,6 +42,7 @@ class Tensor:
     bytes: int
     dense_bytes: int
     why: str
+    operations: tuple[str, ...] = ()
 
 
 def sparsify(content: bytes) -> bytes:
@@ -58,6 +59,12 @@ def tensors(content: bytes) -> list[Tensor]:
     """Every weight of rank 2 and more."""
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     return [_described(model, graph, i, readers) for graph in model.subgraphs for i, readers in _weights(model, graph)]
+
+
+def arrays(content: bytes) -> list[np.ndarray]:
+    """Their dense values, in the same order."""
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    return [_array(model, graph.tensors[i]) for graph in model.subgraphs for i, _ in _weights(model, graph)]
 
 
 class _Aligned(flatbuffers.Builder):
@@ -199,14 +206,18 @@ def _described(model, graph, index, readers):
         bytes=len(model.buffers[tensor.buffer].data) + encoding.index_bytes(tensor.sparsity),
         dense_bytes=array.nbytes,
         why="" if runs == "sparse" else _why(array, users),
+        operations=_names(users),
     )
+
+
+def _names(users):
+    return tuple(sorted({_NAMES[operation] for operation, _ in users}))
 
 
 def _why(array, users):
     """What keeps a weight from running sparse."""
     if not _has_kernel(array, users):
-        names = ", ".join(sorted(_NAMES[operation] for operation, _ in users))
-        return f"TFLite has no sparse kernel for {names} in {array.dtype.name}"
+        return f"TFLite has no sparse kernel for {', '.join(_names(users))} in {array.dtype.name}"
     if array.shape[-1] % BLOCK:
         return f"the sparse kernel takes multiples of {BLOCK} inputs, and here are {array.shape[-1]}"
     if np.mean(array == 0) < KERNEL_FROM:

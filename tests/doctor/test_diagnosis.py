@@ -1,0 +1,117 @@
+"""What is printed of six models, word by word; and what is measured, which is not."""
+
+import dataclasses
+import json
+import math
+import pathlib
+
+import keras
+import pytest
+from doctor.golden_models import MODELS, int8, pruned
+
+import tfsparse
+from tfsparse.doctor import measuring
+from tfsparse.doctor.tflite_cpu import TFLiteCPU
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+def assert_golden(diagnosis, name):
+    shown = "\n".join(line.rstrip() for line in str(diagnosis).splitlines())
+    assert shown.strip() == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8").strip()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_golden(name):
+    assert_golden(tfsparse.doctor(MODELS[name](), measure=False), name)
+
+
+@pytest.mark.parametrize("target", ["savedmodel", "xnnpack-arm", "any"])
+def test_golden_on_other_targets(target):
+    assert_golden(tfsparse.doctor(pruned((1, 4)), target, measure=False), f"blocks_{target}")
+
+
+def test_golden_int8_file(tmp_path):
+    diagnosis = tfsparse.doctor(int8(tmp_path), measure=False)
+    rows = tuple(dataclasses.replace(r, weight=r.weight.split("/")[1].partition("_")[0]) for r in diagnosis.rows)
+    assert_golden(dataclasses.replace(diagnosis, rows=rows), "int8")  # the converter numbers names as it likes
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(measuring, "ROUNDS", 2)
+    monkeypatch.setattr(measuring, "WINDOW", 1e-3)
+
+
+@pytest.mark.parametrize("target", ["tflite-cpu", "savedmodel"])
+def test_it_measures(target, quick):
+    diagnosis = tfsparse.doctor(pruned((1, 4)), target)
+    figures = diagnosis.as_dict()["measured"]
+    assert json.dumps(figures) and diagnosis.unmeasured is None
+    for cost in figures["costs"]:
+        least, median, most = (cost["milliseconds"][key] for key in ("min", "median", "max"))
+        assert 0 < least <= median <= most < math.inf
+    dense, sparse = figures["costs"]
+    assert dense["bytes"] > 3 * sparse["bytes"] > 0 and 0 < figures["times_faster"]["median"] < math.inf
+    assert f"{dense['bytes']:,} bytes" in str(diagnosis) and "times faster" in str(diagnosis)
+
+
+def test_the_sparse_file_that_it_measures_is_the_exported_one(tmp_path, quick):
+    exported = tfsparse.export_tflite(pruned((1, 4)), tmp_path / "out.tflite")
+    assert tfsparse.doctor(pruned((1, 4))).measured.costs[1].bytes == exported.bytes
+    (cost,) = tfsparse.doctor(tmp_path / "out.tflite").measured.costs
+    assert (cost.form, cost.bytes) == ("the file", exported.bytes)
+
+
+def test_of_channels_it_measures_the_smaller_model(quick):
+    diagnosis = tfsparse.doctor(pruned("channel"), "any")
+    assert [row.faster for row in diagnosis.rows] == ["yes", "yes", "no"]
+    assert "460 of 522 channels are without effect" in str(diagnosis)
+    assert [cost.form for cost in diagnosis.measured.costs] == ["as it is", "after tfsparse.shrink"]
+    assert diagnosis.measured.costs[0].bytes > 3 * diagnosis.measured.costs[1].bytes
+
+
+def test_where_it_cannot_measure_it_says_why(monkeypatch):
+    assert tfsparse.doctor(pruned(), "xnnpack-arm").unmeasured == "an Arm processor is needed"
+
+    def refuse(*args):
+        raise RuntimeError("the converter does not know this\nand more")
+
+    monkeypatch.setattr(TFLiteCPU, "forms", refuse)
+    diagnosis = tfsparse.doctor(pruned())
+    assert diagnosis.unmeasured == "RuntimeError: the converter does not know this" and len(diagnosis.rows) == 3
+
+
+def test_files(tmp_path):
+    model = pruned()
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    (tmp_path / "run").mkdir()
+    model.save(tmp_path / "run" / "model.keras")
+    by_path, by_run = (
+        tfsparse.doctor(path, measure=False) for path in (tmp_path / "run" / "model.keras", str(tmp_path / "run"))
+    )
+    assert by_path == by_run and [row.pattern for row in by_run.rows] == ["weight"] * 3
+    assert "stores every zero like any number, and the optimizer's state beside" in by_run.findings[-1]
+
+
+def test_weights_that_left_their_masks():
+    model = pruned()
+    model.compile("adam", "mse")
+    tfsparse.sparsify(model, "constant", 0.9, total_steps=2).prune_now()
+    assert not any("masks" in finding for finding in tfsparse.doctor(model, measure=False).findings)
+    model.layers[0].kernel.assign_add(keras.ops.ones((64, 256)))
+    (said,) = [f for f in tfsparse.doctor(model, measure=False).findings if "masks" in f]
+    assert said.startswith("1 weights are not zero") and "apply_masks" in said and model.layers[0].kernel.path in said
+
+
+def test_what_it_refuses(tmp_path):
+    with pytest.raises(ValueError, match=r"Unknown target 'tflite': expected .* Did you mean 'tflite-cpu'\?"):
+        tfsparse.doctor(pruned(), "tflite")
+    (tmp_path / "theirs.tflite").write_bytes(b"")
+    with pytest.raises(ValueError, match='runs in TFLite, not on target="any": write target="tflite-cpu"'):
+        tfsparse.doctor(tmp_path / "theirs.tflite", "any")
+    with pytest.raises(ValueError, match="none.keras is not a file"):
+        tfsparse.doctor(tmp_path / "none.keras")
+    with pytest.raises(ValueError, match="Expected a Keras 3 model, a run directory, or the path"):
+        tfsparse.doctor(3)

@@ -1,0 +1,105 @@
+"""What each target says of a weight."""
+
+import numpy as np
+import pytest
+
+from tfsparse import granularity
+from tfsparse.doctor import patterns, targets
+from tfsparse.doctor.weights import Use, Weight
+
+
+def weight(use=Use.DENSE, shape=(512, 512), kind="weight", sparsity=0.9, dtype="float32", **options):
+    random = np.random.default_rng(0).uniform(1, 2, shape)
+    units = granularity.get(kind)
+    order = np.argsort(np.asarray(units.pool(random)).ravel())
+    alive = np.ones(order.size)
+    alive[order[: round(sparsity * order.size)]] = 0
+    mask = np.asarray(units.spread(alive.reshape(np.shape(units.pool(random))), random))
+    return Weight("w", shape, (random * mask).astype(dtype), use, **options)
+
+
+def verdict(target, **options):
+    it = weight(**options)
+    said = targets.get(target).verdict(it, patterns.found(it.array))
+    return said.smaller, said.faster, said.why, said.instead
+
+
+CONV = (3, 3, 64, 64)
+AVX = "XNNPACK's sparse kernels for 1x1 convolutions are switched off on x86 with AVX"
+MULTIPLES = "the sparse kernel takes multiples of 4 inputs, and here are"
+NO_KERNEL = "TFLite has no sparse kernel for convolutions"
+TOO_FEW = "too few zeros, or too few entries, for a sparse form"
+CHANNELS = 'granularity="channel", then shrink'
+SMALL_GAIN = "runs sparse; layers of this size gain from 85% zeros on"
+X86 = [
+    ({"kind": (1, 4)}, ("yes", "yes", "", "")),
+    ({"kind": "channel"}, ("yes", "yes", "", "")),
+    ({"kind": (1, 4), "sparsity": 0.8}, ("yes", "hardly", SMALL_GAIN, "")),
+    ({"kind": (1, 4), "sparsity": 0.8, "shape": (2048, 2048)}, ("yes", "yes", "", "")),
+    ({"kind": (1, 4), "shape": (128, 128)}, ("yes", "hardly", "runs sparse, but has few entries", "")),
+    ({"kind": "weight"}, ("yes", "no", "zeros do not stand in blocks", "granularity=(1, 4)")),
+    ({"kind": "2:4", "sparsity": 1.0}, ("yes", "no", "the sparse kernel is taken from 75% zeros on", ...)),
+    ({"shape": (510, 512), "kind": (1, 4)}, ("yes", "no", f"{MULTIPLES} 510", CHANNELS)),
+    ({"dtype": "int8", "kind": (1, 4)}, ("yes", "no", "the sparse kernel takes float32", CHANNELS)),
+    ({"sparsity": 0}, ("no", "no", "no zeros", "granularity=(1, 4), sparsity >= 0.75")),
+    ({"use": Use.CONVOLUTION, "shape": CONV}, ("yes", "no", NO_KERNEL, CHANNELS)),
+    ({"use": Use.POINTWISE, "shape": (1, 1, 64, 64)}, ("yes", "no", AVX, CHANNELS)),
+    ({"use": Use.CONVOLUTION, "shape": CONV, "sparsity": 0}, ("no", "no", "no zeros", CHANNELS)),
+    ({"use": Use.OTHER}, ("no", "no", ..., CHANNELS)),
+    ({"use": Use.CONVOLUTION, "shape": CONV, "sparsity": 0.2}, ("no", "no", f"{NO_KERNEL}; {TOO_FEW}", ...)),
+]
+
+
+def assert_said(said, expected):
+    assert [s for s, e in zip(said, expected, strict=True) if e is not ...] == [e for e in expected if e is not ...]
+
+
+@pytest.mark.parametrize("options, expected", X86, ids=lambda x: str(x)[:60])
+def test_tflite_on_x86(options, expected):
+    assert_said(verdict("tflite-cpu", **options), expected)
+
+
+ARM = [
+    ({"kind": (1, 4)}, ("yes", "not measured", "the kernel is that of x86", "")),
+    ({"kind": "weight"}, ("yes", "no", "zeros do not stand in blocks", "granularity=(1, 4)")),
+    ({"use": Use.POINTWISE, "shape": (1, 1, 64, 64)}, ("yes", "not measured", ..., "")),
+    (
+        {"use": Use.POINTWISE, "shape": (1, 1, 64, 64), "sparsity": 0.66},
+        ("yes", "no", "XNNPACK runs 1x1 convolutions sparse above 2/3 zeros", 'granularity="weight", sparsity >= 0.7'),
+    ),
+    ({"use": Use.POINTWISE, "shape": (1, 1, 64, 64), "dtype": "int8"}, (..., "no", ..., CHANNELS)),
+    ({"use": Use.CONVOLUTION, "shape": CONV}, ("yes", "no", NO_KERNEL, CHANNELS)),
+]
+
+
+@pytest.mark.parametrize("options, expected", ARM, ids=lambda x: str(x)[:60])
+def test_tflite_on_arm_promises_nothing(options, expected):
+    assert_said(verdict("xnnpack-arm", **options), expected)
+
+
+@pytest.mark.parametrize("kind", ["weight", (1, 4), "channel"])
+def test_tensorflow_is_never_faster_by_zeros(kind):
+    assert verdict("savedmodel", kind=kind)[:2] == ("yes", "no")
+    assert verdict("savedmodel", kind=kind, sparsity=0)[:3] == ("no", "no", "no zeros")
+    assert verdict("savedmodel", kind=kind, shape=(32, 16))[0] == "no"  # smaller than what packing adds to the graph
+
+
+IDLE = [
+    ({"idle": 0.5}, ("yes", "yes", "", "tfsparse.shrink(model) removes 50% of its channels")),
+    ({"idle": 0.0}, ("no", "no", "its empty channels are not without effect", ...)),
+    ({}, ("no", "no", "nobody knows who reads its channels: the model is not a graph of known layers", "")),
+    ({"idle": 0.5, "fixed": "it is an output"}, ("no", "no", "the number of channels must stay: it is an output", "")),
+    ({"idle": 0.0, "kind": "weight"}, ("no", "no", "no channel is empty", CHANNELS)),
+]
+
+
+@pytest.mark.parametrize("options, expected", IDLE, ids=lambda x: str(x)[:60])
+def test_shapes_count_for_any(options, expected):
+    assert_said(verdict("any", **{"kind": "channel", **options}), expected)
+
+
+def test_names():
+    assert targets.names() == ["savedmodel", "tflite-cpu", "xnnpack-arm", "any"]
+    assert all(targets.get(name).name == name for name in targets.names())
+    with pytest.raises(ValueError, match="Unknown target 'arm': expected one of savedmodel, tflite-cpu"):
+        targets.get("arm")

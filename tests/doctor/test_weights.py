@@ -1,0 +1,103 @@
+"""Weights of models and of files: which use, which axes; what is foretold of a file is what the file has."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfsparse
+from tfsparse.doctor import patterns, tflite_cpu, weights
+from tfsparse.doctor.weights import Use
+
+layers = keras.layers
+
+
+def all_kinds():
+    """One of each that TFLite's converter keeps apart, large enough to be stored sparse."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 16))
+    x = layers.Conv2D(24, 3, name="conv")(inputs)
+    x = layers.Conv2D(40, 1, name="point", activation="relu")(x)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=8, name="depth", activation="relu")(x)
+    x = layers.Conv2DTranspose(12, 3, name="up")(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(32, name="hidden", activation="relu")(x)
+    return keras.Model(inputs, layers.Dense(30, name="head")(x))
+
+
+def by_layer(found):
+    return {w.name.split("/")[-2].partition("_")[0]: w for w in found}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The model pruned, each kind by its own granularity, and its file."""
+    model = all_kinds()
+    pruner = tfsparse.Magnitude(granularity={"dense": (1, 4), "conv": "weight"})
+    tfsparse.prune(model, 0.8, pruner, sparsities={model.get_layer("head"): 0.5, model.get_layer("conv"): 0.05})
+    path = tmp_path_factory.mktemp("file") / "out.tflite"
+    tfsparse.export_tflite(model, path)
+    of_model = by_layer(weight for _, weight in weights.of_model(model))
+    return of_model, by_layer(weights.of_file(path.read_bytes()))
+
+
+USES = {
+    "conv": Use.CONVOLUTION,
+    "point": Use.POINTWISE,
+    "depth": Use.DEPTHWISE,
+    "up": Use.TRANSPOSED,
+    "hidden": Use.DENSE,
+    "head": Use.DENSE,
+}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_model_and_file_hold_the_same(both, name):
+    of_model, of_file = (found[name] for found in both)
+    assert of_model.use is of_file.use is USES[name]
+    assert of_model.array.shape == of_file.array.shape
+    np.testing.assert_allclose(of_model.array, of_file.array, rtol=1e-6)
+    assert weights.to_tflite(of_model).shape == of_file.shape
+    assert patterns.found(of_model.array) == patterns.found(of_file.array)
+
+
+@pytest.mark.parametrize("name", USES)
+def test_what_is_foretold_is_in_the_file(both, name):
+    of_model, of_file = (found[name] for found in both)
+    assert tflite_cpu.stored(of_model) == tflite_cpu.stored(of_file)
+
+
+def test_not_all_are_foretold_alike(both):
+    assert {tflite_cpu.stored(w) for w in both[0].values()} == {(True, True), (False, True), (False, False)}
+
+
+@pytest.mark.parametrize(
+    "layer, expected",
+    [
+        (layers.Conv2D(4, 1, strides=2), Use.CONVOLUTION),
+        (layers.Conv2D(4, 1, groups=2), Use.CONVOLUTION),
+        (layers.Conv2D(4, 1), Use.POINTWISE),
+        (layers.Conv3D(4, 1), Use.OTHER),
+        (layers.EinsumDense("abcde,ef->abcdf", (None, None, None, 4)), Use.OTHER),
+    ],
+    ids=lambda x: getattr(x, "name", x),
+)
+def test_uses(layer, expected):
+    shape = (4, 4, 4, 6) if isinstance(layer, (layers.Conv3D, layers.EinsumDense)) else (4, 4, 6)
+    model = keras.Sequential([keras.Input(shape), layer])
+    assert [weight.use for _, weight in weights.of_model(model)] == [expected]
+
+
+def test_separable_convolutions_are_two():
+    model = keras.Sequential([keras.Input((4, 4, 6)), layers.SeparableConv2D(5, 3)])
+    found = [weight for _, weight in weights.of_model(model)]
+    assert [(w.use, w.shape) for w in found] == [(Use.DEPTHWISE, (3, 3, 6, 1)), (Use.POINTWISE, (1, 1, 6, 5))]
+    assert found[0].array.shape == (1, 3, 3, 6)
+
+
+def test_thresholds_are_not_weights_and_their_zeros_count():
+    model = tfsparse.dst(keras.Sequential([keras.Input((8,)), layers.Dense(4)]), alpha=1e-3)
+    (thresholded,) = [layer for layer in model.layers if isinstance(layer, tfsparse.Thresholded)]
+    thresholded.kernels[0].assign(np.full((8, 4), 0.5))
+    thresholded.own_variables[0].assign(np.full(thresholded.own_variables[0].shape, 1.0))
+    ((_, weight),) = weights.of_model(model)
+    assert weight.shape == (8, 4) and weight.use is Use.DENSE and not weight.array.all()

@@ -1,0 +1,29 @@
+"""TensorFlow, TensorFlow Serving, XLA."""
+
+from tfsparse.doctor import measuring
+from tfsparse.doctor.target import CHANNELS, NO, NO_ZEROS, YES, Target, Verdict
+from tfsparse.export import export, packing
+
+
+class SavedModel(Target):
+    """A zero is multiplied like any other number; `tfsparse.export` leaves it out of the file.
+
+    Measured: docs/export.md.
+    """
+
+    name, title = "savedmodel", "TensorFlow, TensorFlow Serving, XLA"
+
+    def verdict(self, weight, pattern):
+        if pattern.name == "dense":
+            return Verdict(NO, NO, NO_ZEROS, CHANNELS)
+        if packing.sparse_parts(weight.array) is None:
+            return Verdict(NO, NO, "too few zeros, or too few entries, to be packed", CHANNELS)
+        return Verdict(YES, NO, "TensorFlow has no sparse kernels; packed weights are unpacked when loaded", CHANNELS)
+
+    def granularities(self, sparsity):
+        return {"dense": "weight", "conv": "weight"}
+
+    def forms(self, subject, folder):
+        dense = export(subject.model, folder / "dense", dense=True)
+        packed = export(dense, folder / "packed")
+        return [measuring.saved_model("dense", dense), measuring.saved_model("packed by tfsparse.export", packed)]
