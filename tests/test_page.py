@@ -223,6 +223,13 @@ def test_of_a_model_alone_layers_dead_channels_and_sizes():
     assert dead == [["hidden", "4", "2", ""], ["out", "2", "0", "it is an output of the model"]]
     raw = tfsparse.sizes(model).rows[0]
     assert rows(text, "Sizes")[1] == ["raw weights", f"{raw.bytes:,}", "1.0", str(raw.sparse_bytes), raw.needs]
+    assert [row[0] for row in rows(text, "Sizes")[-3:]] == ["TFLite, dense", "TFLite, float32", "TFLite, float16"]
+
+
+def test_a_form_that_the_model_cannot_have_says_why():
+    model = keras.Sequential([keras.Input((None, 8)), keras.layers.Dense(4)])
+    row = rows(page.render(model=model), "Sizes")[-1]
+    assert row[:4] == ["TFLite, float32", "–", "–", "–"] and "pass representative=" in row[4]
 
 
 def test_thresholds_are_taken_out_before_channels_are_counted():

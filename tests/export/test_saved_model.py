@@ -281,3 +281,19 @@ def test_gradients_of_the_inputs(tmp_path):
             y = loaded.serve(x)
         gradients.append(tape.gradient(y, x))
     assert bits(gradients[0]) == bits(gradients[1])
+
+
+@pytest.mark.parametrize(
+    "options, line",
+    [
+        ({}, 'export_tflite(model, "out.tflite").'),
+        ({"dense": True}, 'export_tflite(model, "out.tflite").'),
+        ({"values": "float16"}, 'export_tflite(model, "out.tflite", values="float16").'),
+        ({"values": "int8"}, 'export_tflite(model, "out.tflite", values="int8", representative=x[:200]).'),
+    ],
+)
+def test_a_tflite_file_is_another_functions(options, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError) as error:
+        tfsparse.export(pruned(), "out.tflite", **options)
+    assert str(error.value).endswith(f"write tfsparse.{line}") and not list(tmp_path.iterdir())

@@ -40,7 +40,8 @@ def export(
 
     Returns: `path`.
 
-    Raises: ValueError if `path` exists, or if the model is in training and its weights do not match its masks.
+    Raises: ValueError if `path` exists or is the name of a TFLite file, or if the model is in training and its weights
+        do not match its masks.
 
     >>> tfsparse.export(model, "out/savedmodel")
     >>> loaded = tf.saved_model.load("out/savedmodel"); loaded.serve(x)
@@ -111,10 +112,16 @@ def _quietly():
 
 
 def _check_options(path, values, dense):
-    if path.exists():
-        raise ValueError(f"{path} exists already: remove it or export to another path.")
     if values not in packing.VALUES:
         raise ValueError(f'values={values!r} is not known: expected "float32", "float16" or "int8".')
+    if path.suffix == ".tflite":
+        options = {"float32": "", "float16": ', values="float16"', "int8": ', values="int8", representative=x[:200]'}
+        raise ValueError(
+            f"export writes the directory of a SavedModel, and {path} is the name of a TFLite file: write "
+            f'tfsparse.export_tflite(model, "{path}"{options[values]}).'
+        )
+    if path.exists():
+        raise ValueError(f"{path} exists already: remove it or export to another path.")
     if dense and values != "float32":
         raise ValueError(f'dense=True writes all weights as they are: leave values="{values}" out, or dense=True.')
 

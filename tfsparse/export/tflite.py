@@ -20,6 +20,10 @@ SIGNATURE = "serving_default"
 TOLERANCE = 1e-4  # between the sparse and the dense file, of the largest answer: sums in another order
 
 
+class WrongExamples(ValueError):
+    """The `representative` examples do not fit the model."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TFLiteFile(Printed):
     """What is in a TFLite file; prints itself as a table.
@@ -98,7 +102,7 @@ def export_tflite(
         source = model if isinstance(model, (str, os.PathLike)) else export(model, folder / "dense", dense=True)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter")  # it has moved to another package
-            content, difference = _converted(str(source), values, representative)
+            _, content, difference = contents(str(source), values, representative)
         (folder / "new").write_bytes(content)
         os.replace(folder / "new", path)
     return dataclasses.replace(inspect_tflite(path), difference=difference)
@@ -115,8 +119,8 @@ def inspect_tflite(path: str | os.PathLike) -> TFLiteFile:
     return TFLiteFile(pathlib.Path(path), len(content), tuple(tflite_file.tensors(content)))
 
 
-def _converted(source, values, representative):
-    """The sparse file of a SavedModel, and the largest difference of its answers."""
+def contents(source: str, values: str, representative=None) -> tuple[bytes, bytes, float]:
+    """The dense file of a SavedModel, the sparse one, and the largest difference of its answers to the model's."""
     import tensorflow as tf
 
     from tfsparse.export import tflite_file
@@ -130,7 +134,7 @@ def _converted(source, values, representative):
     sparse = tflite_file.sparsify(dense)
     answers = _answers(sparse, batches[:CHECKED])
     _check_equal(answers, _answers(dense, batches[:CHECKED]), values)
-    return sparse, _largest_difference(answers, [signature(**_tensors(batch)) for batch in batches[:CHECKED]])
+    return dense, sparse, _largest_difference(answers, [signature(**_tensors(batch)) for batch in batches[:CHECKED]])
 
 
 def _convert(source, values, batches):
@@ -153,7 +157,7 @@ def _batches(specs, representative):
     size = next((spec.shape[0] for spec in specs.values() if spec.shape.rank), None) or 1
     count = min(map(len, arrays.values())) // size
     if count == 0:
-        raise ValueError(f"representative has fewer examples than the batch of {size} that the model takes.")
+        raise WrongExamples(f"representative has fewer examples than the batch of {size} that the model takes.")
     return [{name: array[i * size : (i + 1) * size] for name, array in arrays.items()} for i in range(count)]
 
 
@@ -161,13 +165,13 @@ def _by_name(specs, representative):
     if not isinstance(representative, Mapping):
         representative = {next(iter(specs)): representative} if len(specs) == 1 else {}
     if set(representative) != set(specs):
-        raise ValueError(
+        raise WrongExamples(
             f"The model's inputs are {sorted(specs)}: expected representative={{name: array, ...}} with each of them."
         )
     arrays = {name: np.asarray(array, specs[name].dtype.as_numpy_dtype) for name, array in representative.items()}
     for name, array in arrays.items():
         if not specs[name].shape[1:].is_compatible_with(array.shape[1:]):
-            raise ValueError(f"representative has {array.shape} for {name!r}: expected {tuple(specs[name].shape)}.")
+            raise WrongExamples(f"representative has {array.shape} for {name!r}: expected {tuple(specs[name].shape)}.")
     return arrays
 
 

@@ -135,7 +135,9 @@ def _dead_channels(title, model):
 def _sizes(title, model):
     sizes = tfsparse.sizes(model)
     raw = sizes.rows[0].bytes
-    rows = [(r.form, f"{r.bytes:,}", f"{raw / r.bytes:.1f}", _text(r.sparse_bytes), r.needs) for r in sizes.rows]
+    times = [raw / r.bytes if r.bytes else None for r in sizes.rows]
+    cells = [(_text(r.bytes), "–" if t is None else f"{t:.1f}") for r, t in zip(sizes.rows, times, strict=True)]
+    rows = [(r.form, *cell, _text(r.sparse_bytes), r.needs) for r, cell in zip(sizes.rows, cells, strict=True)]
     note = "Measured when this page was made. In memory the weights are dense in all forms."
     head = ("form", "bytes", "times smaller", "sparse weights alone", "to run")
     return Part(title, note, table=Table(head, rows, words=(0, 4)))
