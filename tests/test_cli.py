@@ -146,6 +146,31 @@ def test_report_in_a_process_of_its_own(workplace, tmp_path, rate):
     assert "dense1" in result.stdout
 
 
+def test_export_as_a_saved_model_and_as_a_file(workplace, tmp_path):
+    model = workplace / "seed0" / "model.keras"
+    done = invoke("export", model, tmp_path / "packed", "--values", "float16")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "packed" / "saved_model.pb").is_file() and f"SavedModel: {tmp_path / 'packed'}" in done.output
+    done = invoke("export", model, tmp_path / "out.tflite")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out.tflite").is_file() and "largest difference to the model's answers" in done.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("packed", "--values", "int4"), 'expected "float32", "float16" or "int8"'),
+        (("out.tflite", "--values", "int8"), "representative="),
+        (("out.tflite", "--dense"), "--dense is for a SavedModel"),
+    ],
+)
+def test_exports_that_are_refused(workplace, tmp_path, options, message):
+    out, *rest = options
+    done = invoke("export", workplace / "seed0" / "model.keras", tmp_path / out, *rest)
+    assert done.exit_code == 2 and message in done.output
+    assert not (tmp_path / out).exists()
+
+
 def test_interruption_says_how_to_go_on(workplace, tmp_path, monkeypatch):
     from tfsparse import experiment, runs
 

@@ -27,6 +27,9 @@ Model = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="E.g. model
 Page = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write all of it as one page, e.g. run.html.")]
 
 Patient = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras or .tflite file, or a run directory.")]
+Exported = Annotated[pathlib.Path, typer.Argument(metavar="OUT", help="A new directory, or a name such as out.tflite.")]
+Values = Annotated[str, typer.Option(metavar="DTYPE", help="float32, float16 or int8: how weights are stored.")]
+Dense = Annotated[bool, typer.Option("--dense", help="A SavedModel with zeros and all.")]
 Planned = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras file, a run, or a config (.yaml).")]
 Target = Annotated[str, typer.Option(metavar="NAME", help="tflite-cpu, xnnpack-arm, savedmodel, or any.")]
 Measure = Annotated[bool, typer.Option("--measure/--no-measure", help="Measure bytes and seconds on this host.")]
@@ -144,6 +147,22 @@ def report(file: Model, html: Page = None):
         typer.echo(f"Page: {html}")
         return
     console.print(report_of(runs.read_model(file)))
+
+
+@app.command()
+@_plainly
+def export(file: Model, out: Exported, values: Values = "float32", dense: Dense = False):
+    """Write a saved model as a SavedModel, or to a name that ends in .tflite as a TFLite file; zeros take few bytes."""
+    import tfsparse
+    from tfsparse import runs
+
+    model = runs.read_model(file)
+    if out.suffix != ".tflite":
+        typer.echo(f"SavedModel: {tfsparse.export(model, out, values, dense)}")
+    elif dense:
+        raise ValueError(f"--dense is for a SavedModel: leave it out, or write another name than {out}.")
+    else:
+        console.print(tfsparse.export_tflite(model, out, values))
 
 
 @app.command()
