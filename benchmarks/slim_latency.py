@@ -13,7 +13,6 @@ import argparse
 import os
 import pathlib
 import tempfile
-import time
 from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -26,6 +25,7 @@ import tables
 import tensorflow as tf
 
 import tfsparse
+from tfsparse import timing
 from tfsparse.structure import Channels
 from tfsparse.zoo import models
 
@@ -90,27 +90,7 @@ def measure(name: str, rounds: int) -> dict:
 
 def turns(runs: dict[str, Run], rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Seconds per call by both clocks; every round begins with another variant."""
-    calls = {name: _calls(run) for name, run in runs.items()}
-    seconds = {name: [] for name in runs}
-    for turn in range(rounds):
-        names = list(runs)
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            seconds[name].append(_window(runs[name], calls[name]))
-    return seconds
-
-
-def _calls(run: Run) -> int:
-    """How many calls fill a window; the first ones warm up."""
-    for _ in range(3):
-        run()
-    return max(1, round(WINDOW / _window(run, 3)[0]))
-
-
-def _window(run: Run, calls: int) -> tuple[float, float]:
-    wall, processor = time.perf_counter(), time.process_time()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - wall) / calls, (time.process_time() - processor) / calls
+    return timing.turns(runs, rounds, WINDOW)
 
 
 def times_faster(seconds: dict[str, list[float]]) -> dict:

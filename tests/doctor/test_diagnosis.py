@@ -105,6 +105,14 @@ def test_weights_that_left_their_masks():
     assert said.startswith("1 weights are not zero") and "apply_masks" in said and model.layers[0].kernel.path in said
 
 
+def test_layers_quantised_by_keras_are_not_passed_over_in_silence():
+    model = pruned()
+    for layer in model.layers:
+        layer.quantize("int8")
+    diagnosis = tfsparse.doctor(model, measure=False)
+    assert any(said.startswith("3 layers are quantised by Keras (int8)") for said in diagnosis.findings)
+
+
 def test_what_it_refuses(tmp_path):
     with pytest.raises(ValueError, match=r"Unknown target 'tflite': expected .* Did you mean 'tflite-cpu'\?"):
         tfsparse.doctor(pruned(), "tflite")

@@ -45,7 +45,8 @@ X86 = [
     ({"use": Use.CONVOLUTION, "shape": CONV}, ("yes", "no", NO_KERNEL, CHANNELS)),
     ({"use": Use.POINTWISE, "shape": (1, 1, 64, 64)}, ("yes", "no", AVX, CHANNELS)),
     ({"use": Use.CONVOLUTION, "shape": CONV, "sparsity": 0}, ("no", "no", "no zeros", CHANNELS)),
-    ({"use": Use.OTHER}, ("no", "no", ..., CHANNELS)),
+    ({"use": Use.OTHER}, ("not measured", "not measured", ..., "export_tflite, then doctor of the file")),
+    ({"use": Use.OTHER, "sparsity": 0}, ("no", "no", "no zeros", CHANNELS)),
     ({"use": Use.CONVOLUTION, "shape": CONV, "sparsity": 0.2}, ("no", "no", f"{NO_KERNEL}; {TOO_FEW}", ...)),
 ]
 
@@ -60,6 +61,7 @@ def test_tflite_on_x86(options, expected):
 
 
 ARM = [
+    ({"use": Use.OTHER}, ("not measured", "not measured", ..., "export_tflite, then doctor of the file")),
     ({"kind": (1, 4)}, ("yes", "not measured", "the kernel is that of x86", "")),
     ({"kind": "weight"}, ("yes", "no", "zeros do not stand in blocks", "granularity=(1, 4)")),
     ({"use": Use.POINTWISE, "shape": (1, 1, 64, 64)}, ("yes", "not measured", ..., "")),

@@ -17,7 +17,8 @@ def findings(subject: Subject, target: Target, weights: Sequence[Weight], patter
     """All of them, the most important first."""
     found = [*_zeros(weights, patterns), *_nearly_sparse(weights), *_integers(weights)]
     if isinstance(subject, KerasSubject):
-        found += [*_off_their_masks(subject.model), *_idle_channels(subject), *_saved(subject)]
+        found += [*_quantized(subject.model), *_off_their_masks(subject.model)]
+        found += [*_idle_channels(subject), *_saved(subject)]
     return found
 
 
@@ -59,6 +60,16 @@ def _shares(found):
 def _integers(weights) -> Iterator[str]:
     if any(w.array.dtype == "int8" for w in weights):
         yield "Weights are int8: TFLite's sparse kernel takes float32 alone, so here zeros can save bytes and no time."
+
+
+def _quantized(model) -> Iterator[str]:
+    layers = model._flatten_layers(include_self=False, recursive=True)
+    modes = [mode for layer in layers if (mode := getattr(layer, "quantization_mode", None))]
+    if modes:
+        yield (
+            f"{len(modes)} layers are quantised by Keras ({', '.join(sorted(set(modes)))}): their integers are not "
+            "looked at here, since neither export leaves their zeros out. Ask about the model before model.quantize."
+        )
 
 
 def _off_their_masks(model) -> Iterator[str]:

@@ -14,8 +14,8 @@ NO_ZEROS = "no zeros"
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Of one weight. smaller, faster: "yes", "no", "hardly" or "not measured"; `why` not; what to write `instead`,
-    "" where there is nothing better."""
+    """Of one weight. smaller, faster: "yes", "no", "hardly" or "not measured" (nor known); `why` not; and what to write
+    `instead`, "" where there is nothing better."""
 
     smaller: str
     faster: str

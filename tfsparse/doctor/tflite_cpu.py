@@ -1,12 +1,13 @@
 """TFLite on x86."""
 
 from tfsparse.doctor import measuring
-from tfsparse.doctor.target import CHANNELS, HARDLY, NO, NO_ZEROS, YES, Target, Verdict
+from tfsparse.doctor.target import CHANNELS, HARDLY, NO, NO_ZEROS, UNKNOWN, YES, Target, Verdict
 from tfsparse.doctor.weights import Use, to_tflite
 
 MEASURED_FROM = 256 * 256  # entries of the smallest layer in docs/tflite.md
 LARGE = 2048 * 2048  # from where on the kernel gains at 75 % already; others need 85 %
 _FROM = 0.85
+_ASK = "export_tflite, then doctor of the file"
 BLOCKS = "granularity=(1, 4)"
 
 
@@ -20,6 +21,8 @@ class TFLiteCPU(Target):
     name, title, takes_files = "tflite-cpu", "TFLite on x86", True
 
     def verdict(self, weight, pattern):
+        if weight.use is Use.OTHER and weight.stored is None and pattern.name != "dense":
+            return Verdict(UNKNOWN, UNKNOWN, "nobody has foretold what TFLite makes of this layer", _ASK)
         sparse, smaller = stored(weight)
         if sparse:
             return _by_the_kernel(weight, pattern)
@@ -59,6 +62,8 @@ def why_dense(weight, pattern) -> tuple[str, str]:
     inputs, least = weight.array.shape[-2], tflite_file.KERNEL_FROM
     if weight.use is Use.DENSE and weight.array.dtype != "float32":
         return NO_ZEROS if pattern.name == "dense" else "the sparse kernel takes float32", CHANNELS
+    if weight.use is Use.OTHER and weight.stored is not None:
+        return weight.stored.why, CHANNELS
     if weight.use is not Use.DENSE:
         return _no_kernel(weight, pattern), CHANNELS
     if inputs % tflite_file.BLOCK:

@@ -3,7 +3,7 @@
 import dataclasses
 
 from tfsparse.doctor import measuring
-from tfsparse.doctor.target import NO, UNKNOWN, Target, Verdict
+from tfsparse.doctor.target import HARDLY, NO, UNKNOWN, YES, Target, Verdict
 from tfsparse.doctor.tflite_cpu import TFLiteCPU, stored
 from tfsparse.doctor.weights import Use
 
@@ -24,7 +24,7 @@ class XNNPackArm(Target):
 
     def verdict(self, weight, pattern):
         verdict = self._x86.verdict(weight, pattern)
-        if verdict.faster != NO:
+        if verdict.faster in (YES, HARDLY):
             return dataclasses.replace(verdict, faster=UNKNOWN, why="the kernel is that of x86")
         if weight.use is not Use.POINTWISE or weight.array.dtype == "int8":
             return verdict
