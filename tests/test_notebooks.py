@@ -23,6 +23,10 @@ SHOWS = {
         "RigL      0.9500 zeros",
         "Feather   0.9500 zeros",
     ],
+    "quick_start.ipynb": [
+        "the packed SavedModel gives the same bits as the plain one: True",
+        "the file is smaller: True",
+    ],
     "roulette_pll.ipynb": [
         "nothing was pruned before the start: True",
         "PLL ended by itself or at half of training: True",
