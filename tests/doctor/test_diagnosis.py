@@ -63,6 +63,18 @@ def test_the_sparse_file_that_it_measures_is_the_exported_one(tmp_path, quick):
     assert (cost.form, cost.bytes) == ("the file", exported.bytes)
 
 
+def test_a_file_of_the_stock_converter(tmp_path, quick):
+    import tensorflow as tf
+
+    path = tmp_path / "stock.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(pruned((1, 4))).convert())
+    diagnosis = tfsparse.doctor(path)
+    assert {(row.smaller, row.faster, row.instead) for row in diagnosis.rows} == {
+        ("no", "no", "tfsparse.export_tflite(model, path)")
+    }
+    assert diagnosis.measured.costs[0].bytes > 5 * diagnosis.measured.costs[1].bytes
+
+
 def test_of_channels_it_measures_the_smaller_model(quick):
     diagnosis = tfsparse.doctor(pruned("channel"), "any")
     assert [row.faster for row in diagnosis.rows] == ["yes", "yes", "no"]

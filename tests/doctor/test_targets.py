@@ -6,6 +6,7 @@ import pytest
 from tfsparse import granularity
 from tfsparse.doctor import patterns, targets
 from tfsparse.doctor.weights import Use, Weight
+from tfsparse.export.tflite_file import Tensor
 
 
 def weight(use=Use.DENSE, shape=(512, 512), kind="weight", sparsity=0.9, dtype="float32", **options):
@@ -98,6 +99,27 @@ IDLE = [
 @pytest.mark.parametrize("options, expected", IDLE, ids=lambda x: str(x)[:60])
 def test_shapes_count_for_any(options, expected):
     assert_said(verdict("any", **{"kind": "channel", **options}), expected)
+
+
+def in_file(stored, runs, dtype="float32"):
+    return Tensor("w", (512, 512), dtype, 0.9, stored, runs, 100, 1000, "because", ("FULLY_CONNECTED",))
+
+
+DENSE = "the file holds it dense: its converter was not asked for more"
+FILES = [
+    ({"kind": (1, 4), "stored": in_file("sparse", "sparse")}, ("yes", "yes", "", "")),
+    ({"kind": "weight", "stored": in_file("sparse", "dense")}, ("yes", "no", "zeros do not stand in blocks", ...)),
+    ({"kind": (1, 4), "stored": in_file("dense", "dense")}, ("no", "no", DENSE, "tfsparse.export_tflite(model, path)")),
+    ({"kind": "weight", "stored": in_file("dense", "dense")}, ("no", "no", DENSE, ...)),
+    ({"dtype": "int8", "stored": in_file("dense", "dense", "int8")}, ("no", "no", DENSE, ...)),
+    ({"sparsity": 0, "stored": in_file("dense", "dense")}, ("no", "no", "no zeros", ...)),
+    ({"use": Use.OTHER, "stored": in_file("dense", "dense")}, ("no", "no", ..., CHANNELS)),
+]
+
+
+@pytest.mark.parametrize("options, expected", FILES, ids=lambda x: str(x)[:40])
+def test_a_file_is_taken_as_it_is(options, expected):
+    assert_said(verdict("tflite-cpu", **options), expected)
 
 
 def test_names():

@@ -30,7 +30,7 @@ class Subject(abc.ABC):
 
     @abc.abstractmethod
     def tflite(self, folder: pathlib.Path) -> dict[str, bytes]:
-        """The dense TFLite file and the sparse one, by name; one where it is sparse already."""
+        """The dense TFLite file and the sparse one, by name; one where there is nothing to make sparse."""
 
 
 class KerasSubject(Subject):
@@ -85,7 +85,11 @@ class FileSubject(Subject):
         return weights.of_file(self._content)
 
     def tflite(self, folder):
-        return {"the file": self._content}
+        from tfsparse.export import tflite_file
+
+        sparse = tflite_file.sparsify(self._content)
+        found = {"the file": self._content}
+        return found if sparse is self._content else found | {"the file, sparse by tfsparse": sparse}
 
 
 def of(model: keras.Model | str | os.PathLike) -> Subject:

@@ -8,6 +8,7 @@ MEASURED_FROM = 256 * 256  # entries of the smallest layer in docs/tflite.md
 LARGE = 2048 * 2048  # from where on the kernel gains at 75 % already; others need 85 %
 _FROM = 0.85
 _ASK = "export_tflite, then doctor of the file"
+_EXPORT = "tfsparse.export_tflite(model, path)"
 BLOCKS = "granularity=(1, 4)"
 
 
@@ -26,6 +27,8 @@ class TFLiteCPU(Target):
         sparse, smaller = stored(weight)
         if sparse:
             return _by_the_kernel(weight, pattern)
+        if weight.stored is not None and not smaller and any(foretold(weight)):
+            return Verdict(NO, NO, "the file holds it dense: its converter was not asked for more", _EXPORT)
         why, train = why_dense(weight, pattern)
         if pattern.name != "dense" and not smaller:
             why += "; too few zeros, or too few entries, for a sparse form"
@@ -41,18 +44,24 @@ class TFLiteCPU(Target):
 
 
 def stored(weight) -> tuple[bool, bool]:
-    """Does a weight run sparse, and is its sparse form smaller? As in the file, or as `export_tflite` would do."""
-    from tfsparse.export import tflite_encoding, tflite_file  # late: they import TensorFlow
-
+    """Does a weight run sparse, and is its sparse form smaller? As it is in the file, or foretold."""
     if weight.stored is not None:
         return weight.stored.runs == "sparse", weight.stored.stored == "sparse"
+    return foretold(weight)
+
+
+def foretold(weight) -> tuple[bool, bool]:
+    """The same, as `export_tflite` would do it."""
+    from tfsparse.export import tflite_encoding, tflite_file  # late: they import TensorFlow
+
     array = to_tflite(weight)
     if _has_kernel(weight) and tflite_encoding.empty_blocks(array, tflite_file.BLOCK) >= tflite_file.KERNEL_FROM:
         return True, True
     if weight.use is Use.OTHER or not array.size:
         return False, False
     taken = tflite_encoding.smallest(array).nbytes + tflite_file.OVERHEAD
-    return False, taken < tflite_file.GAIN * array.nbytes
+    scales = 12 * len(array) if array.dtype == "int8" else 0  # once more, at most one for each output
+    return False, taken + scales < tflite_file.GAIN * array.nbytes
 
 
 def why_dense(weight, pattern) -> tuple[str, str]:
@@ -73,8 +82,6 @@ def why_dense(weight, pattern) -> tuple[str, str]:
         return NO_ZEROS, train
     if pattern.zeros < least:
         return f"the sparse kernel is taken from {least:.0%} zeros on", train
-    if pattern.name == "(1, 4)" and weight.stored is not None:
-        return "not asked for: tfsparse.export_tflite makes it sparse", ""
     return "zeros do not stand in blocks", BLOCKS
 
 
