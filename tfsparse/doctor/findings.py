@@ -85,8 +85,8 @@ def _idle_channels(subject) -> Iterator[str]:
     idle, every = subject.idle_channels()
     if idle:
         yield (
-            f"{idle:,} of {every:,} channels are without effect: tfsparse.shrink(model) removes them, which saves bytes "
-            "and multiplications on every target."
+            f"{idle:,} of {every:,} channels are without effect: tfsparse.shrink(model) removes them, which saves "
+            "bytes and multiplications on every target."
         )
 
 
