@@ -64,6 +64,18 @@ def test_shared_layer_counts_twice_and_unknown_shapes_are_unknown():
     assert tfsparse.report(keras.Model(sequence, shared(sequence))).rows[0].flops is None
 
 
+def test_calls_in_other_models_do_not_count_and_those_of_nested_models_do(tmp_path):
+    dense = keras.layers.Dense(8)
+    inner = keras.Sequential([keras.Input((8,)), dense])
+    alone = keras.Sequential([keras.Input((8,)), dense, keras.layers.Dense(2)])
+    assert [r.flops for r in tfsparse.report(alone).rows] == [2 * 64, 2 * 16]
+    inputs = keras.Input((8,))
+    assert tfsparse.report(keras.Model(inputs, inner(inner(inputs)))).rows[0].flops == 2 * 2 * 64
+    alone.save(tmp_path / "alone.keras")  # Keras loads it layer by layer, and calls the first anew for each
+    loaded = keras.saving.load_model(tmp_path / "alone.keras")
+    assert [r.flops for r in tfsparse.report(loaded).rows] == [2 * 64, 2 * 16]
+
+
 UNQUANTISED = pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")  # Keras about most layers
 
 

@@ -1,6 +1,7 @@
 """What is there: counted in the weights, never taken from a setting."""
 
 import dataclasses
+import itertools
 import json
 import math
 
@@ -178,28 +179,36 @@ def _targets(model) -> dict:
 
 def _flops(model) -> dict:
     """How often each kernel is applied per example."""
+    places = {}
+    for layer, output in _calls(model):
+        places.setdefault(id(layer), []).append(_positions(layer, output))
     result = {}
     for layer in model._flatten_layers(include_self=False, recursive=True):
-        positions = _positions(layer)
         own = [*layer._trainable_variables, *layer._non_trainable_variables]  # quantised ones are not trainable
         own = layer.kernels if isinstance(layer, Thresholded) else own
-        for variable in own:
-            if positions is not None and prunable.is_prunable(variable):
-                result[id(variable)] = positions
+        result |= {id(v): _total(places[id(layer)]) for v in own if id(layer) in places and prunable.is_prunable(v)}
     return result
 
 
-def _positions(layer) -> int | None:
-    """Places of the output at which the layer's kernel is applied, over all its calls; None if a shape is unknown."""
-    channels_first = getattr(layer, "data_format", None) == "channels_first"
-    total = 0
-    for node in getattr(layer, "_inbound_nodes", []):
-        shape = node.output_tensors[0].shape
-        inner = shape[2:] if channels_first else shape[1:-1]
-        if None in inner:
-            return None
-        total += math.prod(inner)
-    return total or None
+def _calls(model):
+    """(layer, output) of every call in one pass: a layer may also have been called in other models, and Keras builds a
+    Sequential model anew with every layer that is added."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    if not hasattr(graph, "_nodes_by_depth"):  # a subclassed model: whatever Keras has seen
+        for layer in model._flatten_layers(include_self=False, recursive=True):
+            yield from ((layer, node.output_tensors[0]) for node in layer._inbound_nodes)
+        return
+    for node in itertools.chain.from_iterable(graph._nodes_by_depth.values()):
+        if isinstance(node.operation, keras.Model):
+            yield from _calls(node.operation)
+        else:
+            yield node.operation, node.output_tensors[0]
+
+
+def _positions(layer, output) -> int | None:
+    """Places of the output at which the layer's kernel is applied; None if its shape is unknown."""
+    inner = output.shape[2:] if getattr(layer, "data_format", None) == "channels_first" else output.shape[1:-1]
+    return None if None in inner else math.prod(inner)
 
 
 def _total(values):

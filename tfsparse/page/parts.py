@@ -138,7 +138,7 @@ def _sizes(title, model):
     times = [raw / r.bytes if r.bytes else None for r in sizes.rows]
     cells = [(_text(r.bytes), "–" if t is None else f"{t:.1f}") for r, t in zip(sizes.rows, times, strict=True)]
     rows = [(r.form, *cell, _text(r.sparse_bytes), r.needs) for r, cell in zip(sizes.rows, cells, strict=True)]
-    note = "Measured when this page was made. In memory the weights are dense in all forms."
+    note = "Measured when this page was made. In memory weights are dense, but for what TFLite runs sparse."
     head = ("form", "bytes", "times smaller", "sparse weights alone", "to run")
     return Part(title, note, table=Table(head, rows, words=(0, 4)))
 
