@@ -24,16 +24,18 @@ HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "activation_density"
 SMALL = ("epochs=20", "data.name=cifar10_jpeg", "data.image_size=16")
 SHORT = ("activation_density.min_epochs=4", "activation_density.window=3")
+ONCE = (*SHORT, "activation_density.rounds=1", "activation_density.max_epochs=5", "activation_density.tolerance=0.05")
 NETWORKS = {"lenet5": "LeNet-5", "vgg_small": "small VGG", "resnet20": "ResNet-20"}
 CONFIGS = {"lenet5": "mnist_lenet5", "vgg_small": "cifar10_vgg_small", "resnet20": "cifar10_resnet20"}
-PARTS = {"dense": "dense", "shrinking": "activation density"}
+PARTS = {"dense": "dense", "shrinking": "activation density", "once": "activation density, one cut"}
+OVERRIDES = {"dense": ("activation_density=null",), "shrinking": SHORT, "once": ONCE}
 
 
 def train(network: str, part: str, seed: int, runs: pathlib.Path, full: bool) -> None:
     """One training through the command line, and its run.json among the results."""
     name = f"{network}-{part}-seed{seed}"
     small = () if full or network == "lenet5" else SMALL
-    mine = ("activation_density=null",) if part == "dense" else SHORT if small else ()
+    mine = OVERRIDES[part] if small or part != "shrinking" else ()
     config = f"{CONFIGS[network]}_activation_density"
     trainings.train(config, RESULTS / f"{name}.json", runs, name, f"seed={seed}", *small, *mine)
 
@@ -45,7 +47,7 @@ def finished(network: str, part: str) -> list[dict]:
 
 def results() -> str:
     """A line per network, dense and shrinking."""
-    titles = ["network", "", "accuracy, %", "best, %", "parameters", "MACs", "training complexity", "time of all steps"]
+    titles = ["network", "", "accuracy, %", "best, %", "parameters", "MACs", "training complexity", "wall time, min"]
     return tables.markdown(titles, [_row(n, p) for n in NETWORKS for p in PARTS if finished(n, p)])
 
 
@@ -53,14 +55,13 @@ def _row(network, part):
     runs = [run["summary"] for run in finished(network, part)]
     accuracies = [tables.mean([100 * run[key] for run in runs]) for key in ("accuracy", "best_accuracy")]
     sizes = _sizes(runs, finished(network, "shrinking"))
-    return [NETWORKS[network], PARTS[part], *accuracies, *sizes, _time(network, part)]
+    return [NETWORKS[network], PARTS[part], *accuracies, *sizes, _time(network, runs)]
 
 
-def _time(network, part):
-    """What the steps of all epochs take, against those of the dense training."""
-    run = finished(network, part)[0]
-    shares = _times(network)
-    return f"{statistics.mean(shares[epoch.get('stage', 0)] for epoch in run['epochs']):.2f}" if shares else ""
+def _time(network, runs):
+    """Of the whole training with validation, measuring, resizing and writing; its share of the dense one's."""
+    seconds, dense = _mean(runs, "seconds"), _mean([run["summary"] for run in finished(network, "dense")], "seconds")
+    return f"{seconds / 60:.1f} ({seconds / dense:.2f})"
 
 
 def _sizes(runs, shrinking):
@@ -109,17 +110,18 @@ def _times(network):
 def stages() -> str:
     """Every stage of the runs that shrink: how long, how wide, how dense, how accurate."""
     titles = ["network", "epochs", "widths", "density at the end", "MACs, %", "time per step, %", "best accuracy, %"]
-    rows = [row for network in NETWORKS for run in finished(network, "shrinking") for row in _stages(network, run)]
+    parts = [(network, part) for network in NETWORKS for part in ("shrinking", "once")]
+    rows = [row for network, part in parts for run in finished(network, part) for row in _stages(network, part, run)]
     return tables.markdown(titles, rows)
 
 
-def _stages(network, run):
-    shares = _times(network) if run["seed"] == 0 else {}
+def _stages(network, part, run):
+    shares = _times(network) if run["seed"] == 0 and part == "shrinking" else {}
     for stage, epochs in itertools.groupby(run["epochs"], lambda epoch: epoch["stage"]):  # 0 again after a way back
         epochs = list(epochs)
         last = epochs[-1]
         yield [
-            f"{NETWORKS[network]}, seed {run['seed']}" if epochs[0]["epoch"] == 1 else "",
+            f"{NETWORKS[network]}{', one cut' * (part == 'once')}" if epochs[0]["epoch"] == 1 else "",
             f"{epochs[0]['epoch']} to {last['epoch']}",
             "-".join(map(str, last["widths"].values())),
             f"{last['density']:.2f}",

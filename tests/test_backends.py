@@ -17,6 +17,7 @@ STRUCTURE = ["test_constants.py", "test_recompiling.py"]
 
 def run(arguments, **environment):
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compiling takes longer here than what is compiled
     return subprocess.run(command, cwd=HERE.parent, env=os.environ | environment, capture_output=True, text=True)
 
 

@@ -40,6 +40,7 @@ class Sizes(Printed):
     >>> sizes = tfsparse.sizes(model); print(sizes); sizes.as_dict()["rows"]
     """
 
+    width = 130
     model: str
     sparsity: float
     rows: tuple[Row, ...]
