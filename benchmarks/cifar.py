@@ -6,7 +6,7 @@ two cores). On a GPU, through the JAX backend too, `--full` trains the configs a
 not run again, broken-off ones are resumed.
 
     TFDS_DATA_DIR=... python benchmarks/cifar.py --methods dense one_cycle agp
-    python benchmarks/cifar.py --table
+    python benchmarks/cifar.py --tables
 """
 
 import argparse
@@ -61,9 +61,9 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--full", action="store_true", help="the configs' own budget instead of the small one")
     parser.add_argument("--runs", type=pathlib.Path, default=tables.ROOT / "runs" / "cifar", help="folder for the runs")
-    parser.add_argument("--table", action="store_true", help="only write the table")
+    parser.add_argument("--tables", action="store_true", help="only write the table")
     arguments = parser.parse_args()
-    if not arguments.table:
+    if not arguments.tables:
         for number in arguments.seeds:
             for name in arguments.methods:
                 for wanted in [None] if name == "dense" else SPARSITIES:

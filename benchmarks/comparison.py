@@ -1,7 +1,8 @@
 """Which method keeps most accuracy, and which trains cheapest, in one equal budget?
 
 Trains what the files in `configs/comparison/` ask for, as `tfsparse matrix` does, keeps every run.json, and writes
-the tables and pictures of `docs/comparison.md`. Finished runs are not run again, broken-off ones are resumed.
+the tables and pictures of `docs/comparison.md` and of the README. Finished runs are not run again, broken-off ones are
+resumed.
 On one CPU core a run of LeNet-300-100 takes a minute, one of ResNet-20 a quarter of an hour:
 
     TFDS_DATA_DIR=... python benchmarks/comparison.py --files mnist_lenet300 cifar10_resnet20
@@ -19,7 +20,7 @@ from tfsparse import matrix, plots
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "comparison"
-FILES = ("mnist_lenet300", "cifar10_resnet20")
+FILES = {"mnist_lenet300": "MNIST", "cifar10_resnet20": "CIFAR-10"}
 
 
 def train(file: str, folder: pathlib.Path, methods: list[str] | None) -> None:
@@ -40,18 +41,28 @@ def finished(file: str) -> dict[str, dict]:
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
-def table(file: str) -> str:
-    """Methods against sparsities: accuracy, and training complexity in brackets."""
-    cells = {}
+def by_method(file: str) -> dict[str, dict[str, list[dict]]]:
+    """Summaries of a file's runs, by method and asked sparsity; of the dense one's by an empty string."""
+    found: dict[str, dict[str, list[dict]]] = {}
     for name, run in finished(file).items():
         method, *asked, _ = name.split("-")
-        cells.setdefault(method, {}).setdefault(asked[0] if asked else "", []).append(run["summary"])
-    sparsities = sorted({asked for row in cells.values() for asked in row} - {""})
-    rows = [[method, *(_cell(row.get(s) or row.get("", [])) for s in sparsities)] for method, row in cells.items()]
-    return tables.markdown(["", *(f"{100 * float(s):g} % zeros" for s in sparsities)], rows)
+        found.setdefault(method, {}).setdefault(asked[0] if asked else "", []).append(run["summary"])
+    return found
 
 
-def _cell(runs):
+def table(*files: str) -> str:
+    """Methods against sparsities: accuracy, and training complexity in brackets."""
+    found = {file: by_method(file) for file in files}
+    asked_in = {file: sorted({asked for row in rows.values() for asked in row} - {""}) for file, rows in found.items()}
+    columns = [(file, asked) for file in files for asked in asked_in[file]]
+    titles = [f"{FILES[file]}, {100 * float(asked):g} % zeros" for file, asked in columns]
+    methods = dict.fromkeys(method for rows in found.values() for method in rows)
+    rows = [[method, *(_cell(found[f].get(method, {}), asked) for f, asked in columns)] for method in methods]
+    return tables.markdown(["", *titles], rows)
+
+
+def _cell(row, asked):
+    runs = row.get(asked, row.get("", []))
     if not runs:
         return ""
     complexity = sum(run["training_complexity"] for run in runs) / len(runs)
@@ -60,7 +71,7 @@ def _cell(runs):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", nargs="+", choices=FILES, default=FILES)
+    parser.add_argument("--files", nargs="+", choices=FILES, default=[*FILES])
     parser.add_argument("--methods", nargs="+", help="only these, by their names in the file")
     parser.add_argument("--runs", type=pathlib.Path, default=tables.ROOT / "runs" / "comparison", help="for the runs")
     parser.add_argument("--tables", action="store_true", help="only write tables and pictures")
@@ -71,3 +82,4 @@ if __name__ == "__main__":
         if runs := finished(which):
             tables.write("docs/comparison.md", which, table(which))
             plots.save(plots.comparison(runs.values()), tables.ROOT / "docs" / f"comparison_{which}.png")
+    tables.write("README.md", "comparison", table(*FILES))

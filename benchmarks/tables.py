@@ -10,7 +10,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 def write(page: str, name: str, table: str) -> None:
     """Put a table between its markers, `<!-- table: name -->` and `<!-- end: name -->`, in a page of the project."""
     path = ROOT / page
-    head, _, rest = path.read_text(encoding="utf-8").partition(f"<!-- table: {name} -->\n")
+    head, found, rest = path.read_text(encoding="utf-8").partition(f"<!-- table: {name} -->\n")
+    if not found:
+        raise ValueError(f"{page} has no place for it: add lines <!-- table: {name} --> and <!-- end: {name} -->.")
     _, _, tail = rest.rpartition(f"<!-- end: {name} -->\n")
     marked = f"<!-- table: {name} -->\n{table}\n<!-- end: {name} -->\n"
     path.write_text(head + marked + tail, encoding="utf-8")

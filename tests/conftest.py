@@ -4,6 +4,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # small models run a few steps: its kernels take longer to make
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import pytest

@@ -1,4 +1,4 @@
-"""Several processes of one test on the loopback interface: started, watched, and killed when one has failed."""
+"""Processes of one test, several on the loopback interface: started, watched, and killed when one has failed."""
 
 import contextlib
 import os
@@ -10,6 +10,13 @@ import time
 
 LIMIT, GRACE = 240, 3  # seconds: for all, also on a busy machine; for the others to notice that one has failed
 TAKEN = ("Address already in use", "ould not start gRPC server")
+
+
+def jax(compiled):
+    """Environment for JAX. To compile takes longer here than what is compiled, so it is kept in a folder."""
+    kept = {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    kept |= {"JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    return {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} | kept
 
 
 def start(folder, task, arguments, environment):

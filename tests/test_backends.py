@@ -7,18 +7,14 @@ import subprocess
 import sys
 
 import keras
+import processes
 import pytest
 
 HERE = pathlib.Path(__file__).parent
 FILES = ["test_masks.py", "pruners", "optimizers", "test_engine.py", "test_wrapping.py", "test_curvature.py"]
 FILES += ["test_mask_store.py", "test_agreement.py", "test_distribute.py", "layers"]
-STRUCTURE = ["test_constants.py", "test_recompiling.py"]
-
-
-def run(arguments, **environment):
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compiling takes longer here than what is compiled
-    return subprocess.run(command, cwd=HERE.parent, env=os.environ | environment, capture_output=True, text=True)
+LONG = "recurrent or attention or GRU or Bidirectional"
+STRUCTURE = ["structure/test_constants.py", "structure/test_recompiling.py"]
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="runs on JAX already")
@@ -26,15 +22,21 @@ def run(arguments, **environment):
 @pytest.mark.parametrize(
     "arguments",
     [
-        [str(HERE / f) for f in FILES],
-        [str(HERE / "test_testing.py"), "-k", "test_registered and (magnitude or rigl or feather)"],
-        [str(HERE / "test_testing_thresholds.py"), "-k", "test_vector"],
-        [*(str(HERE / "structure" / f) for f in STRUCTURE), "-k", "sgd or folded or emptied or metrics"],
-        [str(HERE / "activation_density"), "-k", "test_density or killed_between"],
+        pytest.param([*FILES, "-k", f"not ({LONG})"], id="core"),
+        pytest.param(["test_testing.py", "-k", "test_registered and (rigl or feather)"], id="battery"),
+        pytest.param(["test_testing_thresholds.py", "-k", "test_vector"], id="thresholds"),
+        pytest.param([*STRUCTURE, "-k", "sgd or folded or emptied or metrics"], id="structure"),
+        pytest.param(["activation_density", "-k", "test_density or killed_between"], id="activation density"),
+        pytest.param(
+            [*FILES, "test_testing.py", "-m", "", "-k", f"{LONG} or test_registered and not (rigl or feather)"],
+            id="more",
+            marks=pytest.mark.exhaustive,
+        ),
     ],
-    ids=["core", "battery", "thresholds", "structure", "activation density"],
 )
-def test_on_jax(arguments):
-    done = run(arguments, KERAS_BACKEND="jax")
+def test_on_jax(arguments, cache):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    environment = os.environ | processes.jax(cache.mkdir("jax"))
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert " passed" in done.stdout

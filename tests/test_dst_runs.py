@@ -46,11 +46,8 @@ def killing(epoch, batch):
 @pytest.mark.parametrize(
     ("section", "epoch", "batch"),
     [
-        (FIXED, 0, 3),
-        (TARGET, 0, 3),
         (FIXED, 2, 1),
-        (TARGET, 2, 1),
-        (TARGET, 2, 11),
+        (TARGET, 0, 3),
         (TARGET, 3, 11),
     ],
 )

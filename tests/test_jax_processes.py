@@ -16,7 +16,6 @@ pytestmark = pytest.mark.skipif(
 )
 SCRIPT = pathlib.Path(__file__).parent / "jax_worker.py"
 ENVIRONMENT = {
-    "KERAS_BACKEND": "jax",
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
     "CUDA_VISIBLE_DEVICES": "-1",
@@ -26,12 +25,13 @@ CAUGHT = re.compile(r"The masks of \S*hidden/kernel on replica 1 of 2 differ fro
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, request):
     """Where two processes and one alone have left what they saw."""
     path = tmp_path_factory.mktemp("jax")
+    environment = os.environ | processes.jax(request.config.cache.mkdir("jax")) | ENVIRONMENT
 
     def start(task, ports=(0,)):
-        return processes.start(path, task, [SCRIPT, path, str(task), str(ports[0])], os.environ | ENVIRONMENT)
+        return processes.start(path, task, [SCRIPT, path, str(task), str(ports[0])], environment)
 
     assert processes.run_pair(path, start) == [0, 0], processes.logs(path)
     assert processes.wait([start("alone")]) == [0], processes.logs(path)

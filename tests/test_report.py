@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from thoroughly import also
 
 import tfsparse
 from tfsparse import testing
@@ -80,7 +81,7 @@ UNQUANTISED = pytest.mark.filterwarnings("ignore:Layer .* does not have a `quant
 
 
 @UNQUANTISED
-@pytest.mark.parametrize("name", ["small_model", "attention"])
+@pytest.mark.parametrize("name", ["attention", *also(["small_model"])])
 def test_what_keras_quantises_keeps_its_zeros_and_is_counted(name):
     """Weight by weight; kernels of convolutions are not quantised by Keras and stay floats."""
     model = {"small_model": testing.small_model, "attention": attention}[name]()

@@ -25,5 +25,12 @@ def test_a_table_replaces_what_stands_between_its_markers(page):
     )
 
 
+def test_a_page_without_the_markers_stays_as_it_is(page):
+    page.write_text("all of it\n")
+    with pytest.raises(ValueError, match="page.md has no place for it: add lines <!-- table: a -->"):
+        tables.write("page.md", "a", "| x |")
+    assert page.read_text() == "all of it\n"
+
+
 def test_means_have_a_spread_only_where_there_are_several():
     assert (tables.mean([98.0]), tables.mean([98.0, 99.0])) == ("98.00", "98.50 ± 0.71")

@@ -1,6 +1,6 @@
 """Random graphs: what is shrunk gives what the masked model gave, and is as small as the mask.
 
-`TFSPARSE_GRAPHS=1000 pytest tests/structure/test_equality.py` takes more of them.
+`TFSPARSE_GRAPHS=1000 pytest tests/structure/test_equality.py -m ""` takes more of them.
 """
 
 import os
@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from structure import random_models
+from thoroughly import also
 
 from tfsparse.structure import Channels, mask_channels, shrink
 
@@ -90,7 +91,7 @@ def check_zero_filters(model, x, random):
     assert Channels(smaller).macs() <= Channels(model).macs()
 
 
-@pytest.mark.parametrize("seed", range(GRAPHS))
+@pytest.mark.parametrize("seed", [*range(0, GRAPHS, 5), *also(seed for seed in range(GRAPHS) if seed % 5)])
 def test_a_shrunk_random_graph_gives_what_the_masked_one_gave(seed):
     plain = seed % 2 == 0
     model, random = random_models.random_model(seed, plain), np.random.default_rng(seed)
