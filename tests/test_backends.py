@@ -9,11 +9,11 @@ import sys
 import keras
 import processes
 import pytest
+from thoroughly import also
 
 HERE = pathlib.Path(__file__).parent
-FILES = ["test_masks.py", "pruners", "optimizers", "test_engine.py", "test_wrapping.py", "test_curvature.py"]
-FILES += ["test_mask_store.py", "test_agreement.py", "test_distribute.py", "layers"]
-LONG = "recurrent or attention or GRU or Bidirectional"
+CORE = ["test_masks.py", "pruners", "optimizers", "test_engine.py", "test_wrapping.py", "test_distribute.py"]
+MORE = ["layers", "test_agreement.py", "test_curvature.py", "test_mask_store.py", "test_testing.py"]
 STRUCTURE = ["structure/test_constants.py", "structure/test_recompiling.py"]
 
 
@@ -22,15 +22,15 @@ STRUCTURE = ["structure/test_constants.py", "structure/test_recompiling.py"]
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param([*FILES, "-k", f"not ({LONG})"], id="core"),
-        pytest.param(["test_testing.py", "-k", "test_registered and (rigl or feather)"], id="battery"),
+        pytest.param(CORE, id="core"),
+        pytest.param(["test_testing.py", "-k", "test_registered and rigl"], id="battery"),
         pytest.param(["test_testing_thresholds.py", "-k", "test_vector"], id="thresholds"),
         pytest.param([*STRUCTURE, "-k", "sgd or folded or emptied or metrics"], id="structure"),
-        pytest.param(["activation_density", "-k", "test_density or killed_between"], id="activation density"),
-        pytest.param(
-            [*FILES, "test_testing.py", "-m", "", "-k", f"{LONG} or test_registered and not (rigl or feather)"],
-            id="more",
-            marks=pytest.mark.exhaustive,
+        *also(
+            [
+                ["activation_density", "-k", "test_density or killed_between"],
+                [*MORE, "-m", "", "-k", "not test_testing or test_registered and not rigl"],
+            ]
         ),
     ],
 )

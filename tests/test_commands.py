@@ -17,7 +17,7 @@ import tfsparse
 from tfsparse import cli, config, testing
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = ["README.md", "docs/doctor.md", "docs/quick_start.md", *also(["docs/command_line.md", "docs/comparison.md"])]
+PAGES = ["README.md", *also(["docs/command_line.md", "docs/comparison.md", "docs/doctor.md", "docs/quick_start.md"])]
 BEFORE = {"docs/doctor.md": [["train", "configs/mnist_lenet300_one_cycle.yaml", "--out", "runs/mnist"]]}
 BENCHMARKS = ["activation_density", "cifar", "comparison", "mnist", "mnist_dst", "mnist_gsm", "pll"]
 

@@ -51,6 +51,7 @@ def test_every_notebook_is_tested():
     assert {path.name for path in NOTEBOOKS.glob("*.ipynb")} == set(SHOWS)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", SHOWS)
 def test_runs_and_shows(name, tmp_path):
     copy = pathlib.Path(shutil.copy(NOTEBOOKS / name, tmp_path))

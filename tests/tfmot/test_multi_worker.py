@@ -10,9 +10,13 @@ import numpy as np
 import processes
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow_model_optimization") is None, reason="pip install 'tfsparse[tfmot]' to test it"
-)
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.skipif(
+        importlib.util.find_spec("tensorflow_model_optimization") is None,
+        reason="pip install 'tfsparse[tfmot]' to test it",
+    ),
+]
 SCRIPT = pathlib.Path(__file__).parent / "worker.py"
 ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",

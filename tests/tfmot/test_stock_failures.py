@@ -148,6 +148,7 @@ def test_applications_that_theirs_refuses(family):
     np.testing.assert_allclose(wrapped(x), tfmot.strip_pruning(wrapped)(x), rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_an_application_trains():
     tf_keras.utils.set_random_seed(0)
     plain = applications.MobileNetV3Small(

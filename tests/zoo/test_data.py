@@ -205,6 +205,7 @@ def test_mnist_in_memory(prepared):
     assert sum(len(y) for _, y in batches(loaded.validation)) == 10_000
 
 
+@pytest.mark.exhaustive
 @pytest.mark.real_data
 def test_mnist_streamed(prepared, monkeypatch):
     in_memory = batches(data.load("mnist", data_dir=prepared).validation.take(2))
