@@ -28,7 +28,7 @@ DST_OF_MATRICES = "dst (alpha=1e-05, threshold=matrix), skip_last"
         (["prune.pruner={name: random, scope: global}"], "one_cycle, random (scope=global)"),
         (["prune.schedule={name: one_cycle, beta: 6.0}"], "one_cycle (beta=6.0), magnitude"),
         (["prune.skip_last=true"], "one_cycle, magnitude, skip_last"),
-        (["prune=null", "optimizer={name: gsm, compression: 60}"], "gsm (compression=60)"),
+        (["prune=null", "optimizer={name: gsm, compression: 60}"], "gsm"),
         (["prune=null", "optimizer={name: gsm, compression: 1}"], "dense"),
         (["prune=null", "start.mask=model.keras"], "winning ticket"),
         (["prune=null", "pll={sparsity: 0.9, skip_last: true}"], "pll, skip_last"),

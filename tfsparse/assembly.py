@@ -185,7 +185,7 @@ def method(config: RunConfig) -> str:
     """Return the method in one line, as tables and legends call it: only options that are not the default."""
     parts = ["winning ticket"] if config.start.mask else []
     if compression(config) > 1:
-        parts.append(f"gsm (compression={compression(config):g})")
+        parts.append("gsm")  # its compression is the sparsity that is asked
     if config.prune:
         parts += [_named(tfsparse.schedules, config.prune.schedule), _named(tfsparse.pruners, config.prune.pruner)]
     if config.dst:
