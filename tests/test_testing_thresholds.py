@@ -2,6 +2,7 @@
 
 import pytest
 from keras import ops
+from thoroughly import also
 
 from tfsparse import engine, masks, testing
 from tfsparse.callbacks.steer import Steer
@@ -15,7 +16,7 @@ def test_vector(threshold, check):
     check(threshold)
 
 
-@pytest.mark.parametrize("threshold", ["scalar", "matrix"])
+@pytest.mark.parametrize("threshold", ["scalar", *also(["matrix"])])
 def test_other_kinds(threshold):
     battery.check_target(threshold)
     battery.check_thresholds_resume_from_file(threshold)

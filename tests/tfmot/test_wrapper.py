@@ -60,7 +60,7 @@ def test_is_tfmots_wrapper_and_has_its_variables():
     assert [w.name for w in models.stock_wrappers(ours)] == pruned
 
 
-@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}, {"jit_compile": True}, {"steps_per_execution": 4}])
+@pytest.mark.parametrize("options", [{}, {"jit_compile": True}, *also([{"run_eagerly": True}, {"steps_per_execution": 4}])])
 def test_sparse_after_every_step_and_the_same_numbers_however_it_runs(options):
     model = models.compiled(_wrapped(), **options)
     look = models.EveryStep(_off_masks)
@@ -246,7 +246,7 @@ def test_regularizers_of_activity_count():
 
 
 @pytest.mark.parametrize("suffix", [".keras", *also([".h5", ""])])
-@pytest.mark.parametrize("scope", [tfmot.scope, stock.prune_scope])
+@pytest.mark.parametrize("scope", [tfmot.scope, *also([stock.prune_scope])])
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
 def test_saved_and_loaded(tmp_path, suffix, scope):
     """Half a training, saved and loaded, and the other half: what a straight run gives."""
