@@ -60,7 +60,9 @@ def test_is_tfmots_wrapper_and_has_its_variables():
     assert [w.name for w in models.stock_wrappers(ours)] == pruned
 
 
-@pytest.mark.parametrize("options", [{}, {"jit_compile": True}, *also([{"run_eagerly": True}, {"steps_per_execution": 4}])])
+@pytest.mark.parametrize(
+    "options", [{}, {"jit_compile": True}, *also([{"run_eagerly": True}, {"steps_per_execution": 4}])]
+)
 def test_sparse_after_every_step_and_the_same_numbers_however_it_runs(options):
     model = models.compiled(_wrapped(), **options)
     look = models.EveryStep(_off_masks)
