@@ -221,6 +221,7 @@ def wait_for_epochs(process, directory, count):
     pytest.fail(f"{count} epochs did not come: {process.communicate()}")
 
 
+@pytest.mark.exhaustive
 def test_kill_9_and_ctrl_c_then_resume_end_with_the_same_bits(tmp_path, start):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     uninterrupted = start(straight)

@@ -11,9 +11,10 @@ import numpy as np
 import processes
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None, reason="pip install 'tfsparse[jax]' to test on JAX"
-)
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="pip install 'tfsparse[jax]' to test on JAX"),
+]
 SCRIPT = pathlib.Path(__file__).parent / "jax_worker.py"
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
