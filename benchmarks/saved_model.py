@@ -75,7 +75,7 @@ def measure(name: str, sparsity: float, rounds: int) -> dict:
 def sizes(folder: pathlib.Path) -> dict:
     """Bytes of the pruned weights before and after, those too small to be packed among them; and of the directories, of
     which the dense one holds every variable twice, as Keras writes it."""
-    weights = rewriting.weights(folder / "dense")
+    weights = [array for _, array in rewriting.weights(folder / "dense")]
     pruned = [a for a in weights if a.ndim > 1]
     left = sum(a.nbytes for a in pruned if packing.sparse_parts(a) is None)
     graph = (folder / "dense" / "saved_model.pb").stat().st_size

@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 
+import keras
+import numpy as np
 import pytest
 import yaml
 from thoroughly import also
 from typer.testing import CliRunner
 
+import tfsparse
 from tfsparse import cli
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -157,12 +160,26 @@ def test_export_as_a_saved_model_and_as_a_file(workplace, tmp_path):
     assert (tmp_path / "out.tflite").is_file() and "largest difference to the model's answers" in done.output
 
 
+@pytest.mark.parametrize("save", ["array", "by input"])
+def test_export_of_integers_takes_examples(workplace, tmp_path, save):
+    model, x = workplace / "seed0" / "model.keras", np.random.default_rng(0).uniform(size=(20, 8, 8, 1))
+    name = keras.saving.load_model(model).inputs[0].name
+    file = tmp_path / ("x.npy" if save == "array" else "x.npz")
+    np.save(file, x) if save == "array" else np.savez(file, **{name: x})
+    done = invoke("export", model, tmp_path / "out.tflite", "--values", "int8", "--representative", file)
+    assert done.exit_code == 0, done.output
+    assert {tensor.dtype for tensor in tfsparse.inspect_tflite(tmp_path / "out.tflite").tensors} == {"int8"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("packed", "--values", "int4"), 'expected "float32", "float16" or "int8"'),
-        (("out.tflite", "--values", "int8"), "representative="),
+        (("out.tflite", "--values", "int8"), "add --representative examples.npy"),
         (("out.tflite", "--dense"), "--dense is for a SavedModel"),
+        (("packed", "--representative", "x.npy"), "--representative is for a TFLite file"),
+        (("out.tflite", "--representative", "missing.npy"), "No such file"),
+        (("out.tflite", "--representative", __file__), "is not a file of numpy.save or savez"),
     ],
 )
 def test_exports_that_are_refused(workplace, tmp_path, options, message):

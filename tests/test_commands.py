@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import yaml
 from thoroughly import also
@@ -53,6 +54,8 @@ def workplace(tmp_path, monkeypatch):
     tfsparse.prune(model, 0.8)
     model.save(tmp_path / "model.keras")
     tfsparse.export_tflite(model, tmp_path / "theirs.tflite")
+    tfsparse.export(model, tmp_path / "theirs_savedmodel", dense=True)
+    np.save(tmp_path / "examples.npy", np.random.default_rng(0).uniform(size=(20, 8, 8, 1)))
     monkeypatch.setattr(config, "QUICK_START", tmp_path / "configs" / "quick_start.yaml")
     monkeypatch.chdir(tmp_path)
 

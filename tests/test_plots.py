@@ -105,11 +105,20 @@ def test_what_nobody_asked_for_stands_where_it_came_out():
 
 
 def test_comparison_of_different_models_says_which():
-    (axes,) = plots.comparison([run(), run(model="mlp")]).axes
-    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    figure = plots.comparison([run(), run(model="mlp")])
+    (axes,), (legend,) = figure.axes, figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
     assert names == ["one_cycle, magnitude: lenet_300_100 on mnist", "one_cycle, magnitude: mlp on mnist"]
     marked = [line for line in axes.get_lines() if line.get_label() in names]
     assert len({line.get_color() for line in marked}) == len({line.get_marker() for line in marked}) == 2
+
+
+def test_the_legend_of_many_methods_hides_no_line():
+    figure = plots.comparison([run(method=f"a method with a rather long name {i}") for i in range(10)])
+    figure.draw_without_rendering()
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert len(legend.get_texts()) == 10
+    assert not axes.get_tightbbox().overlaps(legend.get_window_extent())
 
 
 def test_save_writes_the_picture_and_nothing_else(tmp_path):

@@ -26,10 +26,13 @@ Plot = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Draw ac
 Model = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="E.g. model.keras; with --html also a run.")]
 Page = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write all of it as one page, e.g. run.html.")]
 
-Patient = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras or .tflite file, or a run directory.")]
+Patient = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras or .tflite file, a run, SavedModel.")]
 Exported = Annotated[pathlib.Path, typer.Argument(metavar="OUT", help="A new directory, or a name such as out.tflite.")]
 Values = Annotated[str, typer.Option(metavar="DTYPE", help="float32, float16 or int8: how weights are stored.")]
 Dense = Annotated[bool, typer.Option("--dense", help="A SavedModel with zeros and all.")]
+Examples = Annotated[
+    pathlib.Path | None, typer.Option(metavar="FILE", help="Examples for int8 in TFLite: .npy, or .npz by input.")
+]
 Planned = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras file, a run, or a config (.yaml).")]
 Target = Annotated[str, typer.Option(metavar="NAME", help="tflite-cpu, xnnpack-arm, savedmodel, or any.")]
 Measure = Annotated[bool, typer.Option("--measure/--no-measure", help="Measure bytes and seconds on this host.")]
@@ -151,18 +154,19 @@ def report(file: Model, html: Page = None):
 
 @app.command()
 @_plainly
-def export(file: Model, out: Exported, values: Values = "float32", dense: Dense = False):
+def export(
+    file: Model, out: Exported, values: Values = "float32", dense: Dense = False, representative: Examples = None
+):
     """Write a saved model as a SavedModel, or to a name that ends in .tflite as a TFLite file; zeros take few bytes."""
+    _check_export(out, values, dense, representative)
     import tfsparse
     from tfsparse import runs
 
     model = runs.read_model(file)
-    if out.suffix != ".tflite":
-        typer.echo(f"SavedModel: {tfsparse.export(model, out, values, dense)}")
-    elif dense:
-        raise ValueError(f"--dense is for a SavedModel: leave it out, or write another name than {out}.")
+    if out.suffix == ".tflite":
+        console.print(tfsparse.export_tflite(model, out, values, representative))
     else:
-        console.print(tfsparse.export_tflite(model, out, values))
+        typer.echo(f"SavedModel: {tfsparse.export(model, out, values, dense)}")
 
 
 @app.command()
@@ -185,6 +189,19 @@ def plan(model: Planned, target: Target = "tflite-cpu", sparsity: Sparsity = 0.9
     if out:
         chosen.write(out)
         typer.echo(f"Config: {out}")
+
+
+def _check_export(out, values, dense, representative):
+    """Each option is for one kind of file."""
+    if out.suffix == ".tflite" and dense:
+        raise ValueError(f"--dense is for a SavedModel: leave it out, or write another name than {out}.")
+    if out.suffix != ".tflite" and representative:
+        raise ValueError(f"--representative is for a TFLite file: leave it out, or write {out}.tflite.")
+    if out.suffix == ".tflite" and values == "int8" and not representative:
+        raise ValueError(
+            "--values int8 scales activations by what the model does with examples: keep some that it was trained on, "
+            'numpy.save("examples.npy", x[:200]), and add --representative examples.npy.'
+        )
 
 
 def _config(path, overrides, resumed):

@@ -90,7 +90,8 @@ def comparison(runs: Iterable[dict]) -> Figure:
     ticks = sorted({group.asked_sparsity for group in found if group.asked_sparsity})
     if ticks:
         figure.axes[0].set_xticks(ticks)
-    figure.axes[0].legend()
+    handles = figure.axes[0].get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2 * len(keys), frameon=False)
     return figure
 
 

@@ -75,6 +75,37 @@ def test_a_file_of_the_stock_converter(tmp_path, quick):
     assert diagnosis.measured.costs[0].bytes > 5 * diagnosis.measured.costs[1].bytes
 
 
+def test_a_saved_model_is_asked_about_as_the_model_it_was(tmp_path, quick):
+    model = pruned((1, 4))
+    model.export(tmp_path / "theirs", verbose=False)
+    diagnosis = tfsparse.doctor(tmp_path / "theirs", "savedmodel")
+    assert diagnosis.rows == tfsparse.doctor(model, "savedmodel", measure=False).rows and diagnosis.model == "theirs"
+    dense, packed = diagnosis.measured.costs
+    assert dense.bytes == sum(f.stat().st_size for f in (tmp_path / "theirs").rglob("*") if f.is_file())
+    assert dense.bytes > 5 * packed.bytes
+    in_a_file, of_the_model = tfsparse.doctor(tmp_path / "theirs"), tfsparse.doctor(model)
+    assert said(in_a_file) == said(of_the_model)
+    assert [c.bytes for c in in_a_file.measured.costs] == [c.bytes for c in of_the_model.measured.costs]
+
+
+def said(diagnosis):
+    """Of every weight but its name, which the converter changes, in one order."""
+    return sorted((r.zeros, r.pattern, r.smaller, r.faster, r.why, r.instead) for r in diagnosis.rows)
+
+
+def test_a_saved_model_that_cannot_be_asked_about(tmp_path):
+    tfsparse.export(pruned(), tmp_path / "packed")
+    for target in ("savedmodel", "tflite-cpu"):
+        with pytest.raises(ValueError, match="its sparse weights lie packed in it: it is as small as it gets"):
+            tfsparse.doctor(tmp_path / "packed", target)
+    with pytest.raises(ValueError, match='asked about target="any": expected a Keras .* ask target="savedmodel"'):
+        tfsparse.doctor(tmp_path / "packed", "any")
+    pruned("weight").export(tmp_path / "theirs", verbose=False)
+    (tmp_path / "theirs" / "saved_model.pb").write_bytes(b"no graph")
+    with pytest.raises(ValueError, match="TFLite's converter makes no file of .*theirs"):
+        tfsparse.doctor(tmp_path / "theirs")
+
+
 def test_of_channels_it_measures_the_smaller_model(quick):
     diagnosis = tfsparse.doctor(pruned("channel"), "any")
     assert [row.faster for row in diagnosis.rows] == ["yes", "yes", "no"]
@@ -129,9 +160,9 @@ def test_what_it_refuses(tmp_path):
     with pytest.raises(ValueError, match=r"Unknown target 'tflite': expected .* Did you mean 'tflite-cpu'\?"):
         tfsparse.doctor(pruned(), "tflite")
     (tmp_path / "theirs.tflite").write_bytes(b"")
-    with pytest.raises(ValueError, match='runs in TFLite, not on target="any": write target="tflite-cpu"'):
+    with pytest.raises(ValueError, match='asked about target="any": expected a Keras .* ask target="tflite-cpu"'):
         tfsparse.doctor(tmp_path / "theirs.tflite", "any")
     with pytest.raises(ValueError, match="none.keras is not a file"):
         tfsparse.doctor(tmp_path / "none.keras")
-    with pytest.raises(ValueError, match="Expected a Keras 3 model, a run directory, or the path"):
+    with pytest.raises(ValueError, match="Expected a Keras 3 model, a run directory or a .keras file, or a .tflite"):
         tfsparse.doctor(3)

@@ -117,7 +117,7 @@ def test_what_it_refuses(tmp_path):
     with pytest.raises(ValueError, match="Did you mean sparsity=0.9"):
         tfsparse.plan(network(), "savedmodel", 90)
     (tmp_path / "a.tflite").write_bytes(b"")
-    with pytest.raises(ValueError, match="cannot be trained: write the path of the .keras file"):
+    with pytest.raises(ValueError, match="cannot be trained: expected a Keras 3 model, a run directory"):
         tfsparse.plan(tmp_path / "a.tflite")
     with pytest.raises(ValueError, match="exists already"):
         tfsparse.plan(network()).write(tmp_path / "a.tflite")

@@ -84,18 +84,19 @@ def doctor(
     directory, and answer to one example in turns.
 
     Args:
-        model: a Keras 3 model; or the path of a `.keras` file, of a run directory, or of a `.tflite` file.
+        model: a Keras 3 model; or the path of a `.keras` file, of a run directory, of a `.tflite` file, or of the
+            directory of a SavedModel.
         target: "tflite-cpu" (x86), "xnnpack-arm" (nothing of it is measured here), "savedmodel" (TensorFlow, TensorFlow
             Serving, XLA), or "any": fewer channels.
         measure: False leaves bytes and seconds out.
 
-    Raises: ValueError for an unknown target, a file that cannot be read, or a TFLite file for a target that runs none.
+    Raises: ValueError for an unknown target, a file that cannot be read or is packed already, or one that the target
+        does not run.
 
     >>> print(tfsparse.doctor("model.keras", target="tflite-cpu"))
     """
-    place, patient = targets.get(target), subject.of(model)
-    if isinstance(patient, subject.FileSubject) and not place.takes_files:
-        raise ValueError(f'{model} runs in TFLite, not on target="{place.name}": write target="tflite-cpu".')
+    place = targets.get(target)
+    patient = subject.of(model, place.takes, f'asked about target="{place.name}"')
     weights = patient.weights()
     found = [patterns.found(weight.array) for weight in weights]
     rows = tuple(_row(w, p, place.verdict(w, p)) for w, p in zip(weights, found, strict=True))

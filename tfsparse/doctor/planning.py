@@ -123,10 +123,7 @@ def _read(model):
         from tfsparse.doctor import configured  # late: it stands above most of the package
 
         return configured.read(model)
-    patient = subject.of(model)
-    if isinstance(patient, subject.FileSubject):
-        raise ValueError(f"{model} cannot be trained: write the path of the .keras file, or of the config.")
-    return {}, patient
+    return {}, subject.of(model, (subject.KerasSubject,), "trained")
 
 
 def _units(place, patient, sparsity):

@@ -1,6 +1,7 @@
 """TensorFlow, TensorFlow Serving, XLA."""
 
 from tfsparse.doctor import measuring
+from tfsparse.doctor.subject import KerasSubject, SavedModelSubject
 from tfsparse.doctor.target import CHANNELS, NO, NO_ZEROS, YES, Target, Verdict
 from tfsparse.export import export, packing
 
@@ -11,7 +12,7 @@ class SavedModel(Target):
     Measured: docs/export.md.
     """
 
-    name, title = "savedmodel", "TensorFlow, TensorFlow Serving, XLA"
+    name, title, takes = "savedmodel", "TensorFlow, TensorFlow Serving, XLA", (KerasSubject, SavedModelSubject)
 
     def verdict(self, weight, pattern):
         if pattern.name == "dense":
@@ -24,9 +25,9 @@ class SavedModel(Target):
         return {"dense": "weight", "conv": "weight"}
 
     def forms(self, subject, folder):
-        dense = export(subject.model, folder / "dense", dense=True)
+        dense = subject.saved_model(folder)
         packed = export(dense, folder / "packed")
         return [
-            measuring.saved_model("dense, in which Keras writes every variable twice", dense),
+            measuring.saved_model("dense, in which Keras 3 writes every variable twice", dense),
             measuring.saved_model("packed by tfsparse.export", packed),
         ]

@@ -29,7 +29,7 @@ class Structural(Target):
         return {"dense": "channel", "conv": "channel"}
 
     def forms(self, subject, folder):
-        whole = export(subject.model, folder / "whole", dense=True)
+        whole = subject.saved_model(folder)
         if not subject.idle_channels()[0]:
             return [measuring.saved_model("as it is", whole)]
         small = export(tfsparse.structure.shrink(subject.model), folder / "small", dense=True)

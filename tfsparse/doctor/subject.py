@@ -1,10 +1,11 @@
-"""Who is examined: a Keras model, or a TFLite file."""
+"""Who is examined: a Keras model, a TFLite file, or a SavedModel."""
 
 import abc
 import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -12,29 +13,48 @@ import numpy as np
 from tfsparse import runs
 from tfsparse.doctor import weights
 from tfsparse.doctor.weights import Weight
-from tfsparse.export import export
+from tfsparse.export import export, tflite
 from tfsparse.structure import Channels, constants
 
 
 class Subject(abc.ABC):
     """Weights, and what a target needs to write them down in its forms.
 
-    Attributes: name: what the diagnosis calls it.
+    Attributes:
+        name: what the diagnosis calls it.
+        kind: what it is read from, in words.
     """
 
     name: str
+    kind: str
+
+    @classmethod
+    @abc.abstractmethod
+    def knows(cls, path: pathlib.Path) -> bool:
+        """Is this the path of such a one?"""
+
+    @classmethod
+    @abc.abstractmethod
+    def read(cls, path: pathlib.Path) -> "Subject":
+        """What stands there. Raises: ValueError if it cannot be read."""
 
     @abc.abstractmethod
     def weights(self) -> list[Weight]:
         """All of rank 2 and more."""
 
-    @abc.abstractmethod
-    def tflite(self, folder: pathlib.Path) -> dict[str, bytes]:
-        """The dense TFLite file and the sparse one, by name; one where there is nothing to make sparse."""
-
 
 class KerasSubject(Subject):
     """A model, read from a file or given. `saved` says whether a `.keras` file is what somebody looks at."""
+
+    kind = "a Keras 3 model, a run directory or a .keras file"
+
+    @classmethod
+    def knows(cls, path):
+        return not (FileSubject.knows(path) or SavedModelSubject.knows(path))
+
+    @classmethod
+    def read(cls, path):
+        return cls(_read(path), saved=True)
 
     def __init__(self, model: keras.Model, saved: bool = False):
         self.model, self.name, self.saved = model, model.name, saved
@@ -65,26 +85,37 @@ class KerasSubject(Subject):
     def _alive(self):
         return constants.needed(self._graph)
 
-    def tflite(self, folder):
-        import tensorflow as tf
+    def saved_model(self, folder: pathlib.Path) -> pathlib.Path:
+        """A directory that holds it as a SavedModel, dense."""
+        return export(self.model, folder / "dense", dense=True)
 
-        from tfsparse.export import tflite_file
-
-        dense = export(self.model, folder / "dense", dense=True)
-        content = tf.lite.TFLiteConverter.from_saved_model(str(dense), signature_keys=["serving_default"]).convert()
-        return {"dense": content, "sparse by tfsparse.export_tflite": tflite_file.sparsify(content)}
+    def tflite(self, folder: pathlib.Path) -> dict[str, bytes]:
+        """The dense TFLite file and the sparse one, by name."""
+        return _two_files(tflite.convert(self.saved_model(folder)))
 
 
 class FileSubject(Subject):
     """A TFLite file, anybody's."""
 
-    def __init__(self, path: pathlib.Path):
-        self._content, self.name = path.read_bytes(), path.name
+    kind = "a .tflite file"
+    hint = ' About a TFLite file ask target="tflite-cpu".'
+
+    @classmethod
+    def knows(cls, path):
+        return path.suffix == ".tflite"
+
+    @classmethod
+    def read(cls, path):
+        return cls(path.name, path.read_bytes())
+
+    def __init__(self, name: str, content: bytes):
+        self.name, self._content = name, content
 
     def weights(self):
         return weights.of_file(self._content)
 
-    def tflite(self, folder):
+    def tflite(self, folder: pathlib.Path) -> dict[str, bytes]:
+        """The file, and beside it the sparse one if something in it is to be made sparse."""
         from tfsparse.export import tflite_file
 
         sparse = tflite_file.sparsify(self._content)
@@ -92,22 +123,93 @@ class FileSubject(Subject):
         return found if sparse is self._content else found | {"the file, sparse by tfsparse": sparse}
 
 
-def of(model: keras.Model | str | os.PathLike) -> Subject:
-    """What stands behind a model, a run directory or the path of a file.
+class SavedModelSubject(Subject):
+    """The directory of a SavedModel, anybody's."""
 
-    Raises: ValueError if it is none of these, or cannot be read.
+    kind = "the directory of a SavedModel"
+    hint = ' About a SavedModel ask target="savedmodel".'
+
+    @classmethod
+    def knows(cls, path):
+        return (path / "saved_model.pb").is_file()
+
+    @classmethod
+    def read(cls, path):
+        from tfsparse.export import rewriting
+
+        if rewriting.is_packed(path):
+            raise ValueError(
+                f"{path} was written by tfsparse.export, and its sparse weights lie packed in it: it is as small as it "
+                "gets. Ask about the model that it was made of."
+            )
+        return cls(path)
+
+    def __init__(self, path: pathlib.Path):
+        self.name, self._path = path.name, path
+
+    def weights(self):
+        from tfsparse.export import rewriting
+
+        return weights.of_arrays(rewriting.weights(self._path))
+
+    def saved_model(self, folder: pathlib.Path) -> pathlib.Path:
+        """The directory."""
+        return self._path
+
+
+class ConvertedSubject(Subject):
+    """The directory of a SavedModel, as `tfsparse.export_tflite` makes a file of it."""
+
+    kind = SavedModelSubject.kind
+
+    @classmethod
+    def knows(cls, path):
+        return SavedModelSubject.knows(path)
+
+    @classmethod
+    def read(cls, path):
+        source = SavedModelSubject.read(path)
+        try:
+            return cls(source.name, _two_files(tflite.convert(path)))
+        except Exception as error:  # whatever the converter makes of it
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"TFLite's converter makes no file of {path}: {reason}") from error
+
+    def __init__(self, name: str, files: dict[str, bytes]):
+        self.name, self._files = name, files
+
+    def weights(self):
+        *_, sparse = self._files.values()
+        return weights.of_file(sparse)
+
+    def tflite(self, folder: pathlib.Path) -> dict[str, bytes]:
+        """The dense TFLite file and the sparse one, by name."""
+        return self._files
+
+
+def _two_files(dense):
+    from tfsparse.export import tflite_file
+
+    return {"dense": dense, "sparse by tfsparse.export_tflite": tflite_file.sparsify(dense)}
+
+
+def of(model: keras.Model | str | os.PathLike, kinds: Sequence[type[Subject]], what: str) -> Subject:
+    """What stands behind a model, a run directory or the path of a file, as the first of some kinds that it can be.
+
+    Raises: ValueError if it is none of these, and so cannot be `what`, or cannot be read.
     """
     if isinstance(model, keras.Model):
         return KerasSubject(model)
+    expected = ", or ".join(kind.kind for kind in kinds)
     if not isinstance(model, (str, os.PathLike)):
-        raise ValueError(
-            f"Expected a Keras 3 model, a run directory, or the path of a .keras or .tflite file, got {model!r}. "
-            "Of a tf_keras model write tfsparse.tfmot.to_keras3(model)."
-        )
+        hint = "Of a tf_keras model write tfsparse.tfmot.to_keras3(model)."
+        raise ValueError(f"Expected {expected}, got {model!r}. {hint}")
     path = pathlib.Path(model)
-    if path.suffix == ".tflite":
-        return FileSubject(path)
-    return KerasSubject(_read(path), saved=True)
+    for kind in kinds:
+        if kind.knows(path):
+            return kind.read(path)
+    hint = next((kind.hint for kind in (FileSubject, SavedModelSubject) if kind.knows(path)), "")
+    raise ValueError(f"{path} cannot be {what}: expected {expected}.{hint}")
 
 
 def _read(path):

@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 
 from tfsparse.doctor.patterns import Pattern
+from tfsparse.doctor.subject import KerasSubject, Subject
 from tfsparse.doctor.weights import Weight
 
 YES, NO, HARDLY, UNKNOWN = "yes", "no", "hardly", "not measured"
@@ -34,12 +35,12 @@ class Target(abc.ABC):
     Attributes:
         name: as it is written, for example "tflite-cpu".
         title: the same in words.
-        takes_files: can it be asked about a TFLite file?
+        takes: the kinds of `Subject` that it can be asked about.
     """
 
     name: str
     title: str
-    takes_files = False
+    takes: tuple[type[Subject], ...] = (KerasSubject,)
 
     @abc.abstractmethod
     def verdict(self, weight: Weight, pattern: Pattern) -> Verdict:

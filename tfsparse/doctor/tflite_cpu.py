@@ -1,6 +1,7 @@
 """TFLite on x86."""
 
 from tfsparse.doctor import measuring
+from tfsparse.doctor.subject import ConvertedSubject, FileSubject, KerasSubject
 from tfsparse.doctor.target import CHANNELS, HARDLY, NO, NO_ZEROS, UNKNOWN, YES, Target, Verdict
 from tfsparse.doctor.weights import Use, to_tflite
 
@@ -19,7 +20,7 @@ class TFLiteCPU(Target):
     Measured: docs/tflite.md.
     """
 
-    name, title, takes_files = "tflite-cpu", "TFLite on x86", True
+    name, title, takes = "tflite-cpu", "TFLite on x86", (KerasSubject, FileSubject, ConvertedSubject)
 
     def verdict(self, weight, pattern):
         if weight.use is Use.OTHER and weight.stored is None and pattern.name != "dense":

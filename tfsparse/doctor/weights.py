@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import math
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -56,6 +57,12 @@ def of_file(content: bytes) -> list[Weight]:
 
     rows = zip(tflite_file.tensors(content), tflite_file.arrays(content), strict=True)
     return [_of_tensor(tensor, array) for tensor, array in rows]
+
+
+def of_arrays(arrays: Iterable[tuple[str, np.ndarray]]) -> list[Weight]:
+    """Arrays by name, of which nobody knows what computes with them; floats of rank 2 and more."""
+    shown = [(name, a) for name, a in arrays if a.ndim >= 2 and np.issubdtype(a.dtype, np.floating)]
+    return [Weight(name, a.shape, a, Use.OTHER) for name, a in shown]
 
 
 def to_tflite(weight: Weight) -> np.ndarray:

@@ -17,7 +17,7 @@ class XNNPackArm(Target):
     LiteRT's README of the XNNPACK delegate; the kernel for Dense layers is that of `tflite-cpu`.
     """
 
-    name, title, takes_files = "xnnpack-arm", "TFLite on Arm with XNNPACK (not measured here)", True
+    name, title, takes = "xnnpack-arm", "TFLite on Arm with XNNPACK (not measured here)", TFLiteCPU.takes
 
     def __init__(self):
         self._x86 = TFLiteCPU()

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import tempfile
 
+import numpy as np
 import tensorflow as tf
 
 from tfsparse.export import packing
@@ -35,10 +36,16 @@ def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "floa
             shutil.copytree(source, path)
 
 
-def weights(source: str | os.PathLike) -> list:
-    """The arrays that the functions of a SavedModel read."""
+def weights(source: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
+    """The names and the arrays of what the functions of a SavedModel read; of a packed one, of what is not packed."""
     loaded = tf.saved_model.load(str(source))
-    return [v.numpy() for v in _variables([*loaded.signatures.values(), *_concrete(_endpoints(loaded).values())])]
+    read = _variables([*loaded.signatures.values(), *_concrete(_endpoints(loaded).values())])
+    return [(v.name.removesuffix(":0"), v.numpy()) for v in read]
+
+
+def is_packed(source: str | os.PathLike) -> bool:
+    """Did `pack` write this SavedModel?"""
+    return any(pathlib.Path(source).glob("assets/packed_*.gz"))
 
 
 def _packed(variable, name, values, folder):

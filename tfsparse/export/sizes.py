@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import gzip
 import json
+import os
 import pathlib
 import tempfile
 import warnings
@@ -65,7 +66,10 @@ class Sizes(Printed):
         return table
 
 
-def sizes(model: keras.Model, representative: np.ndarray | Mapping[str, np.ndarray] | None = None) -> Sizes:
+def sizes(
+    model: keras.Model | str | os.PathLike,
+    representative: np.ndarray | Mapping[str, np.ndarray] | str | os.PathLike | None = None,
+) -> Sizes:
     """Measure a model in every form in which it can be kept.
 
         raw weights     the bytes of all weights; in the next rows only the sparse ones take another form
@@ -90,13 +94,14 @@ def sizes(model: keras.Model, representative: np.ndarray | Mapping[str, np.ndarr
 
     with tempfile.TemporaryDirectory() as folder:
         dense = export(model, pathlib.Path(folder) / "dense", dense=True)
-        weights = rewriting.weights(dense)
+        weights = [array for _, array in rewriting.weights(dense)]
         sparse = [a for a in weights if packing.sparse_parts(a) is not None]
         memory = sum(a.nbytes for a in weights)
         rows = (*_weights(sparse, memory), *_saved_models(dense, memory), *_tflite(dense, representative))
     entries = sum(a.size for a in sparse)
     living = sum(int(np.count_nonzero(a)) for a in sparse)
-    return Sizes(model.name, 1 - living / entries if entries else 0.0, rows)
+    name = str(model) if isinstance(model, (str, os.PathLike)) else model.name
+    return Sizes(name, 1 - living / entries if entries else 0.0, rows)
 
 
 def _weights(sparse, memory):

@@ -6,7 +6,7 @@ import os
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -64,7 +64,7 @@ def export_tflite(
     model: keras.Model | str | os.PathLike,
     path: str | os.PathLike,
     values: str = "float32",
-    representative: np.ndarray | Mapping[str, np.ndarray] | None = None,
+    representative: np.ndarray | Mapping[str, np.ndarray] | str | os.PathLike | None = None,
 ) -> TFLiteFile:
     """Write a TFLite file in which sparse weights take few bytes, and blocks of Dense layers little time.
 
@@ -82,8 +82,8 @@ def export_tflite(
         values: "float32"; "float16", which weights are rounded to; "int8": weights and activations are integers, inputs
             and outputs float32. Zeros stay zero in all of them. Only float32 runs sparse.
         representative: examples that the model may meet, a hundred or more along the first axis: an array, or a dict of
-            arrays by input. "int8" needs them to scale activations. Answers are compared on the first 16 of them;
-            without any, on seeded random numbers.
+            arrays by input, or the file that `numpy.save` or `numpy.savez` made of these. "int8" needs them to scale
+            activations. Answers are compared on the first 16 of them; without any, on seeded random numbers.
 
     Returns: what is in the file, and the largest difference of its answers.
 
@@ -130,18 +130,18 @@ def contents(source: str, values: str, representative=None) -> tuple[bytes, byte
         raise ValueError(f'{source} has the signatures {sorted(loaded.signatures)}: expected "{SIGNATURE}" among them.')
     signature = loaded.signatures[SIGNATURE]
     batches = _batches(signature.structured_input_signature[1], representative)
-    dense = _convert(source, values, batches)
+    dense = convert(source, values, batches)
     sparse = tflite_file.sparsify(dense)
     answers = _answers(sparse, batches[:CHECKED])
     _check_equal(answers, _answers(dense, batches[:CHECKED]), values)
     return dense, sparse, _largest_difference(answers, [signature(**_tensors(batch)) for batch in batches[:CHECKED]])
 
 
-def _convert(source, values, batches):
-    """What TFLite's converter makes of a SavedModel, all weights dense."""
+def convert(source: str | os.PathLike, values: str = "float32", batches: Sequence[Mapping] = ()) -> bytes:
+    """What TFLite's converter makes of a SavedModel, all weights dense; `batches` are examples for int8."""
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(source, signature_keys=[SIGNATURE])
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(source), signature_keys=[SIGNATURE])
     if values != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if values == "float16":
@@ -153,12 +153,23 @@ def _convert(source, values, batches):
 
 def _batches(specs, representative):
     """One example after the other, as dicts of arrays by input; as many at once as a fixed first axis asks for."""
-    arrays = _random(specs) if representative is None else _by_name(specs, representative)
+    arrays = _random(specs) if representative is None else _by_name(specs, _read(representative))
     size = next((spec.shape[0] for spec in specs.values() if spec.shape.rank), None) or 1
     count = min(map(len, arrays.values())) // size
     if count == 0:
         raise WrongExamples(f"representative has fewer examples than the batch of {size} that the model takes.")
     return [{name: array[i * size : (i + 1) * size] for name, array in arrays.items()} for i in range(count)]
+
+
+def _read(representative):
+    """The examples themselves."""
+    if not isinstance(representative, (str, os.PathLike)):
+        return representative
+    try:
+        found = np.load(representative)
+    except (OSError, ValueError, EOFError) as error:
+        raise WrongExamples(f"{representative} is not a file of numpy.save or savez with examples: {error}") from error
+    return found if isinstance(found, np.ndarray) else dict(found)
 
 
 def _by_name(specs, representative):
