@@ -83,7 +83,8 @@ def times(network: str, rounds: int) -> None:
     """Seconds per training step of every stage's network, which take turns in one process; beside its run.json."""
     import slim_latency
 
-    from tfsparse import assembly, config, shrink
+    from tfsparse import config, shrink
+    from tfsparse.experiments import assembly
     from tfsparse.zoo import data as zoo
 
     run = finished(network, "shrinking")[0]

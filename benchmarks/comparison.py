@@ -16,7 +16,7 @@ import shutil
 
 import tables
 
-from tfsparse import matrix, plots
+from tfsparse.experiments import matrix, plots
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "comparison"

@@ -190,7 +190,8 @@ def test_exports_that_are_refused(workplace, tmp_path, options, message):
 
 
 def test_interruption_says_how_to_go_on(workplace, tmp_path, monkeypatch):
-    from tfsparse import experiment, runs
+    from tfsparse import runs
+    from tfsparse.experiments import experiment
 
     def interrupted(config, directory, *args, **kwargs):
         runs.begin(directory, {})
@@ -206,14 +207,14 @@ def test_interruption_before_anything_was_written(workplace, tmp_path, monkeypat
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tfsparse.experiment.train", interrupted)
+    monkeypatch.setattr("tfsparse.experiments.experiment.train", interrupted)
     done = invoke("train", workplace / "small.yaml", "--out", tmp_path / "run")
     assert (done.exit_code, files(tmp_path)) == (130, [])
     assert done.stderr == "Interrupted before training began; nothing was written.\n"
 
 
 def test_bugs_keep_their_traceback(workplace, monkeypatch):
-    monkeypatch.setattr("tfsparse.experiment.train", lambda *args, **kwargs: {}["bug"])
+    monkeypatch.setattr("tfsparse.experiments.experiment.train", lambda *args, **kwargs: {}["bug"])
     done = invoke("train", workplace / "small.yaml")
     assert isinstance(done.exception, KeyError)
 

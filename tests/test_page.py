@@ -11,7 +11,8 @@ from small_config import small
 from typer.testing import CliRunner
 
 import tfsparse
-from tfsparse import cli, experiment, page, runs, testing
+from tfsparse import cli, page, runs, testing
+from tfsparse.experiments import experiment
 from tfsparse.page import drawing, parts
 
 ROW = {"weight": "dense/kernel", "shape": [4, 2], "target": 0.75, "sparsity": 0.625, "size": 8, "kept": 3}

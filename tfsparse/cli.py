@@ -92,7 +92,8 @@ def train(
         raise ValueError("--resume goes on with a run and --overwrite replaces it; leave one of them away.")
     run_config = _config(config, set_ or [], out if resume else None)
     directory = out or pathlib.Path("runs", run_config.name)
-    from tfsparse import experiment, report, runs
+    from tfsparse import report, runs
+    from tfsparse.experiments import experiment
 
     try:
         with _progress(run_config.epochs) as progress:
@@ -108,8 +109,8 @@ def train(
 @_plainly
 def matrix(file: Comparison, set_: Overrides = None, out: Out = None, plot: Plot = None):
     """Train every method, sparsity and seed of a comparison; what is finished is left alone, the rest is resumed."""
-    from tfsparse import matrix as comparison
-    from tfsparse import plots
+    from tfsparse.experiments import matrix as comparison
+    from tfsparse.experiments import plots
 
     configs, directory = comparison.load(file, set_ or []), out or pathlib.Path("runs", file.stem)
     names = {name: f"{number}/{len(configs)}" for number, name in enumerate(configs, start=1)}
@@ -126,7 +127,8 @@ def matrix(file: Comparison, set_: Overrides = None, out: Out = None, plot: Plot
 @_plainly
 def compare(directories: Directories, out: Plot = None):
     """Print finished runs side by side, seeds taken together, and plot them."""
-    from tfsparse import plots, runs
+    from tfsparse import runs
+    from tfsparse.experiments import plots
 
     found = {directory: runs.read(directory) for directory in directories}
     for directory, run in found.items():

@@ -12,10 +12,7 @@ import shutil
 import textwrap
 from collections.abc import Callable
 
-from tfsparse import config as configs
-from tfsparse.sections import RunConfig
-
-_NEW = ".new-"  # begins the temporary name of what is being written
+NEW = ".new-"  # begins the temporary name of what is being written
 FILES = ("model.keras", "savedmodel", "tensorboard", "training.png", "activation_density")  # besides run.json
 
 
@@ -36,53 +33,6 @@ def read(directory: str | os.PathLike) -> dict:
         raise RunError(
             f"{directory} holds no run: cannot read {path} ({reason}). Pass a directory that tfsparse train wrote."
         ) from error
-    return run
-
-
-def fresh(directory: pathlib.Path, config: RunConfig, overwrite: bool = False) -> dict:
-    """Return the record of a run that is to begin in `directory`; nothing is written yet.
-
-    Raises RunError if `directory` holds a run, unless `overwrite`, or files that are not a run's.
-    """
-    is_run = (directory / "run.json").is_file()
-    if directory.exists() and not is_run and not _is_empty(directory):
-        raise RunError(f"{directory} exists and is not a run of tfsparse; choose another directory with --out.")
-    if is_run and not overwrite:
-        go_on = "" if read(directory)["status"] == "finished" else "--resume to go on with it, "
-        raise RunError(
-            f"{directory} already holds a run; add {go_on}--overwrite to replace it, or choose another --out."
-        )
-    return {
-        "status": "running",
-        "name": config.name,
-        "config": config.model_dump(mode="json"),
-        "seed": config.seed,
-        "epochs": [],
-        "seconds": [],  # of every epoch; apart from the metrics, which are the same in every run
-        "checkpoints": [],  # of model.keras after 0, 1, ... epochs: SHA-256, and the random states that it lacks
-    }
-
-
-def _is_empty(directory):
-    return directory.is_dir() and all(path.name.startswith(_NEW) for path in directory.iterdir())
-
-
-def resumed(directory: pathlib.Path, config: RunConfig) -> dict:
-    """Return the record of the run in `directory`, cut to the epochs that its model.keras has.
-
-    Raises RunError if there is no run, if its config differs, or if model.keras is not the run's.
-    """
-    run = read(directory)
-    changed = configs.differences(configs.validate(run["config"], source=str(directory / "run.json")), config)
-    if changed:
-        raise RunError(
-            f"{directory} was trained with another config, so it cannot be resumed with this one. Take these back or "
-            "choose another --out:\n" + "\n".join(f"  {line}" for line in changed)
-        )
-    if run["status"] != "finished":
-        saved = checkpoints_made(directory, run)
-        for key, length in (("checkpoints", saved), ("epochs", max(saved - 1, 0)), ("seconds", max(saved - 1, 0))):
-            del run[key][length:]
     return run
 
 
@@ -168,7 +118,7 @@ def tidy(directory: pathlib.Path) -> None:
 
 def write(path: pathlib.Path, make: Callable[[pathlib.Path], object]) -> None:
     """Have `make` write a file or directory under a temporary name beside `path`, then rename it in one step."""
-    temporary = path.with_name(_NEW + path.name)
+    temporary = path.with_name(NEW + path.name)
     _remove(temporary)
     try:
         make(temporary)

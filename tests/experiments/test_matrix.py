@@ -6,10 +6,11 @@ import pytest
 import yaml
 from small_config import SMALL
 
-from tfsparse import assembly, config, experiment, matrix
+from tfsparse import config
 from tfsparse.config import ConfigError
+from tfsparse.experiments import assembly, experiment, matrix
 
-COMPARISONS = sorted((pathlib.Path(__file__).parents[1] / "configs" / "comparison").glob("*.yaml"))
+COMPARISONS = sorted((pathlib.Path(__file__).parents[2] / "configs" / "comparison").glob("*.yaml"))
 FILE = {
     "base": SMALL | {"prune": None, "epochs": 1},
     "sparsities": [0.5, 0.75],

@@ -8,7 +8,8 @@ import pytest
 from small_config import bits, small
 
 import tfsparse
-from tfsparse import experiment, runs
+from tfsparse import runs
+from tfsparse.experiments import experiment
 
 FIXED = "dst={alpha: 0.01}"
 TARGET = "dst={sparsity: 0.75, alpha: 0.01, skip_last: true}"

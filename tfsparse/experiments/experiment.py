@@ -19,8 +19,9 @@ from collections.abc import Sequence
 import keras
 
 import tfsparse
-from tfsparse import assembly, plots, runs
+from tfsparse import runs
 from tfsparse.config import ConfigError
+from tfsparse.experiments import assembly, plots, records
 from tfsparse.precision import dtype_policy
 from tfsparse.sections import RunConfig
 from tfsparse.zoo import data as zoo_data
@@ -49,7 +50,7 @@ def train(
     0.9
     """
     directory = pathlib.Path(out_dir)
-    run = runs.resumed(directory, config) if resume else runs.fresh(directory, config, overwrite)
+    run = records.resumed(directory, config) if resume else records.fresh(directory, config, overwrite)
     if run["status"] == "finished":
         return run
     if config.deterministic and keras.backend.backend() == "tensorflow":

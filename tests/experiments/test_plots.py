@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfsparse import plots
+from tfsparse.experiments import plots
 
 
 def run(seed=0, accuracy=0.97, asked=0.9, method="one_cycle, magnitude", model="lenet_300_100", sparsity=None):

@@ -7,7 +7,8 @@ from small_config import bits, small
 from thoroughly import also
 
 import tfsparse
-from tfsparse import assembly, experiment, rules, runs
+from tfsparse import rules, runs
+from tfsparse.experiments import assembly, experiment
 
 
 def config(*overrides):

@@ -15,9 +15,10 @@ import pytest
 from small_config import bits, small
 from thoroughly import also
 
-from tfsparse import config, experiment, runs
+from tfsparse import config, runs
+from tfsparse.experiments import experiment
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,12 @@ import pytest
 from small_config import small
 
 import tfsparse
-from tfsparse import assembly, config, sections
+from tfsparse import config, sections
 from tfsparse.config import ConfigError
+from tfsparse.experiments import assembly
 from tfsparse.zoo import models
 
-CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.yaml"))
 DIGITS = types.SimpleNamespace(input_shape=(8, 8, 1), num_classes=10, steps_per_epoch=11)
 VALIDATED = types.SimpleNamespace(validation="data")
 DST_OF_MATRICES = "dst (alpha=1e-05, threshold=matrix), skip_last"

@@ -12,8 +12,9 @@ from small_config import bits, small
 from thoroughly import also
 
 import tfsparse
-from tfsparse import experiment, runs
+from tfsparse import runs
 from tfsparse.config import ConfigError
+from tfsparse.experiments import experiment
 
 SECTION = "activation_density={prune_epochs: [1, 3], smallest: 2, tolerance: 1}"
 

@@ -18,8 +18,8 @@ import keras
 import pydantic
 
 from tfsparse import config as configs
-from tfsparse import experiment
 from tfsparse.config import ConfigError
+from tfsparse.experiments import experiment
 from tfsparse.sections import RunConfig
 
 
