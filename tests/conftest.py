@@ -1,3 +1,4 @@
+import gc
 import os
 import pathlib
 import sys
@@ -20,3 +21,12 @@ def _keep_kernels():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _old_objects_are_not_searched_for_garbage():
+    """Graphs of hundreds of tests stay alive; a collection that looks at all of them takes seconds, and Keras asks for
+    one whenever a session is cleared."""
+    yield
+    gc.collect()
+    gc.freeze()

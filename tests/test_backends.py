@@ -23,10 +23,10 @@ STRUCTURE = ["structure/test_constants.py", "structure/test_recompiling.py"]
     "arguments",
     [
         pytest.param(CORE, id="core"),
-        pytest.param(["test_testing.py", "-k", "test_registered and rigl"], id="battery"),
         pytest.param([*STRUCTURE, "-k", "sgd or folded or emptied or metrics"], id="structure"),
         *also(
             [
+                ["test_testing.py", "-k", "test_registered and rigl"],
                 ["activation_density", "-k", "test_density or killed_between"],
                 ["test_testing_thresholds.py", "-k", "test_vector"],
                 [*MORE, "-m", "", "-k", "not test_testing or test_registered and not rigl"],
