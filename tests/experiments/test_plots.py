@@ -113,6 +113,14 @@ def test_comparison_of_different_models_says_which():
     assert len({line.get_color() for line in marked}) == len({line.get_marker() for line in marked}) == 2
 
 
+def test_sparsities_that_are_equal_for_all_practical_purposes_look_so():
+    methods = {"agp": 0.95, "set": 0.9499}
+    (axes,) = plots.comparison([run(method=m, asked=0.95, sparsity=s) for m, s in methods.items()]).axes
+    low, high = axes.get_xlim()
+    assert low < 0.9499 < 0.95 < high and high - low == pytest.approx(0.02)
+    assert axes.figure.get_suptitle().endswith(", one run each")
+
+
 def test_the_legend_of_many_methods_hides_no_line():
     figure = plots.comparison([run(method=f"a method with a rather long name {i}") for i in range(10)])
     figure.draw_without_rendering()

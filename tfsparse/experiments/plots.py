@@ -14,6 +14,7 @@ from tfsparse import runs as run_files
 
 _MARKERS = "osD^vPX*"
 _ACROSS = {"sparsity": "sparsity (fraction of zeros)", "training_complexity": "training complexity (1: dense)"}
+_NARROWEST = 0.02  # of an axis: what differs by less shall not look as if it did
 _SHARES = {"sparsity": "sparsity", "density": "density", "macs_share": "MACs of a dense pass"}
 
 
@@ -116,6 +117,9 @@ def _lines(axes, found, key):
     lines = itertools.groupby(found, lambda group: (group.data, group.model, group.method))
     for number, (_, line) in enumerate(lines):
         _draw(axes, list(line), key, _label(found), color=f"C{number % 10}", marker=_MARKERS[number % len(_MARKERS)])
+    low, high = axes.get_xlim()
+    spare = max(_NARROWEST - (high - low), 0) / 2
+    axes.set_xlim(low - spare, high + spare)
     axes.set_xlabel(_ACROSS[key])
     axes.xaxis.set_major_formatter("{x:.4g}")
     axes.grid(alpha=0.3)
@@ -145,7 +149,8 @@ def _subject(found):
     models, datasets = sorted({group.model for group in found}), sorted({group.data for group in found})
     seeds = sorted({len(group.runs) for group in found})
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return f"{', '.join(models)} on {', '.join(datasets)}, mean of {count} run{'s' * (seeds[-1] > 1)}"
+    means = "one run each" if seeds == [1] else f"mean of {count} runs"
+    return f"{', '.join(models)} on {', '.join(datasets)}, {means}"
 
 
 def _title(run):
