@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -162,13 +163,26 @@ def test_export_as_a_saved_model_and_as_a_file(workplace, tmp_path):
 
 @pytest.mark.parametrize("save", ["array", "by input"])
 def test_export_of_integers_takes_examples(workplace, tmp_path, save):
-    model, x = workplace / "seed0" / "model.keras", np.random.default_rng(0).uniform(size=(20, 8, 8, 1))
-    name = keras.saving.load_model(model).inputs[0].name
-    file = tmp_path / ("x.npy" if save == "array" else "x.npz")
-    np.save(file, x) if save == "array" else np.savez(file, **{name: x})
-    done = invoke("export", model, tmp_path / "out.tflite", "--values", "int8", "--representative", file)
+    file, x = workplace / "seed0" / "model.keras", np.random.default_rng(0).uniform(size=(20, 8, 8, 1))
+    model = keras.saving.load_model(file)
+    examples = tmp_path / ("x.npy" if save == "array" else "x.npz")
+    np.save(examples, x) if save == "array" else np.savez(examples, **{model.inputs[0].name: x})
+    done = invoke("export", file, tmp_path / "out.tflite", "--values", "int8", "--representative", examples)
     assert done.exit_code == 0, done.output
-    assert {tensor.dtype for tensor in tfsparse.inspect_tflite(tmp_path / "out.tflite").tensors} == {"int8"}
+    expected = tfsparse.export_tflite(model, tmp_path / "expected.tflite", "int8", x)
+    assert {tensor.dtype for tensor in expected.tensors} == {"int8"}
+    answers = [_answer(path, x[:4].astype("float32")) for path in (tmp_path / "out.tflite", expected.path)]
+    assert np.array_equal(*answers)
+
+
+def _answer(path, x):
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter")  # it has moved to another package
+        runner = tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")
+    (answer,) = runner(**dict.fromkeys(runner.get_input_details(), x)).values()
+    return answer
 
 
 @pytest.mark.parametrize(
