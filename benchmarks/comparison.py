@@ -20,7 +20,7 @@ from tfsparse.experiments import matrix, plots
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "comparison"
-FILES = {"mnist_lenet300": "MNIST", "cifar10_resnet20": "CIFAR-10"}
+FILES = {"mnist_lenet300": "MNIST", "cifar10_resnet20": "CIFAR-10", "mnist_exchange": "MNIST"}
 
 
 def train(file: str, folder: pathlib.Path, methods: list[str] | None) -> None:

@@ -60,7 +60,7 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def carry_out(words):
+def assert_carried_out(words):
     """One command; a pattern becomes the files that are there, as in a shell."""
     words = [word for each in words for word in sorted(glob.glob(each)) or [each]]
     done = CliRunner().invoke(cli.app, words)
@@ -73,7 +73,7 @@ def test_commands_work_in_their_order(page, workplace):
         if "mine.keras" in code:  # the model of the commands after it
             exec(compile(re.sub(r"epochs=\d+", "epochs=2", code), page, "exec"), {})
     for words in (*BEFORE.get(page, []), *commands(page)):
-        carry_out(words)
+        assert_carried_out(words)
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -269,7 +269,7 @@ def resumed(directory, kills, **options):
     return done, done.fit(X, Y, **FIT)
 
 
-def same(one, other):
+def assert_same(one, other):
     (mine, my_history), (theirs, their_history) = one, other
     assert bits(mine.model) == bits(theirs.model)
     named = {"densities", "widths"}  # Keras names the layers of each process of this test anew
@@ -287,12 +287,12 @@ MOMENTS = sorted(random.Random(6).sample(range(EVENTS), 5))
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_it_ends_with_the_same_bits(moment, straight, tmp_path):
-    same(resumed(tmp_path / "run", [Kill(moment)]), straight)
+    assert_same(resumed(tmp_path / "run", [Kill(moment)]), straight)
 
 
 def test_killed_between_a_resize_and_its_first_epoch(straight, tmp_path):
     begin_of_second_stage = 1 + 5 + 1
-    same(resumed(tmp_path / "run", [Kill(begin_of_second_stage), Kill(0), Kill(1)]), straight)
+    assert_same(resumed(tmp_path / "run", [Kill(begin_of_second_stage), Kill(0), Kill(1)]), straight)
 
 
 @pytest.mark.parametrize("victim, number", [("write_model", 3), ("write_run", 3), ("write", 5)])  # in a resize
@@ -309,7 +309,7 @@ def test_killed_while_writing(victim, number, straight, tmp_path, monkeypatch):
     with pytest.raises(Killed):
         driver(directory=tmp_path / "run").fit(X, Y, **FIT)
     monkeypatch.undo()
-    same(resumed(tmp_path / "run", []), straight)
+    assert_same(resumed(tmp_path / "run", []), straight)
 
 
 def test_fresh_weights_and_a_way_back_survive_kills(tmp_path, monkeypatch):
@@ -329,7 +329,7 @@ def test_fresh_weights_and_a_way_back_survive_kills(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         fit(tmp_path / "killed")
     monkeypatch.undo()
-    same(fit(tmp_path / "killed"), straight)
+    assert_same(fit(tmp_path / "killed"), straight)
 
 
 def _falls_in_the_last_epoch():
@@ -342,10 +342,10 @@ def _falls_in_the_last_epoch():
 
 def test_a_finished_training_is_only_read(straight, tmp_path):
     first = resumed(tmp_path / "run", [])
-    same(first, straight)
+    assert_same(first, straight)
     before = (tmp_path / "run" / "run.json").read_bytes()
     second = resumed(tmp_path / "run", [])
-    same(second, first)
+    assert_same(second, first)
     assert (tmp_path / "run" / "run.json").read_bytes() == before and second[0].seconds == first[0].seconds
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"run.json", "model.keras", "stage-0.keras", "stage-1.keras"}
@@ -361,7 +361,7 @@ def test_averaged_weights_survive_kills_at_the_end_of_stages(tmp_path):
     for end in (1 + 5, 1 + 2 * 5 + 1 + 1 + 5):  # when the epoch was written, and Keras has not averaged yet
         with contextlib.suppress(Killed):
             fit(tmp_path / "killed", Kill(end))
-    same(fit(tmp_path / "killed"), straight)
+    assert_same(fit(tmp_path / "killed"), straight)
 
 
 @on_tensorflow
@@ -383,8 +383,8 @@ def test_a_dataset_by_a_function_of_the_epoch(tmp_path):
     assert straight[0].measured == "40 examples, inference mode"
     with contextlib.suppress(Killed):
         fit(tmp_path / "killed", Kill(15))
-    same(fit(tmp_path / "killed"), straight)
-    same(fit(None), straight)
+    assert_same(fit(tmp_path / "killed"), straight)
+    assert_same(fit(None), straight)
 
 
 # ------------------------------------------------------------------------------------------------------------ replicas
@@ -403,7 +403,7 @@ def test_two_replicas_train_and_load(tmp_path):
     for variable in [*done.model.trainable_variables, *done.model.optimizer.variables]:
         one, two = distribute.replica_values(variable)
         np.testing.assert_array_equal(one, two)
-    same(fit(), (done, history))
+    assert_same(fit(), (done, history))
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals
