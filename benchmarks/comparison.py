@@ -5,7 +5,7 @@ the tables and pictures of `docs/comparison.md` and of the README. Finished runs
 resumed.
 On one CPU core a run of LeNet-300-100 takes a minute, one of ResNet-20 a quarter of an hour:
 
-    TFDS_DATA_DIR=... python benchmarks/comparison.py --files mnist_lenet300 cifar10_resnet20
+    TFDS_DATA_DIR=... python benchmarks/comparison.py --files mnist_lenet300 cifar10_resnet20 mnist_exchange
     python benchmarks/comparison.py --tables          # only tables and pictures, from benchmarks/results/comparison
 """
 
@@ -20,7 +20,8 @@ from tfsparse.experiments import matrix, plots
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "comparison"
-FILES = {"mnist_lenet300": "MNIST", "cifar10_resnet20": "CIFAR-10", "mnist_exchange": "MNIST"}
+FILES = {"mnist_lenet300": "MNIST", "cifar10_resnet20": "CIFAR-10"}
+EXCHANGE = "mnist_exchange"  # of SET and RigL, how often
 
 
 def train(file: str, folder: pathlib.Path, methods: list[str] | None) -> None:
@@ -61,6 +62,17 @@ def table(*files: str) -> str:
     return tables.markdown(["", *titles], rows)
 
 
+def exchanges() -> str:
+    """SET and RigL by how often they exchange weights; with the default they are in the matrix of all methods."""
+    default, others = by_method("mnist_lenet300"), by_method(EXCHANGE)
+    found = {(method, 100): default[method] for method in ("set", "rigl")}
+    found |= {(name.split("_")[0], int(name.split("_")[1])): row for name, row in others.items()}
+    asked = sorted({asked for row in found.values() for asked in row})
+    names = sorted(found, key=lambda name: (name[0] != "set", -name[1]))
+    rows = [[f"{method}, {times} times", *(_cell(found[method, times], a) for a in asked)] for method, times in names]
+    return tables.markdown(["", *(f"{100 * float(a):g} % zeros" for a in asked)], rows)
+
+
 def _cell(row, asked):
     runs = row.get(asked, row.get("", []))
     if not runs:
@@ -71,7 +83,7 @@ def _cell(row, asked):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", nargs="+", choices=FILES, default=[*FILES])
+    parser.add_argument("--files", nargs="+", choices=[*FILES, EXCHANGE], default=[*FILES, EXCHANGE])
     parser.add_argument("--methods", nargs="+", help="only these, by their names in the file")
     parser.add_argument("--runs", type=pathlib.Path, default=tables.ROOT / "runs" / "comparison", help="for the runs")
     parser.add_argument("--tables", action="store_true", help="only write tables and pictures")
@@ -79,7 +91,8 @@ if __name__ == "__main__":
     for which in arguments.files:
         if not arguments.tables:
             train(which, arguments.runs.resolve(), arguments.methods)
-        if runs := finished(which):
+        if which in FILES and (runs := finished(which)):
             tables.write("docs/comparison.md", which, table(which))
             plots.save(plots.comparison(runs.values()), tables.ROOT / "docs" / f"comparison_{which}.png")
+    tables.write("docs/comparison.md", EXCHANGE, exchanges())
     tables.write("README.md", "comparison", table(*FILES))

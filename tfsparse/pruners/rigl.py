@@ -16,10 +16,12 @@ class RigL(DropAndGrow):
     Arguments and errors are those of `DropAndGrow`. The authors skip the optimizer's step where they update the masks;
     here it is taken, with the old masks, so that no batch is lost.
 
+    What grows needs time to become large: in short trainings ask for fewer updates, 100 steps apart or more.
+
     Source: Evci et al., "Rigging the Lottery: Making All Tickets Winners" (ICML 2020); they update every 100 of 32,000
     steps.
 
-    >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("constant", 0.9, tfsparse.RigL())])
+    >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune(tfsparse.Constant(updates=20), 0.9, tfsparse.RigL())])
     """
 
     needs_gradients = True
