@@ -39,7 +39,21 @@ def finished(file: str) -> dict[str, dict]:
     """The runs that are there, by name, in the order of the file."""
     names = matrix.load(tables.ROOT / "configs" / "comparison" / f"{file}.yaml")
     paths = {name: RESULTS / file / f"{name}.json" for name in names}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    return {name: _counted(json.loads(path.read_text())) for name, path in paths.items() if path.exists()}
+
+
+def _counted(run):
+    """The run with its training complexity. Those from before it was looked at within epochs know the share of
+    multiply-adds at the ends of the epochs alone, and each epoch is taken for the mean of its two ends."""
+    if "mean_macs_share" in run["epochs"][0]:
+        return run
+    ends = [epoch["macs_share"] for epoch in run["epochs"]]
+    if "uncut_accuracy" in run["epochs"][-1]:
+        ends[-1] = ends[-2]  # the cut came after the last step
+    is_sparse_all_along = run["config"]["prune"] and run["config"]["prune"]["schedule"]["name"] == "constant"
+    first = ends[0] if is_sparse_all_along else 1.0
+    run["summary"]["training_complexity"] = (first / 2 + sum(ends) - ends[-1] / 2) / len(ends)
+    return run
 
 
 def by_method(file: str) -> dict[str, dict[str, list[dict]]]:

@@ -12,7 +12,8 @@ import pytest
 from thoroughly import also
 
 HERE = pathlib.Path(__file__).parent
-CORE = ["test_masks.py", "pruners", "optimizers", "test_engine.py", "test_wrapping.py", "test_distribute.py"]
+CORE = ["test_masks.py", "optimizers", "test_engine.py"]
+REST = ["pruners", "test_wrapping.py", "test_distribute.py"]
 MORE = ["layers", "test_agreement.py", "test_curvature.py", "test_mask_store.py", "test_testing.py"]
 STRUCTURE = ["structure/test_constants.py", "structure/test_recompiling.py"]
 
@@ -26,6 +27,7 @@ STRUCTURE = ["structure/test_constants.py", "structure/test_recompiling.py"]
         pytest.param([*STRUCTURE, "-k", "sgd or folded or emptied or metrics"], id="structure"),
         *also(
             [
+                REST,
                 ["test_testing.py", "-k", "test_registered and rigl"],
                 ["activation_density", "-k", "test_density or killed_between"],
                 ["test_testing_thresholds.py", "-k", "test_vector"],

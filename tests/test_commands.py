@@ -39,7 +39,7 @@ def shortened(content):
     short = {"epochs": 1, "data": {"name": "digits", "batch_size": 128}}
     if "methods" not in content:
         return content | short
-    methods = {name: content["methods"][name] for name in ("dense", "one_cycle")}
+    methods = dict(list(content["methods"].items())[:2])
     return content | {"base": content["base"] | short, "methods": methods, "sparsities": [0.9], "seeds": [0]}
 
 

@@ -6,6 +6,7 @@ import random
 import keras
 import numpy as np
 import pytest
+from thoroughly import also
 
 import tfsparse
 from tfsparse import distribute, runs
@@ -114,6 +115,7 @@ def test_inherited_weights_are_those_of_the_channels_that_stay():
     np.testing.assert_array_equal(new[-4], flat)
 
 
+@pytest.mark.exhaustive
 def test_fresh_weights_in_the_same_widths():
     look, done = Look(), driver(weights="reinit")
     history = done.fit(X, Y, callbacks=[look], **FIT)
@@ -285,7 +287,7 @@ EVENTS = 3 * 2 + 4 * 5  # begin and end of three stages; of four epochs: begin, 
 MOMENTS = sorted(random.Random(6).sample(range(EVENTS), 5))
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", [*MOMENTS[::3], *also([*MOMENTS[1:3], *MOMENTS[4:]])])
 def test_killed_at_any_moment_it_ends_with_the_same_bits(moment, straight, tmp_path):
     assert_same(resumed(tmp_path / "run", [Kill(moment)]), straight)
 
@@ -365,6 +367,7 @@ def test_averaged_weights_survive_kills_at_the_end_of_stages(tmp_path):
 
 
 @on_tensorflow
+@pytest.mark.exhaustive
 def test_a_dataset_by_a_function_of_the_epoch(tmp_path):
     import tensorflow as tf
 

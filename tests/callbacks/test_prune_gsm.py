@@ -71,6 +71,7 @@ def test_the_cut_comes_after_the_last_step_and_is_measured():
     assert history["uncut_accuracy"] == [pytest.approx(expected["accuracy"])]
 
 
+@pytest.mark.exhaustive
 def test_a_dataset_measures_too_and_nothing_is_measured_without():
     batches = [(X[:32], Y[:32]), (X[32:64], Y[32:64])]
 

@@ -47,9 +47,9 @@ def killing(epoch, batch):
 @pytest.mark.parametrize(
     ("section", "epoch", "batch"),
     [
-        (FIXED, 2, 1),
-        (TARGET, 0, 3),
         (TARGET, 3, 11),
+        pytest.param(FIXED, 2, 1, marks=pytest.mark.exhaustive),
+        pytest.param(TARGET, 0, 3, marks=pytest.mark.exhaustive),
     ],
 )
 def test_broken_off_and_resumed_is_the_straight_run(finished, tmp_path, section, epoch, batch):

@@ -66,6 +66,7 @@ def train(
 
 
 _TIMES = {"measuring_share"}  # logs that another run of the same config would not repeat
+_LOOKS = 20  # in an epoch, at how much of the network is multiplied: phases of a schedule may be shorter than an epoch
 
 
 class _Keeper(keras.callbacks.Callback):
@@ -78,11 +79,17 @@ class _Keeper(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):  # on_train_begin comes before Prune knows whether it can run
         if not self._run["checkpoints"]:
             _begin(self._directory, self._run, self.model)
-        self._begun = time.perf_counter()
+        self._begun, self._shares = time.perf_counter(), []
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (batch + 1) * _LOOKS // self.params["steps"] > len(self._shares):
+            self._shares.append(_macs_share(tfsparse.report(self.model)))
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {key: float(value) for key, value in logs.items() if key not in _TIMES}
-        self._run["epochs"].append({"epoch": epoch + 1, **logs, **_macs_share(tfsparse.report(self.model))})
+        share = _macs_share(tfsparse.report(self.model))
+        shares = {} if share is None else {"macs_share": share, "mean_macs_share": statistics.fmean(self._shares)}
+        self._run["epochs"].append({"epoch": epoch + 1, **logs, **shares})
         self._run["seconds"].append(round(time.perf_counter() - self._begun, 3))
         runs.write_model(self._directory, self._run, self.model)
 
@@ -166,8 +173,8 @@ def _shrunk(driver, dense, data):
 
 
 def _macs_share(report):
-    """How many of the multiply-adds of a dense forward pass are not by zero; nothing where that is not known."""
-    return {"macs_share": report.effective_flops / report.flops} if report.flops else {}
+    """How many of the multiply-adds of a dense forward pass are not by zero; None where that is not known."""
+    return report.effective_flops / report.flops if report.flops else None
 
 
 def _begin(directory, run, model):
@@ -245,7 +252,7 @@ def _summary(config, run, report):
         "best_sparsity": best.get("sparsity"),
         "accuracy_before_cut": last.get("uncut_accuracy"),
         "sparsity_before_cut": last.get("uncut_sparsity"),
-        "training_complexity": _mean([e["macs_share"] for e in run["epochs"] if "macs_share" in e]),
+        "training_complexity": _training_complexity(run["epochs"]),
     }
     return {
         "data": config.data.name,
@@ -263,8 +270,11 @@ def _summary(config, run, report):
     }
 
 
-def _mean(values):
-    return statistics.fmean(values) if values else None
+def _training_complexity(epochs):
+    """Of the multiply-adds of as many dense epochs the share that was not by zero; a network that shrinks has one
+    shape throughout an epoch."""
+    shares = [e.get("mean_macs_share", e["macs_share"]) for e in epochs if "macs_share" in e]
+    return statistics.fmean(shares) if shares else None
 
 
 def _environment():
