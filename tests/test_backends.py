@@ -28,7 +28,7 @@ STRUCTURE = ["structure/test_constants.py", "structure/test_recompiling.py"]
         *also(
             [
                 REST,
-                ["test_testing.py", "-k", "test_registered and rigl"],
+                ["test_testing.py", "-m", "", "-k", "test_registered and rigl"],
                 ["activation_density", "-k", "test_density or killed_between"],
                 ["test_testing_thresholds.py", "-k", "test_vector"],
                 [*MORE, "-m", "", "-k", "not test_testing or test_registered and not rigl"],
