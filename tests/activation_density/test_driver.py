@@ -314,6 +314,7 @@ def test_killed_while_writing(victim, number, straight, tmp_path, monkeypatch):
     assert_same(resumed(tmp_path / "run", []), straight)
 
 
+@pytest.mark.exhaustive
 def test_fresh_weights_and_a_way_back_survive_kills(tmp_path, monkeypatch):
     options = {"weights": "reinit", "tolerance": 0.05, "monitor": "score"}
 
@@ -354,6 +355,7 @@ def test_a_finished_training_is_only_read(straight, tmp_path):
     assert widths(keras.saving.load_model(tmp_path / "run" / "model.keras")) == widths(first[0].model)
 
 
+@pytest.mark.exhaustive
 def test_averaged_weights_survive_kills_at_the_end_of_stages(tmp_path):
     def fit(directory, *callbacks):
         done = driver(net(keras.optimizers.Adam(use_ema=True, ema_momentum=0.5)), directory=directory)

@@ -187,6 +187,7 @@ def test_resume_from_a_file_is_the_straight_run(tmp_path, epoch):
         np.testing.assert_array_equal(*values([variable, again]), err_msg=name)
 
 
+@pytest.mark.exhaustive
 def test_resume_from_backup_is_the_straight_run(tmp_path):
     for stop in ([interrupt(2)], [interrupt(4)], []):
         model = compiled()
@@ -197,6 +198,7 @@ def test_resume_from_backup_is_the_straight_run(tmp_path):
     assert_same(model, straight_run(2), "resumed from BackupAndRestore")
 
 
+@pytest.mark.exhaustive
 def test_a_check_that_was_saved_before_it_was_made_is_made_first(tmp_path):
     """BackupAndRestore ahead of PLL saves the last step of an epoch without the check that is due there."""
     callback = resumed_callback()

@@ -32,6 +32,7 @@ def kernels(model):
     return [ops.convert_to_numpy(v) for v in model.trainable_variables if len(v.shape) > 1]
 
 
+@pytest.mark.exhaustive
 def test_is_gsm_and_one_global_cut():
     """Equal to GSM in the compile, and the largest quarter of all kernels by NumPy."""
     plain = compiled(GSM(0.05, momentum=0.9, weight_decay=1e-3, compression=4))

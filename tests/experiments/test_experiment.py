@@ -86,6 +86,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(finished, tmp_pa
     assert bits(tmp_path / "other")[0] != bits(finished[0])[0]
 
 
+@pytest.mark.exhaustive
 def test_a_ticket_starts_from_the_first_weights_of_its_seed(finished, tmp_path):
     import keras
 

@@ -26,6 +26,7 @@ tfsparse.export(model, folder / "out")
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="pip install 'tfsparse[jax]' to test on JAX")
 def test_a_model_of_jax(tmp_path):
     environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)}

@@ -55,6 +55,7 @@ def test_is_the_keras_3_one():
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_warns_before_the_first_step():
     with pytest.warns(UserWarning, match="will not be lossless.*at least 8"):
         models.fit(wrapped(), PruneGSM(), epochs=1)
