@@ -67,7 +67,7 @@ class Sizes(Printed):
 
 
 def sizes(
-    model: keras.Model | str | os.PathLike,
+    model: keras.Model,
     representative: np.ndarray | Mapping[str, np.ndarray] | str | os.PathLike | None = None,
 ) -> Sizes:
     """Measure a model in every form in which it can be kept.
@@ -100,8 +100,7 @@ def sizes(
         rows = (*_weights(sparse, memory), *_saved_models(dense, memory), *_tflite(dense, representative))
     entries = sum(a.size for a in sparse)
     living = sum(int(np.count_nonzero(a)) for a in sparse)
-    name = str(model) if isinstance(model, (str, os.PathLike)) else model.name
-    return Sizes(name, 1 - living / entries if entries else 0.0, rows)
+    return Sizes(model.name, 1 - living / entries if entries else 0.0, rows)
 
 
 def _weights(sparse, memory):
