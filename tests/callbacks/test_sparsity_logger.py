@@ -2,7 +2,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from summaries import scalars
 
+import tfsparse
 from tfsparse import Magnitude, OneShot, Prune, SparseOptimizer, SparsityLogger, testing
 
 
@@ -15,18 +17,6 @@ def logged(tmp_path, pruner):
     return model, logger, scalars(tmp_path)
 
 
-def scalars(folder):
-    """`{(tag, epoch): value}` of what TensorBoard would show."""
-    import tensorflow as tf
-
-    found = {}
-    for file in folder.glob("events*"):
-        for event in tf.compat.v1.train.summary_iterator(str(file)):
-            for value in event.summary.value:
-                found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
-    return found
-
-
 def test_every_pruned_weight_has_its_target_and_its_actual_sparsity(tmp_path):
     model, logger, found = logged(tmp_path, Magnitude())
     assert len(logger.history) == 3
@@ -35,6 +25,13 @@ def test_every_pruned_weight_has_its_target_and_its_actual_sparsity(tmp_path):
         assert logger.history[-1][variable.path] == pytest.approx(actual)
         assert found[f"sparsity/{variable.path}", 2] == pytest.approx(actual, abs=1e-6)
         assert found[f"sparsity_target/{variable.path}", 2] == pytest.approx(0.5, abs=0.01)
+
+
+def test_flops_are_those_of_the_report(tmp_path):
+    model, _, found = logged(tmp_path, Magnitude())
+    rows = tfsparse.report(model).rows
+    assert [found[f"effective_flops/{row.weight}", 2] for row in rows] == [row.effective_flops for row in rows]
+    assert all(found[f"effective_flops/{row.weight}", 0] > row.effective_flops for row in rows)
 
 
 class Replacing(keras.callbacks.Callback):

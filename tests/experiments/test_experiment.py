@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 from small_config import bits, small
+from summaries import scalars
 from thoroughly import also
 
 from tfsparse import ACDC, config, runs
@@ -49,6 +50,17 @@ def test_run_json_says_what_was_run_and_what_came_out(finished):
     assert run["summary"]["training_complexity"] == pytest.approx((first + second) / 2)
     assert {"python", "tfsparse", "keras", "tensorflow", "numpy"} <= run["environment"]["versions"].keys()
     assert run["environment"]["devices"] and run["environment"]["backend"] in ("tensorflow", "jax")
+
+
+def test_tensorboard_has_all_figures_of_all_epochs(finished):
+    directory, run = finished
+    found = {name: scalars(directory / "tensorboard" / name) for name in ("train", "validation")}
+    for entry in run["epochs"]:
+        for key, value in entry.items():
+            if key != "epoch":
+                folder = "validation" if key.startswith("val_") else "train"
+                tag = f"epoch_{key.removeprefix('val_')}"
+                assert found[folder][tag, entry["epoch"] - 1] == pytest.approx(value)
 
 
 def test_phases_shorter_than_an_epoch_are_part_of_the_training_complexity(tmp_path):

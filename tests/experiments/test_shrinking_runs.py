@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from small_config import bits, small
+from summaries import scalars
 from thoroughly import also
 
 import tfsparse
@@ -45,6 +46,14 @@ def test_what_is_left_is_what_the_run_says(finished):
     assert summary["accuracy"] == pytest.approx(last["val_accuracy"]) and summary["accuracy"] > 0.2
     assert summary["best_accuracy"] == max(epoch["val_accuracy"] for epoch in run["epochs"] if epoch["stage"] == 2)
     assert summary["method"] == "activation density (prune_epochs=(1, 3), smallest=2, tolerance=1.0)"
+
+
+def test_tensorboard_has_the_figures_of_the_whole_network(finished):
+    directory, run, _ = finished
+    found = scalars(directory / "tensorboard" / "train")
+    for entry in run["epochs"]:
+        for key in ("density", "macs", "parameters"):
+            assert found[f"epoch_{key}", entry["epoch"] - 1] == pytest.approx(entry[key])
 
 
 def test_what_is_served_is_the_small_model(finished):

@@ -62,18 +62,18 @@ class Training:
         """Does the stage end here?"""
         return self.plan.due(self.record.epochs, self.record.position, self.epochs - self.done)
 
-    def measure(self) -> float:
-        """Measure the densities now, and return that of the network."""
+    def measure(self) -> dict[str, float]:
+        """Measure the densities now, and return what there is to say of the whole network."""
         self._found = self._probe.measure()
-        return self._found.network
+        return {"density": self._found.network, "macs": self._graph.macs(), "parameters": self._graph.parameters()}
 
     def epoch_done(self, logs: dict, halted: bool) -> None:
         """Remember an epoch, after `measure`; `halted`: a callback of the user's has stopped the training."""
         found = self._found
-        entry = {"epoch": self.done + 1} | {name: float(value) for name, value in logs.items()}
-        entry |= {"stage": self.record.position["size"], "density": found.network, "densities": found.groups}
+        counts = {name: logs[name] for name in ("macs", "parameters")}
+        entry = {"epoch": self.done + 1} | {name: float(value) for name, value in logs.items()} | counts
+        entry |= {"stage": self.record.position["size"], "densities": found.groups}
         entry |= {"widths": {g.name: len(g) for g in self._probe.groups}}
-        entry |= {"macs": self._graph.macs(), "parameters": self._graph.parameters()}
         self.record.epochs.append(entry)
         self.record.position["halted"] = halted
         self._write()
@@ -179,7 +179,8 @@ class Training:
 
 
 class _Measure(keras.callbacks.Callback):
-    """Before the user's callbacks, so that they find `density` in the logs; tells the data which epoch it is."""
+    """Before the user's callbacks, so that they find the network's figures in the logs; tells the data which epoch it
+    is."""
 
     def __init__(self, training, data):
         super().__init__()
@@ -191,7 +192,7 @@ class _Measure(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         _ = self.model  # on JAX this brings the weights back from the step
-        logs["density"] = self._training.measure()
+        logs |= self._training.measure()
 
 
 class _Keep(keras.callbacks.Callback):

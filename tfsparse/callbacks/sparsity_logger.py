@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfsparse import wrapping
+from tfsparse.report import report
 
 
 class SparsityLogger(keras.callbacks.Callback):
@@ -16,8 +17,9 @@ class SparsityLogger(keras.callbacks.Callback):
     first epoch of this fit, from its beginning. Weights that went and came back in between do not count.
 
     Args:
-        log_dir: directory for TensorBoard scalars `sparsity/<weight>`, `sparsity_target/<weight>` and `churn/<weight>`;
-            None: only the attribute `history`, a list with one `{weight path: actual sparsity}` per epoch, and `churn`.
+        log_dir: directory for TensorBoard scalars `sparsity/<weight>`, `sparsity_target/<weight>`, `churn/<weight>` and
+            `effective_flops/<weight>`, those of `tfsparse.report`, where they are known; None: only the attribute
+            `history`, a list with one `{weight path: actual sparsity}` per epoch, and `churn`.
 
     >>> model.fit(x, y, callbacks=[tfsparse.Prune(sparsity=0.9), tfsparse.SparsityLogger("logs")])
     """
@@ -42,7 +44,8 @@ class SparsityLogger(keras.callbacks.Callback):
             logs["churn"] = float(np.mean(np.concatenate([entries.ravel() for entries in changed.values()])))
         if self.log_dir is not None:
             churn = {path: float(np.mean(entries)) for path, entries in changed.items()}
-            self._write(epoch, {"sparsity": actual, "churn": churn} | _targets(wrapping.sparse_optimizer(model)))
+            targets = _targets(wrapping.sparse_optimizer(model))
+            self._write(epoch, {"sparsity": actual, "churn": churn, "effective_flops": _flops(model)} | targets)
 
     def on_train_end(self, logs=None):
         if self._writer is not None:
@@ -64,6 +67,11 @@ def _pruned(model):
     optimizer = wrapping.sparse_optimizer(model)
     pairs = wrapping.masks(model) if optimizer is None or optimizer.built else []
     return {v.path: ops.convert_to_numpy(mask) == 0 for v, mask in pairs}
+
+
+def _flops(model):
+    """Of all kernels, also of those without a mask."""
+    return {row.weight: row.effective_flops for row in report(model).rows if row.effective_flops is not None}
 
 
 def _targets(optimizer):

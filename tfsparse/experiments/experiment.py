@@ -70,7 +70,10 @@ _LOOKS = 20  # in an epoch, at how much of the network is multiplied: phases of 
 
 
 class _Keeper(keras.callbacks.Callback):
-    """Opens the run directory when everything else has been checked, and keeps it true after every epoch."""
+    """Opens the run directory when everything else has been checked, and keeps it true after every epoch.
+
+    Before TensorBoard, so that it finds the shares of multiply-adds in the logs.
+    """
 
     def __init__(self, directory, run):
         super().__init__()
@@ -86,10 +89,11 @@ class _Keeper(keras.callbacks.Callback):
             self._shares.append(_macs_share(tfsparse.report(self.model)))
 
     def on_epoch_end(self, epoch, logs=None):
-        logs = {key: float(value) for key, value in logs.items() if key not in _TIMES}
         share = _macs_share(tfsparse.report(self.model))
-        shares = {} if share is None else {"macs_share": share, "mean_macs_share": statistics.fmean(self._shares)}
-        self._run["epochs"].append({"epoch": epoch + 1, **logs, **shares})
+        if share is not None:
+            logs |= {"macs_share": share, "mean_macs_share": statistics.fmean(self._shares)}
+        entry = {key: float(value) for key, value in logs.items() if key not in _TIMES}
+        self._run["epochs"].append({"epoch": epoch + 1} | entry)
         self._run["seconds"].append(round(time.perf_counter() - self._begun, 3))
         runs.write_model(self._directory, self._run, self.model)
 

@@ -56,7 +56,11 @@ CHARTS = (
     Chart("Widths", {"widths": ""}, "Channels of each group of layers."),
     Chart("Multiply-adds", {"macs": "multiply-adds"}, "Of the network as wide as it is, per example."),
     Chart("Parameters", {"parameters": "parameters"}, "Of the network as wide as it is."),
-    Chart("Computation", {"macs_share": "share"}, "Multiply-adds that are not by zero, over the dense network's."),
+    Chart(
+        "Computation",
+        {"mean_macs_share": "mean over the epoch", "macs_share": "at its end"},
+        "Multiply-adds that are not by zero, over the dense network's.",
+    ),
     Chart(
         "Curvature",
         {"curvature": "curvature"},
