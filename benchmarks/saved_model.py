@@ -9,6 +9,7 @@ loader, as TensorFlow Serving has it), seconds to load, and seconds per call, bo
 """
 
 import argparse
+import itertools
 import os
 import pathlib
 import subprocess
@@ -69,19 +70,19 @@ def measure(name: str, sparsity: float, rounds: int) -> dict:
         checked = {"identical": identical(folder), "identical_in_a_session": identical_in_a_session(folder)}
         timed = {"export_seconds": seconds, "load_seconds": loading(folder), "latency": latency(folder, images, rounds)}
         size = sizes(folder)
-        return {"bytes": size, "rounded": rounded(folder, size["left_as_they_are"])} | checked | timed
+        return {"bytes": size, "rounded": rounded(folder)} | checked | timed
 
 
 def sizes(folder: pathlib.Path) -> dict:
     """Bytes of the pruned weights before and after, those too small to be packed among them; and of the directories, of
     which the dense one holds every variable twice, as Keras writes it."""
     weights = [array for _, array in rewriting.weights(folder / "dense")]
-    pruned = [a for a in weights if a.ndim > 1]
-    left = sum(a.nbytes for a in pruned if packing.sparse_parts(a) is None)
+    packed, small = _pruned(weights)
+    left = sum(a.nbytes for a in small)
     graph = (folder / "dense" / "saved_model.pb").stat().st_size
     return {
         "weights": sum(a.nbytes for a in weights),
-        "pruned_weights": sum(a.nbytes for a in pruned),
+        "pruned_weights": sum(a.nbytes for a in packed) + left,
         "packed_weights": _assets(folder / "packed") + left,
         "left_as_they_are": left,
         "dense_directory": _bytes(folder / "dense"),
@@ -90,15 +91,18 @@ def sizes(folder: pathlib.Path) -> dict:
     }
 
 
-def rounded(folder: pathlib.Path, left: int) -> dict:
-    """Bytes of the pruned weights in float16 and int8, and how far the answers move, relative to the largest."""
+def rounded(folder: pathlib.Path) -> dict:
+    """Bytes of the pruned weights in float16 and int8, its scales among them, and how far the answers move, relative to
+    the largest."""
     x, result = np.load(folder / "x.npy"), {}
+    packed, small = _pruned([array for _, array in rewriting.weights(folder / "dense")])
+    left = sum(a.nbytes for a in small)
     exact = _answers(folder / "dense", x)
     for values in ("float16", "int8"):
         tfsparse.export(folder / "dense", folder / values, values=values)
         moved = np.max(np.abs(_answers(folder / values, x) - exact)) / np.max(np.abs(exact))
         result[values] = {
-            "packed_weights": _assets(folder / values) + left,
+            "packed_weights": _assets(folder / values) + packing.scale_bytes(packed, values) + left,
             "answers_moved": float(moved),
         }
     return result
@@ -154,6 +158,13 @@ def _compared(turns, clock):
 def _answers(directory, x):
     loaded = tf.saved_model.load(str(directory))
     return loaded.serve(x).numpy()
+
+
+def _pruned(weights):
+    """Those that are packed, and those that are too small for it."""
+    kernels = [a for a in weights if a.ndim > 1]
+    is_packed = [packing.sparse_parts(a) is not None for a in kernels]
+    return list(itertools.compress(kernels, is_packed)), [a for a, b in zip(kernels, is_packed, strict=True) if not b]
 
 
 def _bytes(directory):

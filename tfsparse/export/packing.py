@@ -7,6 +7,7 @@ back as they were. Equal bytes of floats are alike (sign and exponent), so gzip 
 """
 
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -80,6 +81,12 @@ def stored(array: np.ndarray, values: str) -> tuple[np.ndarray, np.ndarray | Non
     largest = np.max(np.abs(array), axis=_all_but_channels(array.shape), keepdims=True)
     scale = np.where(largest > 0, largest / 127, 1).astype(array.dtype)
     return np.rint(array / scale).astype(np.int8), scale
+
+
+def scale_bytes(arrays: Iterable[np.ndarray], values: str) -> int:
+    """Bytes of the scales of these arrays, which lie in the graph, beside the files."""
+    scales = [scale for _, scale in (stored(array, values) for array in arrays)]
+    return sum(scale.nbytes for scale in scales if scale is not None)
 
 
 def _all_but_channels(shape) -> tuple[int, ...]:

@@ -83,7 +83,7 @@ def sizes(
     Directories are written to a temporary place and measured there. Where no TFLite file can be made, the row says why.
 
     Args:
-        model: as for `tfsparse.export`.
+        model: a Keras 3 or tf_keras model, as for `tfsparse.export`; not a path.
         representative: examples, as for `tfsparse.export_tflite`.
 
     Raises: as `tfsparse.export`; ValueError for `representative` that do not fit the model.
@@ -97,7 +97,7 @@ def sizes(
         weights = [array for _, array in rewriting.weights(dense)]
         sparse = [a for a in weights if packing.sparse_parts(a) is not None]
         memory = sum(a.nbytes for a in weights)
-        rows = (*_weights(sparse, memory), *_saved_models(dense, memory), *_tflite(dense, representative))
+        rows = (*_weights(sparse, memory), *_saved_models(dense, sparse, memory), *_tflite(dense, representative))
     entries = sum(a.size for a in sparse)
     living = sum(int(np.count_nonzero(a)) for a in sparse)
     return Sizes(model.name, 1 - living / entries if entries else 0.0, rows)
@@ -134,18 +134,18 @@ def _zstd():
 
 def _packed(array, values):
     """Bytes of the files, and of the scales of int8."""
-    stored, scale = packing.stored(array, values)
-    files = sum(len(packing.encode(piece)) for piece in packing.pieces(stored))
-    return files + (0 if scale is None else scale.nbytes)
+    stored, _ = packing.stored(array, values)
+    return sum(len(packing.encode(piece)) for piece in packing.pieces(stored)) + packing.scale_bytes([array], values)
 
 
-def _saved_models(dense, memory):
+def _saved_models(dense, sparse, memory):
     """Directories that TensorFlow serves as they are."""
     yield Row("SavedModel, dense", _size(dense), None, memory, TENSORFLOW)
     for values in packing.VALUES:
         packed = export(dense, dense.parent / values, values)
         assets = sum(f.stat().st_size for f in packed.glob("assets/packed_*"))
-        yield Row(f"SavedModel, {values}", _size(packed), assets, memory, TENSORFLOW)
+        weights = assets + packing.scale_bytes(sparse, values)
+        yield Row(f"SavedModel, {values}", _size(packed), weights, memory, TENSORFLOW)
 
 
 def _tflite(dense, representative):
