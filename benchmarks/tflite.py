@@ -1,12 +1,14 @@
 """Is a sparse TFLite file smaller and faster than a dense one?
 
-Four parts, each on one thread, variants in turns within one process as in `slim_latency.py`:
+Six parts, each on one thread, variants in turns within one process as in `slim_latency.py`:
 
     trained        a perceptron with four layers of 2048, trained on MNIST by One-Cycle Pruning in blocks of (1, 4):
                    accuracy, bytes, and seconds per call beside the dense TFLite file of the same model
     kernel         three layers of random weights, by width and sparsity: from where on is the sparse kernel faster?
+    cache          more and fewer layers of random weights: is it the layer's size that counts, or the network's?
     convolutions   ResNet-20 of random weights, cut once: bytes and seconds
     converter      what TFLite's own EXPERIMENTAL_SPARSITY makes of a pattern: how far are its answers from the model's?
+    integers       is its kernel for int8 in blocks of (1, 16), which we leave alone, faster than int8's dense one?
 
 What is in the JSON is not measured again; trainings are resumed (10 minutes each on a CPU core that is shared):
 
@@ -43,6 +45,8 @@ OUT = ROOT / "benchmarks" / "results" / "tflite.json"
 SPARSITIES, VALUES, BATCHES = (0.8, 0.9, 0.95), ("float32", "float16", "int8"), (1, 16, 64)
 TRAINING = ("data.batch_size=256", "epochs=2", "model={name: mlp, widths: [2048, 2048, 2048, 2048]}")
 PRUNER = "prune.pruner={name: magnitude, granularity: [1, 4]}"
+NETWORKS, CACHE_SPARSITIES = ((3, 256), (3, 384), (12, 256), (3, 512), (24, 256), (48, 128)), (0.75, 0.8, 0.9, 0.95)
+PARTS = ("converter", "integers", "kernel", "cache", "convolutions", "reference", "trained")
 WIDTHS, KERNEL_SPARSITIES = (256, 512, 1024, 2048), (0.5, 0.6, 0.7, 0.8, 0.9)
 PATTERNS = {"weights": "weight", "blocks of (1, 4)": (1, 4), "blocks of (1, 16)": (1, 16)}
 
@@ -99,6 +103,15 @@ def kernel(width: int, rounds: int) -> dict:
     return result
 
 
+def cache(layers: int, width: int, rounds: int) -> dict:
+    """By sparsity: the sparse kernel in a network of so many square layers, and the bytes of its dense weights."""
+    result, image = {}, np.random.default_rng(0).normal(size=(1, width)).astype("float32")
+    for sparsity in CACHE_SPARSITIES:
+        dense = dense_file(perceptron(width, sparsity, (1, 4), layers), "float32")
+        result[str(sparsity)] = latency({"dense": dense, "sparse": tflite_file.sparsify(dense)}, image, rounds)
+    return {"bytes": 4 * layers * width**2, "latency": result}
+
+
 def convolutions(sparsity: float, rounds: int) -> dict:
     """A network of them."""
     keras.utils.set_random_seed(0)
@@ -125,6 +138,14 @@ def converter() -> dict:
     return result
 
 
+def integers(sparsity: float, rounds: int) -> dict:
+    """The converter's two files of int8 in blocks of (1, 16)."""
+    model = perceptron(max(WIDTHS), sparsity, (1, 16))
+    images = np.random.default_rng(0).normal(size=(200, max(WIDTHS))).astype("float32")
+    files = {"dense": dense_file(model, "int8", images), "sparse": dense_file(model, "int8", images, sparsity=True)}
+    return {"latency": {"1": latency(files, images[:1], rounds)}}
+
+
 def _answers_differ(file, x, expected):
     try:
         return str(float(np.max(np.abs(answers(file, x) - expected))))
@@ -132,10 +153,10 @@ def _answers_differ(file, x, expected):
         return str(error).strip().splitlines()[-1]
 
 
-def perceptron(width: int, sparsity: float, granularity) -> keras.Model:
-    """Three square layers, seeded and cut once."""
+def perceptron(width: int, sparsity: float, granularity, layers: int = 3) -> keras.Model:
+    """Square layers, seeded and cut once."""
     keras.utils.set_random_seed(0)
-    stack = [keras.layers.Dense(width, activation="relu") for _ in range(3)]
+    stack = [keras.layers.Dense(width, activation="relu") for _ in range(layers)]
     model = keras.Sequential([keras.Input((width,)), *stack])
     tfsparse.prune(model, sparsity, pruner=tfsparse.Magnitude(granularity=granularity))
     return model
@@ -223,8 +244,12 @@ def write_page(page: str, results: dict) -> None:
     """All tables, between their markers."""
     for part in ("trained", "convolutions"):
         files = [(_percent(s), v, f) for s, r in results[part].items() for v, f in r.get("files", r).items()]
-        tables.write(page, f"tflite {part}", tables.markdown(SIZES, [size_line(*file) for file in files]))
+        dense = [["none, trained dense", "float32", f"{100 * results['reference']['accuracy']:.2f} %", *["-"] * 6]]
+        rows = [*(dense if part == "trained" else []), *(size_line(*file) for file in files)]
+        tables.write(page, f"tflite {part}", tables.markdown(SIZES, rows))
         tables.write(page, f"tflite {part} times", tables.markdown(TIMES, [time_line(*file) for file in files]))
+    times = [time_line(_percent(s), "int8, blocks of (1, 16)", r) for s, r in results["integers"].items()]
+    tables.write(page, "tflite integers", tables.markdown(TIMES, times))
     batches = {s: r["files"]["float32"]["latency"] for s, r in results["trained"].items()}
     rows = [[_percent(s), *(_faster(r[str(b)], "sparse") for b in BATCHES)] for s, r in batches.items()]
     tables.write(page, "tflite batches", tables.markdown(("zeros", *(f"batch {b}" for b in BATCHES)), rows))
@@ -235,6 +260,12 @@ def write_page(page: str, results: dict) -> None:
     ]
     titles = ("weights", *map(_percent, KERNEL_SPARSITIES), "run by")
     tables.write(page, "tflite kernel", tables.markdown(titles, rows))
+    titles = ("layers", "their weights, dense, MB", *map(_percent, CACHE_SPARSITIES))
+    rows = [
+        [name, f"{r['bytes'] / 1e6:.1f}", *(_faster(measured, "sparse") for measured in r["latency"].values())]
+        for name, r in results["cache"].items()
+    ]
+    tables.write(page, "tflite cache", tables.markdown(titles, rows))
     rows = [[name, *(_short(r[key]) for key in r)] for name, r in results["converter"].items()]
     titles = ("90 % zeros in: values", "largest answer", "dense file: off by", "EXPERIMENTAL_SPARSITY: off by")
     tables.write(page, "tflite converter", tables.markdown(titles, rows))
@@ -255,9 +286,11 @@ def steps(options) -> dict:
     """What there is to measure: (part, key) and how."""
     files = {("trained", str(s)): lambda s=s: trained(s, options) for s in SPARSITIES}
     nets = {("convolutions", str(s)): lambda s=s: convolutions(s, options.rounds) for s in SPARSITIES}
+    eights = {("integers", str(s)): lambda s=s: integers(s, options.rounds) for s in SPARSITIES}
     kernels = {("kernel", str(w)): lambda w=w: kernel(w, options.rounds) for w in WIDTHS}
+    networks = {("cache", f"{n} of {w} x {w}"): lambda n=n, w=w: cache(n, w, options.rounds) for n, w in NETWORKS}
     alone = {("converter", None): converter, ("reference", None): lambda: reference(options)}
-    return alone | kernels | nets | files
+    return alone | eights | kernels | networks | nets | files
 
 
 def main() -> None:
@@ -265,7 +298,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=OUT, help="where to write the JSON")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/tflite"), help="where trainings lie")
     parser.add_argument("--page", help="page of the documentation to put the tables into")
-    parser.add_argument("--parts", nargs="+", default=["converter", "kernel", "convolutions", "reference", "trained"])
+    parser.add_argument("--parts", nargs="+", default=PARTS)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     options.runs = options.runs.resolve()

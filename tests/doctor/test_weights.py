@@ -60,6 +60,11 @@ def test_model_and_file_hold_the_same(both, name):
     assert patterns.found(of_model.array) == patterns.found(of_file.array)
 
 
+def test_every_weight_knows_what_all_of_them_take(both):
+    sizes = (9 * 16 * 24, 24 * 40, 9 * 40 * 8, 9 * 320 * 12, 6 * 6 * 12 * 32, 32 * 30)
+    assert {w.network for found in both for w in found.values()} == {4 * sum(sizes)}
+
+
 @pytest.mark.parametrize("name", USES)
 def test_what_is_foretold_is_in_the_file(both, name):
     of_model, of_file = (found[name] for found in both)

@@ -5,9 +5,9 @@ from tfsparse.doctor.subject import ConvertedSubject, FileSubject, KerasSubject
 from tfsparse.doctor.target import CHANNELS, HARDLY, NO, NO_ZEROS, UNKNOWN, YES, Target, Verdict
 from tfsparse.doctor.weights import Use, to_tflite
 
-MEASURED_FROM = 256 * 256  # entries of the smallest layer in docs/tflite.md
-LARGE = 2048 * 2048  # from where on the kernel gains at 75 % already; others need 85 %
-_FROM = 0.85
+FEW = 256 * 256  # entries of a layer that takes next to no time
+CACHE = 2 * 2**20  # bytes of L2 where docs/tflite.md was measured: dense weights that stay in it are fast
+_FROM = 0.85  # zeros with which the sparse kernel is faster there too
 _ASK = "export_tflite, then doctor of the file"
 _EXPORT = "tfsparse.export_tflite(model, path)"
 BLOCKS = "granularity=(1, 4)"
@@ -99,9 +99,8 @@ def _has_kernel(weight):
 
 
 def _by_the_kernel(weight, pattern):
-    size = weight.array.size
-    if size < MEASURED_FROM:
+    if weight.array.size < FEW:
         return Verdict(YES, HARDLY, "runs sparse, but has few entries")
-    if size < LARGE and pattern.zeros < _FROM:
-        return Verdict(YES, HARDLY, f"runs sparse; layers of this size gain from {_FROM:.0%} zeros on")
+    if weight.network < CACHE and pattern.zeros < _FROM:
+        return Verdict(YES, HARDLY, f"runs sparse; networks below {CACHE >> 20} MiB gain from {_FROM:.0%} zeros on")
     return Verdict(YES, YES)

@@ -30,7 +30,7 @@ class Weight:
 
     shape: as the model or the file has it. stored: how a TFLite file holds it (a `Tensor` of `inspect_tflite`), None if
     it comes from a model. fixed: why its number of channels must stay, "" if it need not. idle: the share of channels
-    that `tfsparse.shrink` removes, None if nobody has looked.
+    that `tfsparse.shrink` removes, None if nobody has looked. network: bytes of all weights of its network when dense.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Weight:
     stored: object = None
     fixed: str = ""
     idle: float | None = None
+    network: int = 0
 
 
 def of_model(model: keras.Model) -> list[tuple]:
@@ -48,7 +49,8 @@ def of_model(model: keras.Model) -> list[tuple]:
         model = models.finalize(model)
     uses = dict(_uses(model))
     shown = [v for v in model.trainable_variables if prunable.is_prunable(v)]
-    return [(v, _of_variable(v, uses.get(id(v), Use.OTHER))) for v in shown]
+    found = [_of_variable(v, uses.get(id(v), Use.OTHER)) for v in shown]
+    return list(zip(shown, _beside_each_other(found), strict=True))
 
 
 def of_file(content: bytes) -> list[Weight]:
@@ -56,13 +58,18 @@ def of_file(content: bytes) -> list[Weight]:
     from tfsparse.export import tflite_file  # late: it imports TensorFlow
 
     rows = zip(tflite_file.tensors(content), tflite_file.arrays(content), strict=True)
-    return [_of_tensor(tensor, array) for tensor, array in rows]
+    return _beside_each_other([_of_tensor(tensor, array) for tensor, array in rows])
 
 
 def of_arrays(arrays: Iterable[tuple[str, np.ndarray]]) -> list[Weight]:
     """Arrays by name, of which nobody knows what computes with them; floats of rank 2 and more."""
     shown = [(name, a) for name, a in arrays if a.ndim >= 2 and np.issubdtype(a.dtype, np.floating)]
-    return [Weight(name, a.shape, a, Use.OTHER) for name, a in shown]
+    return _beside_each_other([Weight(name, a.shape, a, Use.OTHER) for name, a in shown])
+
+
+def _beside_each_other(weights):
+    total = sum(weight.array.nbytes for weight in weights)
+    return [dataclasses.replace(weight, network=total) for weight in weights]
 
 
 def to_tflite(weight: Weight) -> np.ndarray:
