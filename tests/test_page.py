@@ -119,7 +119,7 @@ OPTIONAL = [
     ("Widths", {"extra": {"widths": lambda e: {"a": 5}}}),
     ("Multiply-adds", {"extra": {"macs": lambda e: 5}}),
     ("Parameters", {"extra": {"parameters": lambda e: 5}}),
-    ("Computation", {"extra": {"macs_share": lambda e: 0.5}}),
+    ("Computation", {"extra": {"macs_share": lambda e: 0.5, "mean_macs_share": lambda e: 0.6}}),
     ("Curvature", {"extra": {"curvature": lambda e: 0.5}}),
     ("Alpha", {"extra": {"alpha": lambda e: 0.5}}),
     ("Bytes between replicas", {"extra": {"mask_bytes": lambda e: 5}}),
