@@ -9,7 +9,6 @@ loader, as TensorFlow Serving has it), seconds to load, and seconds per call, bo
 """
 
 import argparse
-import itertools
 import os
 import pathlib
 import subprocess
@@ -69,20 +68,21 @@ def measure(name: str, sparsity: float, rounds: int) -> dict:
         np.save(folder / "x.npy", images[:4])
         checked = {"identical": identical(folder), "identical_in_a_session": identical_in_a_session(folder)}
         timed = {"export_seconds": seconds, "load_seconds": loading(folder), "latency": latency(folder, images, rounds)}
-        size = sizes(folder)
-        return {"bytes": size, "rounded": rounded(folder)} | checked | timed
+        weights = [array for _, array in rewriting.weights(folder / "dense")]
+        packed = [a for a in weights if packing.sparse_parts(a) is not None]
+        size = sizes(folder, weights, packed)
+        return {"bytes": size, "rounded": rounded(folder, packed, size["left_as_they_are"])} | checked | timed
 
 
-def sizes(folder: pathlib.Path) -> dict:
+def sizes(folder: pathlib.Path, weights: list[np.ndarray], packed: list[np.ndarray]) -> dict:
     """Bytes of the pruned weights before and after, those too small to be packed among them; and of the directories, of
     which the dense one holds every variable twice, as Keras writes it."""
-    weights = [array for _, array in rewriting.weights(folder / "dense")]
-    packed, small = _pruned(weights)
-    left = sum(a.nbytes for a in small)
+    pruned = sum(a.nbytes for a in weights if a.ndim > 1)
+    left = pruned - sum(a.nbytes for a in packed)
     graph = (folder / "dense" / "saved_model.pb").stat().st_size
     return {
         "weights": sum(a.nbytes for a in weights),
-        "pruned_weights": sum(a.nbytes for a in packed) + left,
+        "pruned_weights": pruned,
         "packed_weights": _assets(folder / "packed") + left,
         "left_as_they_are": left,
         "dense_directory": _bytes(folder / "dense"),
@@ -91,12 +91,10 @@ def sizes(folder: pathlib.Path) -> dict:
     }
 
 
-def rounded(folder: pathlib.Path) -> dict:
+def rounded(folder: pathlib.Path, packed: list[np.ndarray], left: int) -> dict:
     """Bytes of the pruned weights in float16 and int8, its scales among them, and how far the answers move, relative to
     the largest."""
     x, result = np.load(folder / "x.npy"), {}
-    packed, small = _pruned([array for _, array in rewriting.weights(folder / "dense")])
-    left = sum(a.nbytes for a in small)
     exact = _answers(folder / "dense", x)
     for values in ("float16", "int8"):
         tfsparse.export(folder / "dense", folder / values, values=values)
@@ -158,13 +156,6 @@ def _compared(turns, clock):
 def _answers(directory, x):
     loaded = tf.saved_model.load(str(directory))
     return loaded.serve(x).numpy()
-
-
-def _pruned(weights):
-    """Those that are packed, and those that are too small for it."""
-    kernels = [a for a in weights if a.ndim > 1]
-    is_packed = [packing.sparse_parts(a) is not None for a in kernels]
-    return list(itertools.compress(kernels, is_packed)), [a for a, b in zip(kernels, is_packed, strict=True) if not b]
 
 
 def _bytes(directory):

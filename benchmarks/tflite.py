@@ -242,11 +242,10 @@ def _percent(sparsity):
 
 def write_page(page: str, results: dict) -> None:
     """All tables, between their markers."""
-    for part in ("trained", "convolutions"):
+    dense = ["none, trained dense", "float32", f"{100 * results['reference']['accuracy']:.2f} %", *["-"] * 6]
+    for part, first in (("trained", [dense]), ("convolutions", [])):
         files = [(_percent(s), v, f) for s, r in results[part].items() for v, f in r.get("files", r).items()]
-        dense = [["none, trained dense", "float32", f"{100 * results['reference']['accuracy']:.2f} %", *["-"] * 6]]
-        rows = [*(dense if part == "trained" else []), *(size_line(*file) for file in files)]
-        tables.write(page, f"tflite {part}", tables.markdown(SIZES, rows))
+        tables.write(page, f"tflite {part}", tables.markdown(SIZES, first + [size_line(*file) for file in files]))
         tables.write(page, f"tflite {part} times", tables.markdown(TIMES, [time_line(*file) for file in files]))
     times = [time_line(_percent(s), "int8, blocks of (1, 16)", r) for s, r in results["integers"].items()]
     tables.write(page, "tflite integers", tables.markdown(TIMES, times))
@@ -298,7 +297,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=OUT, help="where to write the JSON")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/tflite"), help="where trainings lie")
     parser.add_argument("--page", help="page of the documentation to put the tables into")
-    parser.add_argument("--parts", nargs="+", default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     options.runs = options.runs.resolve()

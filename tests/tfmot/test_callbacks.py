@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 import tf_keras_models as models
+from summaries import scalars
 from thoroughly import also
 
 from tfsparse import tfmot
@@ -257,10 +258,7 @@ def test_global_wrappers_of_a_loaded_file_find_each_other(tmp_path):
 def test_summaries_of_tfmot_see_masks_and_thresholds(tmp_path):
     model = _model()
     models.fit(model, stock.PruningSummaries(str(tmp_path)), tfmot.Prune("linear", sparsity=0.8), epochs=3)
-    values = {}
-    for path in (tmp_path / "metrics").glob("events*"):
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            values |= {v.tag: float(tf.make_ndarray(v.tensor)) for v in event.summary.value}
+    values = {tag: value for (tag, _), value in scalars(tmp_path / "metrics").items()}
     (sparsity,) = (v for tag, v in values.items() if "hidden/mask" in tag)
     (threshold,) = (v for tag, v in values.items() if "hidden/threshold" in tag)
     assert sparsity == pytest.approx(0.8 * 16 / 24, abs=1e-3)  # at the beginning of the last epoch

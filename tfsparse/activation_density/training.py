@@ -64,16 +64,15 @@ class Training:
 
     def measure(self) -> dict[str, float]:
         """Measure the densities now, and return what there is to say of the whole network."""
-        self._found = self._probe.measure()
-        return {"density": self._found.network, "macs": self._graph.macs(), "parameters": self._graph.parameters()}
+        found = self._probe.measure()
+        whole = {"density": found.network, "macs": self._graph.macs(), "parameters": self._graph.parameters()}
+        self._found = whole | {"densities": found.groups}
+        return whole
 
     def epoch_done(self, logs: dict, halted: bool) -> None:
         """Remember an epoch, after `measure`; `halted`: a callback of the user's has stopped the training."""
-        found = self._found
-        counts = {name: logs[name] for name in ("macs", "parameters")}
-        entry = {"epoch": self.done + 1} | {name: float(value) for name, value in logs.items()} | counts
-        entry |= {"stage": self.record.position["size"], "densities": found.groups}
-        entry |= {"widths": {g.name: len(g) for g in self._probe.groups}}
+        entry = {"epoch": self.done + 1} | {name: float(value) for name, value in logs.items()} | self._found
+        entry |= {"stage": self.record.position["size"], "widths": {g.name: len(g) for g in self._probe.groups}}
         self.record.epochs.append(entry)
         self.record.position["halted"] = halted
         self._write()

@@ -86,10 +86,10 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if (batch + 1) * _LOOKS // self.params["steps"] > len(self._shares):
-            self._shares.append(_macs_share(tfsparse.report(self.model)))
+            self._shares.append(_macs_share(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
-        share = _macs_share(tfsparse.report(self.model))
+        share = _macs_share(self.model)
         if share is not None:
             logs |= {"macs_share": share, "mean_macs_share": statistics.fmean(self._shares)}
         entry = {key: float(value) for key, value in logs.items() if key not in _TIMES}
@@ -176,8 +176,9 @@ def _shrunk(driver, dense, data):
     }
 
 
-def _macs_share(report):
+def _macs_share(model):
     """How many of the multiply-adds of a dense forward pass are not by zero; None where that is not known."""
+    report = tfsparse.report(model)
     return report.effective_flops / report.flops if report.flops else None
 
 
