@@ -102,6 +102,15 @@ def test_channels_of_a_depthwise_kernel_have_scales_of_their_own():
     assert packing.stored(sparse((3, 3, 8, 1)), "int8")[1].shape == (1, 1, 8, 1)
 
 
+@pytest.mark.parametrize("values", packing.VALUES)
+@pytest.mark.parametrize("shape", [(8, 4), (3, 3, 5, 7), (3, 3, 6, 1), (4, 1, 1)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+def test_bytes_of_scales_are_known_without_them(values, shape, dtype):
+    array = np.ones(shape, dtype)
+    _, scale = packing.stored(array, values)
+    assert packing.scale_bytes([array, array], values) == (0 if scale is None else 2 * scale.nbytes)
+
+
 def test_float16():
     array = sparse((16, 16))
     stored, scale = packing.stored(array, "float16")

@@ -6,6 +6,7 @@ The first entry has the highest bit of the first byte. Zero means all bits zero,
 back as they were. Equal bytes of floats are alike (sign and exponent), so gzip finds more if they stand together.
 """
 
+import math
 import zlib
 from collections.abc import Iterable
 
@@ -71,7 +72,7 @@ def stored(array: np.ndarray, values: str) -> tuple[np.ndarray, np.ndarray | Non
     >>> stored(np.array([[0.0, -254.0], [1.0, 100.0]], "float32"), "int8")
     (array([[   0, -127], [ 127,   50]], dtype=int8), array([[0.00787402, 2.        ]], dtype=float32))
     """
-    if values == "float32" or array.dtype not in (np.float32, np.float64):
+    if not _is_rounded(array, values):
         return array, None
     limit = np.finfo(np.float16).max if values == "float16" else np.finfo(array.dtype).max
     if not np.all(np.abs(array) <= limit):
@@ -85,8 +86,12 @@ def stored(array: np.ndarray, values: str) -> tuple[np.ndarray, np.ndarray | Non
 
 def scale_bytes(arrays: Iterable[np.ndarray], values: str) -> int:
     """Bytes of the scales of these arrays, which lie in the graph, beside the files."""
-    scales = [scale for _, scale in (stored(array, values) for array in arrays)]
-    return sum(scale.nbytes for scale in scales if scale is not None)
+    scaled = [a for a in arrays if values == "int8" and _is_rounded(a, values)]
+    return sum(a.nbytes // math.prod(a.shape[axis] for axis in _all_but_channels(a.shape)) for a in scaled)
+
+
+def _is_rounded(array, values):
+    return values != "float32" and array.dtype in (np.float32, np.float64)
 
 
 def _all_but_channels(shape) -> tuple[int, ...]:
