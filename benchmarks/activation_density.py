@@ -83,9 +83,9 @@ def times(network: str, rounds: int) -> None:
     """Seconds per training step of every stage's network, which take turns in one process; beside its run.json."""
     import slim_latency
 
-    from tfsparse import config, shrink
-    from tfsparse.experiments import assembly
-    from tfsparse.zoo import data as zoo
+    from tfsparse import shrink
+    from tfsparse.experiments import assembly, config
+    from tfsparse.experiments.zoo import data as zoo
 
     run = finished(network, "shrinking")[0]
     settings = config.validate(run["config"])

@@ -116,19 +116,19 @@ def measure(name: str) -> dict:
     """Everything about one model."""
     import numpy as np
 
-    from tfsparse import structure
+    from tfsparse import structured
 
     model = build(name)
     images = pictures(model.input_shape[1:])
     randomise(model, images)
     begun = time.perf_counter()
-    graph = structure.Channels(model)
+    graph = structured.Channels(model)
     found = time.perf_counter()
     keep = three_quarters(graph)
-    structure.mask_channels(model, keep)
+    structured.mask_channels(model, keep)
     masked = np.asarray(model(images, training=False))
     shrinking = time.perf_counter()
-    smaller = structure.shrink(model)
+    smaller = structured.shrink(model)
     shrunk = time.perf_counter()
     difference = np.max(np.abs(np.asarray(smaller(images, training=False)) - masked))
     times = {"seconds_to_find": round(found - begun, 2), "seconds_to_shrink": round(shrunk - shrinking, 2)}
@@ -156,12 +156,12 @@ def groups(graph) -> dict:
 
 def sizes(graph, alive, model, smaller) -> dict:
     """All parameters before and after; trainable ones and multiply-adds: before, foretold for what was kept, after."""
-    from tfsparse import structure
+    from tfsparse import structured
 
     return {
         "parameters": [model.count_params(), smaller.count_params()],
-        "trainable": [graph.parameters(), graph.parameters(alive), structure.Channels(smaller).parameters()],
-        "macs": [graph.macs(), graph.macs(alive), structure.Channels(smaller).macs()],
+        "trainable": [graph.parameters(), graph.parameters(alive), structured.Channels(smaller).parameters()],
+        "macs": [graph.macs(), graph.macs(alive), structured.Channels(smaller).macs()],
     }
 
 

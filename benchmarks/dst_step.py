@@ -17,7 +17,7 @@ import tables
 import tensorflow as tf
 from keras import ops
 
-from tfsparse.layers import thresholds
+from tfsparse.methods.dst import thresholds
 
 ROUNDS, CALLS = 40, 10
 LAYERS = {

@@ -27,9 +27,10 @@ import rich.console
 import rich.table
 import tensorflow as tf
 
-from tfsparse import MaskStore, prunable, testing
-from tfsparse.agreement import check_masks
-from tfsparse.mask_store import Traffic
+from tfsparse import MaskStore, testing
+from tfsparse.consistency.checks import check_masks
+from tfsparse.consistency.mask_store import SyncStats
+from tfsparse.pruners import selection
 
 SPARSITY, PERIOD = 0.9, 10
 TFMOT = "TFMOT, every step"
@@ -50,7 +51,7 @@ def main() -> None:
 def shapes() -> list[tuple[int, ...]]:
     """Of ResNet-50's kernels."""
     model = keras.applications.ResNet50(weights=None)
-    found = [tuple(v.shape) for v in model.trainable_variables if prunable.is_prunable(v)]
+    found = [tuple(v.shape) for v in model.trainable_variables if selection.is_prunable(v)]
     keras.backend.clear_session()
     return found
 
@@ -87,15 +88,15 @@ def ways_to_agree(strategy, weights, masks) -> dict[str, Callable[[], int]]:
     names = [str(i) for i in range(len(masks))]
 
     def digest():
-        traffic = Traffic()
-        assert check_masks(masks, names, traffic=traffic) == []
-        return traffic.bytes
+        sync_stats = SyncStats()
+        assert check_masks(masks, names, sync_stats=sync_stats) == []
+        return sync_stats.bytes
 
     def push_and_pull(policy):
         store = MaskStore(policy)
         store.push(masks, step=1)
         store.pull(step=1)
-        return store.traffic.bytes
+        return store.sync_stats.bytes
 
     reduce = tf.function(lambda: strategy.run(_reduced, (weights, masks)), autograph=False)
 

@@ -21,8 +21,9 @@ import numpy as np
 import tables
 
 import tfsparse
-from tfsparse import rules, wrapping
-from tfsparse.zoo import data, models
+from tfsparse.experiments.zoo import data, models
+from tfsparse.methods.pll import rules
+from tfsparse.optimizers import compiled_model
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "pll.json"
@@ -59,7 +60,7 @@ class Densities(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        optimizer = None if self.step % self.look else wrapping.sparse_optimizer(self.model)
+        optimizer = None if self.step % self.look else compiled_model.sparse_optimizer(self.model)
         if optimizer is None:
             return
         densities = [float(np.mean(keras.ops.convert_to_numpy(m))) for m in optimizer.masks]
@@ -80,7 +81,7 @@ def callback(method: str, sparsity: float, task: dict, calibration, window):
         "one_cycle_matched": lambda: tfsparse.Prune(tfsparse.OneCycle(start=start, end=end), sparsity, magnitude),
         "pll": lambda: pll(calibration, sparsity, every),
         "start_only": lambda: pll(calibration, sparsity, every, rate=rules.Share(0.2)),
-        "rate_only": lambda: pll(calibration, sparsity, every, start=rules.At(0.1)),
+        "rate_only": lambda: pll(calibration, sparsity, every, start=rules.FixedStart(0.1)),
         "max": lambda: pll(calibration, sparsity, every, rate=rules.LossBudget(curvature="max")),
         "pll_free": lambda: pll(calibration, None, task["often"], end=1.0),
     }

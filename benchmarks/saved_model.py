@@ -27,8 +27,8 @@ import tables
 import tensorflow as tf
 
 import tfsparse
+from tfsparse.experiments.zoo import models
 from tfsparse.export import packing, rewriting
-from tfsparse.zoo import models
 
 SUBJECTS = {
     "ResNet-18": ("resnet_18", (32, 32, 3), 10),

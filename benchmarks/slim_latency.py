@@ -25,9 +25,9 @@ import tables
 import tensorflow as tf
 
 import tfsparse
-from tfsparse import timing
-from tfsparse.structure import Channels
-from tfsparse.zoo import models
+from tfsparse.doctor import timing
+from tfsparse.experiments.zoo import models
+from tfsparse.structured import Channels
 
 SUBJECTS = {
     "MobileNetV2, 224x224": ("mobilenetv2", (224, 224, 3), 1000),

@@ -114,7 +114,7 @@ def _tfsparse(name: str, jit: bool) -> dict[str, Measure]:
     import keras
 
     import tfsparse
-    from tfsparse.zoo import models
+    from tfsparse.experiments.zoo import models
 
     schedules = {"dense": None, "every step": tfsparse.OneCycle(updates=None), "default": tfsparse.OneCycle()}
 
@@ -156,7 +156,7 @@ def _tfmot(name: str) -> dict[str, Measure]:
 
 
 def tf_keras_model(keras, name: str, wrap: Callable):
-    """The model of `tfsparse.zoo.models` in tf_keras; `wrap` sees the layers with kernels and no others."""
+    """The model of `tfsparse.experiments.zoo.models` in tf_keras; `wrap` sees the layers with kernels and no others."""
     layers = keras.layers
     inputs = x = keras.Input(SHAPES[name])
     if name == "mlp":

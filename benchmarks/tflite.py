@@ -36,9 +36,9 @@ import tensorflow as tf
 import trainings
 
 import tfsparse
+from tfsparse.experiments.zoo import data, models
 from tfsparse.export import tflite_file
 from tfsparse.export.tflite import TFLiteFile
-from tfsparse.zoo import data, models
 
 ROOT = pathlib.Path(__file__).parent.parent
 OUT = ROOT / "benchmarks" / "results" / "tflite.json"

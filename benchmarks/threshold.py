@@ -22,7 +22,7 @@ import rich.console
 import rich.table
 import tensorflow as tf
 
-from tfsparse import masks
+from tfsparse.masks import topk
 
 SPARSITY = 0.9
 SIZES = (1_000_000, 5_800_000, 25_000_000, 100_000_000)
@@ -40,7 +40,7 @@ def methods() -> dict[str, Callable]:
 
 
 def _exact(scores):
-    return masks.topk_mask(scores, SPARSITY)
+    return topk.topk_mask(scores, SPARSITY)
 
 
 def _whole_sort(scores):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 import tfsparse
-from tfsparse import distribute
+from tfsparse.backend import replicas
 from tfsparse.testing import fixtures
 
 FOLDER, TASK, PORT = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -28,8 +28,8 @@ class Record(keras.callbacks.Callback):
         self.steps = []
 
     def on_train_batch_end(self, batch, logs=None):
-        masks = [distribute.replica_values(mask)[0] for mask in self.model.optimizer.masks]
-        self.steps.append(distribute.digest(masks))
+        masks = [replicas.replica_values(mask)[0] for mask in self.model.optimizer.masks]
+        self.steps.append(replicas.digest(masks))
 
 
 class Flip(keras.callbacks.Callback):
@@ -39,7 +39,7 @@ class Flip(keras.callbacks.Callback):
         optimizer = self.model.optimizer
         if optimizer.steps_done == FAULT and TASK == FAULTY:
             mask = optimizer.masks[1]
-            value = distribute.replica_values(mask)[0]
+            value = replicas.replica_values(mask)[0]
             value.flat[0] = 1 - value.flat[0]
             shards = [jax.device_put(value, device) for device in jax.local_devices()]
             mask._value = jax.make_array_from_single_device_arrays(value.shape, mask.value.sharding, shards)
@@ -67,12 +67,12 @@ def train(name, on_divergence, *callbacks):
             model.fit(*data(), callbacks=[prune, *callbacks, record], **options)
         except RuntimeError as error:
             end["error"] = str(error)
-    traffic = model.optimizer.traffic
-    end |= {"steps": record.steps, "events": traffic.events, "bytes": traffic.bytes}
+    sync_stats = model.optimizer.sync_stats
+    end |= {"steps": record.steps, "num_syncs": sync_stats.num_syncs, "bytes": sync_stats.bytes}
     end["warnings"] = [str(w.message) for w in caught if w.category is UserWarning]
     (FOLDER / f"{name}-{TASK}.json").write_text(json.dumps(end))
     variables = [*model.trainable_variables, *model.optimizer.variables]
-    np.savez(FOLDER / f"{name}-{TASK}.npz", *(distribute.replica_values(v)[0] for v in variables))
+    np.savez(FOLDER / f"{name}-{TASK}.npz", *(replicas.replica_values(v)[0] for v in variables))
 
 
 def propose():
@@ -86,7 +86,7 @@ def propose():
         store.push([own], step=2 + int(TASK))
     except ValueError as error:
         merged["error"] = str(error)
-    merged["bytes"] = store.traffic.bytes
+    merged["bytes"] = store.sync_stats.bytes
     (FOLDER / f"store-{TASK}.json").write_text(json.dumps(merged))
 
 

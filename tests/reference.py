@@ -47,7 +47,7 @@ def n_of_m(scores, n, m):
     return result
 
 
-def number_within(weights, budget, masks):
+def num_within_budget(weights, budget, masks):
     """Sort all living magnitudes and add their squares until the budget is spent."""
     living = np.concatenate([np.abs(w[m > 0]) for w, m in zip(weights, masks, strict=True)])
     return int(np.sum(np.cumsum(np.sort(living.astype("float64")) ** 2) <= budget))

@@ -1,6 +1,7 @@
 """The config of a training of seconds, and what a run leaves; for the tests of what configs become."""
 
-from tfsparse import config, runs
+from tfsparse.backend import run_directory
+from tfsparse.experiments import config
 
 SMALL = {
     "epochs": 2,
@@ -17,7 +18,7 @@ def small(*overrides):
 
 def bits(directory):
     """All that a run leaves which must not depend on interruptions."""
-    model = runs.read_model(directory / "model.keras")
+    model = run_directory.read_model(directory / "model.keras")
     state = [(v.name, v.numpy().tobytes()) for v in [*model.variables, *model.optimizer.variables]]
-    run = runs.read(directory)
+    run = run_directory.read(directory)
     return state, run["epochs"], run["status"], run["report"]

@@ -67,8 +67,8 @@ def test_masks_are_equal_at_every_step_and_those_of_one_device(folder):
 def test_digests_are_sent_before_every_update_and_at_the_end_of_every_epoch(folder):
     end = seen(folder, "straight", 0)
     assert (end["error"], end["warnings"]) == (None, [])
-    assert (end["events"], end["bytes"]) == (DUE + EPOCHS, (DUE + EPOCHS) * 3 * 4)
-    assert seen(folder, "straight", "alone")["events"] == 0
+    assert (end["num_syncs"], end["bytes"]) == (DUE + EPOCHS, (DUE + EPOCHS) * 3 * 4)
+    assert seen(folder, "straight", "alone")["num_syncs"] == 0
 
 
 @pytest.mark.parametrize("task", range(2))

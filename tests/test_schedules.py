@@ -47,7 +47,7 @@ def reference(name, t, start=0.0):
 @pytest.mark.parametrize(
     ("schedule", "name", "start"),
     [
-        (OneShot(at=0.4), "one_shot", 0.4),
+        (OneShot(start=0.4), "one_shot", 0.4),
         (Iterative(), "iterative", 0.2),
         (Polynomial(), "agp", 0.2),
         (Cosine(), "cos", 0.0),
@@ -93,9 +93,9 @@ def test_updates_are_even_and_include_the_last_step():
 def test_the_window_decides():
     assert due_steps(Polynomial(start=0.2, end=0.8), 10) == [2, 3, 4, 5, 6, 7, 8]
     assert due_steps(Polynomial(start=0.2), 1000)[0] == 200  # float32 says 200.00000298
-    assert due_steps(OneShot(at=0.4), 10) == [4]
-    assert due_steps(OneShot(at=1.0), 10) == [10]
-    assert due_steps(OneShot(at=0.0), 10) == [1]
+    assert due_steps(OneShot(start=0.4), 10) == [4]
+    assert due_steps(OneShot(start=1.0), 10) == [10]
+    assert due_steps(OneShot(start=0.0), 10) == [1]
     assert due_steps(Constant(updates=3), 10) == [1, 5, 9, 10]
     assert due_steps(Constant(end=0.5, updates=2), 10) == [1, 5]
 
@@ -138,7 +138,7 @@ def test_bad_window(window):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: OneShot(at=2),
+        lambda: OneShot(start=2),
         lambda: Iterative(steps=0),
         lambda: Linear(updates=0),
         lambda: Linear(updates=0.5),

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 import tfsparse
-from tfsparse import cli, config
+from tfsparse.experiments import cli, config
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

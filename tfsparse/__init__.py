@@ -9,70 +9,34 @@ update.
 """
 
 import importlib
+import types
 
-from tfsparse.activation_density import ActivationDensity
-from tfsparse.callbacks import DST, PLL, Prune, PruneGSM, SparsityLogger
-from tfsparse.doctor import Diagnosis, Plan, doctor, plan
-from tfsparse.export import export, export_tflite, inspect_tflite, sizes
-from tfsparse.layers import Thresholded, dst, finalize
-from tfsparse.mask_store import MaskStore
-from tfsparse.optimizers import GSM, SparseOptimizer
+from tfsparse.callbacks.prune import Prune
+from tfsparse.callbacks.sparsity_logger import SparsityLogger
+from tfsparse.consistency.mask_store import MaskStore
+from tfsparse.doctor.diagnosis import Diagnosis, doctor
+from tfsparse.doctor.planning import Plan, plan
+from tfsparse.export.saved_model import export
+from tfsparse.export.sizes import sizes
+from tfsparse.export.tflite import export_tflite, inspect_tflite
+from tfsparse.methods.activation_density import ActivationDensity
+from tfsparse.methods.dst import DST, Thresholded, dst, finalize
+from tfsparse.methods.gsm import GSM, PruneGSM
+from tfsparse.methods.pll import PLL
+from tfsparse.optimizers.compiled_model import prune, sparsify, winning_ticket
+from tfsparse.optimizers.learning_rates import OneCycleAdam, OneCycleAdamW, OneCycleRate, OneCycleSGD, StepRate
+from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import SET, Feather, Magnitude, Random, RigL, Saliency
-from tfsparse.report import Report, report
+from tfsparse.reporting.report import Report, report
 from tfsparse.schedules import ACDC, DSD, Constant, Cosine, Iterative, Linear, OneCycle, OneShot, Polynomial
-from tfsparse.structure import Channels, mask_channels, shrink, slim
+from tfsparse.structured import Channels, mask_channels, shrink, slim
 from tfsparse.version import __version__
-from tfsparse.wrapping import prune, sparsify, winning_ticket
-from tfsparse.zoo import one_cycle as _one_cycle  # noqa: F401  known to Keras when it loads a model trained with them
-from tfsparse.zoo import step_rate as _step_rate  # noqa: F401
 
-__all__ = [
-    "ACDC",
-    "DSD",
-    "DST",
-    "GSM",
-    "PLL",
-    "SET",
-    "ActivationDensity",
-    "Channels",
-    "Constant",
-    "Cosine",
-    "Diagnosis",
-    "Feather",
-    "Iterative",
-    "Linear",
-    "Magnitude",
-    "MaskStore",
-    "OneCycle",
-    "OneShot",
-    "Plan",
-    "Polynomial",
-    "Prune",
-    "PruneGSM",
-    "Random",
-    "Report",
-    "RigL",
-    "Saliency",
-    "SparseOptimizer",
-    "SparsityLogger",
-    "Thresholded",
-    "__version__",
-    "doctor",
-    "dst",
-    "export",
-    "export_tflite",
-    "finalize",
-    "inspect_tflite",
-    "mask_channels",
-    "plan",
-    "prune",
-    "report",
-    "shrink",
-    "sizes",
-    "slim",
-    "sparsify",
-    "winning_ticket",
-]
+# What is imported above is public; a method is one line there.
+__all__ = sorted(
+    name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, types.ModuleType)
+)
+__all__ += ["__version__"]
 
 
 def __getattr__(name: str):

@@ -9,7 +9,8 @@ import pytest
 from keras import ops
 
 import tfsparse
-from tfsparse import Prune, testing, wrapping
+from tfsparse import Prune, testing
+from tfsparse.optimizers import compiled_model
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -39,7 +40,7 @@ def test_trained_model_keeps_its_optimizer_state():
     momentum = ops.convert_to_numpy(inner._momentums[0]).copy()
     prune = Prune(sparsity=0.5)
     prune.set_model(model)
-    assert wrapping.sparse_optimizer(model).inner_optimizer is inner
+    assert compiled_model.sparse_optimizer(model).inner_optimizer is inner
     np.testing.assert_array_equal(ops.convert_to_numpy(inner._momentums[0]), momentum)
     history = fit(model, prune).history
     assert history["sparsity"][0] < 0.3  # the schedule starts where pruning starts, not where training did

@@ -60,12 +60,12 @@ def small_fit(epochs, callbacks, optimizer="adam", initial_epoch=0, model=None):
 
 def test_churn_is_the_share_of_mask_entries_that_changed(tmp_path):
     """Of two channels both stay, the second goes, both change places."""
-    optimizer = SparseOptimizer("adam", schedule=OneShot(at=1.0), sparsity=0.5, total_steps=10_000)
+    optimizer = SparseOptimizer("adam", schedule=OneShot(start=1.0), sparsity=0.5, total_steps=10_000)
     patterns = Replacing((1, 1), (1, 0), (0, 1))
     model, history = small_fit(3, [patterns, SparsityLogger(tmp_path)], optimizer)
-    assert history["churn"] == [0, 0.5, 1]
+    assert history["mask_change_rate"] == [0, 0.5, 1]
     found = scalars(tmp_path)
-    assert [found[f"churn/{v.path}", 1] for v in model.optimizer.pruned_variables] == [0.5, 0.5, 0.5]
+    assert [found[f"mask_change_rate/{v.path}", 1] for v in model.optimizer.pruned_variables] == [0.5, 0.5, 0.5]
 
 
 def test_churn_counts_from_the_masks_that_a_resumed_fit_begins_with():
@@ -77,14 +77,14 @@ def test_churn_counts_from_the_masks_that_a_resumed_fit_begins_with():
         prune = Prune("polynomial", 0.75, total_steps=4 * 4)
         for end in epochs:
             model, history = small_fit(end, [prune, SparsityLogger()], None if model else "adam", done, model)
-            found += history["churn"]
+            found += history["mask_change_rate"]
             done = end
     assert straight == resumed and len(straight) == 4 and max(straight) > 0
 
 
 def test_a_dense_model_has_no_churn():
     _, history = small_fit(1, [SparsityLogger()])
-    assert "churn" not in history
+    assert "mask_change_rate" not in history
 
 
 def test_a_global_threshold_has_no_target_per_weight(tmp_path):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tfsparse import granularity
 from tfsparse.doctor import patterns
+from tfsparse.masks import granularity
 
 
 def kernel(shape, kind, sparsity, seed=0):
@@ -15,7 +15,7 @@ def kernel(shape, kind, sparsity, seed=0):
     order = np.argsort(np.asarray(scores).ravel())
     alive = np.ones(order.size, "float32")
     alive[order[: round(sparsity * order.size)]] = 0
-    return random * np.asarray(units.spread(alive.reshape(np.shape(scores)), np.abs(random)))
+    return random * np.asarray(units.expand(alive.reshape(np.shape(scores)), np.abs(random)))
 
 
 @pytest.mark.parametrize("shape", [(64, 32), (3, 3, 16, 32)])

@@ -7,7 +7,7 @@ from doctor.golden_models import network
 from typer.testing import CliRunner
 
 import tfsparse
-from tfsparse import cli, config
+from tfsparse.experiments import cli, config
 
 layers = keras.layers
 SMALL = """

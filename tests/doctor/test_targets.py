@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tfsparse import granularity
 from tfsparse.doctor import patterns, targets
 from tfsparse.doctor.weights import Use, Weight
 from tfsparse.export.tflite_file import Tensor
+from tfsparse.masks import granularity
 
 
 def weight(use=Use.DENSE, shape=(512, 512), kind="weight", sparsity=0.9, dtype="float32", **options):
@@ -15,7 +15,7 @@ def weight(use=Use.DENSE, shape=(512, 512), kind="weight", sparsity=0.9, dtype="
     order = np.argsort(np.asarray(units.pool(random)).ravel())
     alive = np.ones(order.size)
     alive[order[: round(sparsity * order.size)]] = 0
-    mask = np.asarray(units.spread(alive.reshape(np.shape(units.pool(random))), random))
+    mask = np.asarray(units.expand(alive.reshape(np.shape(units.pool(random))), random))
     return Weight("w", shape, (random * mask).astype(dtype), use, **options)
 
 

@@ -9,10 +9,9 @@ import pytest
 from small_config import small
 
 import tfsparse
-from tfsparse import config, sections
-from tfsparse.config import ConfigError
-from tfsparse.experiments import assembly
-from tfsparse.zoo import models
+from tfsparse.experiments import assembly, config, sections
+from tfsparse.experiments.config import ConfigError
+from tfsparse.experiments.zoo import models
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.yaml"))
 DIGITS = types.SimpleNamespace(input_shape=(8, 8, 1), num_classes=10, steps_per_epoch=11)

@@ -8,7 +8,7 @@ import pytest
 from small_config import bits, small
 
 import tfsparse
-from tfsparse import runs
+from tfsparse.backend import run_directory
 from tfsparse.experiments import experiment
 
 FIXED = "dst={alpha: 0.01}"
@@ -56,7 +56,7 @@ def test_broken_off_and_resumed_is_the_straight_run(finished, tmp_path, section,
     directory = tmp_path / "run"
     with pytest.raises(Killed):
         experiment.train(config(section), directory, callbacks=[killing(epoch, batch)])
-    assert len(runs.read(directory)["epochs"]) == epoch
+    assert len(run_directory.read(directory)["epochs"]) == epoch
     experiment.train(config(section), directory, resume=True)
     assert bits(directory) == bits(finished(section)[0])
 
@@ -73,7 +73,7 @@ def zeros(arrays):
 @pytest.mark.parametrize(("section", "counted"), [(FIXED, ("dense1", "logits")), (TARGET, ("dense1",))])
 def test_the_sparsity_of_a_run_is_that_of_its_thresholded_kernels(finished, section, counted):
     directory, run = finished(section)
-    there = kernels(runs.read_model(directory / "model.keras"))
+    there = kernels(run_directory.read_model(directory / "model.keras"))
     sparsity = zeros([there[name] for name in counted])
     assert 0.05 < sparsity < 1
     assert run["summary"]["sparsity"] == pytest.approx(sparsity, abs=1e-9)
@@ -118,7 +118,7 @@ def test_what_is_served_is_sparse_and_predicts_what_the_model_does(finished, sec
     import tensorflow as tf
 
     directory, _ = finished(section)
-    model = runs.read_model(directory / "model.keras")
+    model = run_directory.read_model(directory / "model.keras")
     images = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype("float32")
     served = tf.saved_model.load(str(directory / "savedmodel"))
     np.testing.assert_allclose(served.serve(images), model.predict(images, verbose=0), rtol=1e-4, atol=1e-5)

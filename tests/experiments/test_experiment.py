@@ -16,8 +16,9 @@ from small_config import bits, small
 from summaries import scalars
 from thoroughly import also
 
-from tfsparse import ACDC, config, runs
-from tfsparse.experiments import experiment
+from tfsparse import ACDC
+from tfsparse.backend import run_directory
+from tfsparse.experiments import config, experiment
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -42,7 +43,7 @@ def test_run_json_says_what_was_run_and_what_came_out(finished):
     assert config.validate(run["config"]) == small()
     assert run["status"] == "finished"
     assert [entry["epoch"] for entry in run["epochs"]] == [1, 2]
-    assert {"loss", "accuracy", "val_loss", "val_accuracy", "sparsity", "churn"} <= run["epochs"][0].keys()
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "sparsity", "mask_change_rate"} <= run["epochs"][0].keys()
     shares = [entry["macs_share"] for entry in run["epochs"]]
     assert shares[-1] == pytest.approx(1 - run["report"]["sparsity"])  # of dense layers
     first, second = [entry["mean_macs_share"] for entry in run["epochs"]]
@@ -74,7 +75,7 @@ def test_phases_shorter_than_an_epoch_are_part_of_the_training_complexity(tmp_pa
 
 def test_summary_is_what_the_file_holds(finished):
     directory, run = finished
-    model = runs.read_model(directory / "model.keras")
+    model = run_directory.read_model(directory / "model.keras")
     kernels = [w for w in model.get_weights() if w.ndim == 2]
     zeros = sum(int(np.sum(kernel == 0)) for kernel in kernels)
     assert zeros == sum(round(0.75 * kernel.size) for kernel in kernels)
@@ -110,7 +111,7 @@ def test_a_ticket_starts_from_the_first_weights_of_its_seed(finished, tmp_path):
     experiment.train(small("prune=null", "epochs=1"), tmp_path / "base", callbacks=[base])
     mask = finished[0] / "model.keras"
     run = experiment.train(small("prune=null", f"start.mask={mask}"), tmp_path / "ticket", callbacks=[ticket])
-    pruned = runs.read_model(mask).get_weights()
+    pruned = run_directory.read_model(mask).get_weights()
     for mine, theirs, zeros in zip(ticket.weights, base.weights, pruned, strict=True):
         np.testing.assert_array_equal(mine, np.where(zeros != 0, theirs, 0) if mine.ndim > 1 else theirs)
     assert run["summary"]["method"] == "winning ticket"
@@ -128,7 +129,7 @@ def test_gsm_starts_from_trained_weights_and_says_what_its_cut_costs(tmp_path):
     assert run["summary"]["asked_sparsity"] == 0.75 and run["summary"]["method"] == "gsm"
     assert run["summary"]["accuracy_before_cut"] >= base["summary"]["accuracy"] - 0.1
     assert run["epochs"][-1]["cut_accuracy"] == pytest.approx(run["summary"]["accuracy"])
-    with pytest.raises(runs.RunError, match="is not a file"):
+    with pytest.raises(run_directory.RunError, match="is not a file"):
         experiment.train(small("start.weights=nowhere.keras"), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
@@ -177,7 +178,7 @@ def test_killed_at_any_rename_and_resumed_is_the_straight_run(finished, tmp_path
         with pytest.raises(Killed):
             experiment.train(small(), directory)
     if (directory / "model.keras").exists():
-        assert_masked(runs.read_model(directory / "model.keras"))
+        assert_masked(run_directory.read_model(directory / "model.keras"))
     begun = (directory / "run.json").exists()
     experiment.train(small(), directory, resume=begun, overwrite=not begun)
     assert bits(directory) == bits(finished[0])
@@ -203,8 +204,8 @@ def test_dropout_goes_on_where_it_was(tmp_path):
     model.compile("sgd", "mse")
     ones, run = np.ones((1, 50), "float32"), {"checkpoints": []}
     model(ones, training=True)
-    runs.write_model(tmp_path, run, model)
-    loaded = runs.load_model(tmp_path, json.loads((tmp_path / "run.json").read_text()))
+    run_directory.write_model(tmp_path, run, model)
+    loaded = run_directory.load_model(tmp_path, json.loads((tmp_path / "run.json").read_text()))
     assert np.array_equal(loaded(ones, training=True), model(ones, training=True))
 
 
@@ -212,7 +213,7 @@ def command(directory, *arguments):
     overrides = ["epochs=24", "data.batch_size=32", "model={name: mlp, widths: [64]}"]
     sets = [part for override in overrides for part in ("--set", override)]
     # A shell that starts tests in the background has them ignore SIGINT, and their children with them.
-    program = "import signal; signal.signal(2, signal.default_int_handler); from tfsparse.cli import main; main()"
+    program = "import signal; signal.signal(2, signal.default_int_handler); from tfsparse.experiments.cli import main; main()"
     line = [sys.executable, "-c", program, "train", "--out", str(directory)]
     return [*line, *(arguments or sets)]
 
@@ -256,8 +257,8 @@ def test_kill_9_and_ctrl_c_then_resume_end_with_the_same_bits(tmp_path, start):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert runs.read(broken)["status"] == "running"
-    assert_masked(runs.read_model(broken / "model.keras"))
+    assert run_directory.read(broken)["status"] == "running"
+    assert_masked(run_directory.read_model(broken / "model.keras"))
 
     process = start(broken, "--resume")
     wait_for_epochs(process, broken, 5)
@@ -266,7 +267,7 @@ def test_kill_9_and_ctrl_c_then_resume_end_with_the_same_bits(tmp_path, start):
     assert process.returncode == 130
     assert errors.splitlines()[-1] == f"Interrupted. Go on with: tfsparse train --resume --out {broken}"
     assert "Traceback" not in errors
-    assert_masked(runs.read_model(broken / "model.keras"))
+    assert_masked(run_directory.read_model(broken / "model.keras"))
 
     process = start(broken, "--resume")
     output, errors = process.communicate()
@@ -292,15 +293,15 @@ def test_ctrl_c_stays_ctrl_c_when_tidying_up_fails():
 
 def test_a_run_is_not_overwritten_unasked(finished):
     directory, run = finished
-    with pytest.raises(runs.RunError, match="already holds a run; add --overwrite to replace it"):
+    with pytest.raises(run_directory.RunError, match="already holds a run; add --overwrite to replace it"):
         experiment.train(small(), directory)
-    assert runs.read(directory) == run
+    assert run_directory.read(directory) == run
 
 
 def test_other_peoples_files_are_never_overwritten(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     for overwrite in (False, True):
-        with pytest.raises(runs.RunError, match="is not a run of tfsparse"):
+        with pytest.raises(run_directory.RunError, match="is not a run of tfsparse"):
             experiment.train(small(), tmp_path, overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -310,14 +311,14 @@ def test_overwrite_replaces_the_run_but_only_when_the_new_one_can_be_trained(tmp
     first = experiment.train(small("epochs=1"), directory)
     with pytest.raises(ValueError, match="Nothing to prune"):
         experiment.train(small("model.widths=[]", "prune.skip_last=true"), directory, overwrite=True)
-    assert runs.read(directory) == first
+    assert run_directory.read(directory) == first
     second = experiment.train(small(), directory, overwrite=True)
     assert len(second["epochs"]) == 2
-    assert runs.read(directory) == second
+    assert run_directory.read(directory) == second
 
 
 def test_resume_with_another_config_names_the_keys(finished):
-    with pytest.raises(runs.RunError) as caught:
+    with pytest.raises(run_directory.RunError) as caught:
         experiment.train(small("epochs=4", "prune.sparsity=0.8"), finished[0], resume=True)
     assert "  epochs: 2 -> 4\n  prune.sparsity: 0.75 -> 0.8" in str(caught.value)
 
@@ -330,26 +331,26 @@ def test_resume_of_a_finished_run_changes_nothing(finished):
 
 
 def test_resume_without_a_run(tmp_path):
-    with pytest.raises(runs.RunError, match="holds no run"):
+    with pytest.raises(run_directory.RunError, match="holds no run"):
         experiment.train(small(), tmp_path / "none", resume=True)
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("change", ["delete", "replace"])
 def test_resume_refuses_a_model_that_the_run_did_not_write(finished, tmp_path, change):
-    run = runs.read(finished[0]) | {"status": "running"}
+    run = run_directory.read(finished[0]) | {"status": "running"}
     (tmp_path / "run.json").write_text(json.dumps(run))
     if change == "replace":
         (tmp_path / "model.keras").write_bytes(b"another model")
-    with pytest.raises(runs.RunError, match="is not what this run wrote"):
+    with pytest.raises(run_directory.RunError, match="is not what this run wrote"):
         experiment.train(small(), tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "finished"}'])
 def test_a_damaged_run_json_is_named(tmp_path, content):
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(runs.RunError, match=r"cannot read .*run\.json"):
-        runs.read(tmp_path)
+    with pytest.raises(run_directory.RunError, match=r"cannot read .*run\.json"):
+        run_directory.read(tmp_path)
 
 
 def test_write_leaves_the_old_file_when_the_new_one_fails(tmp_path):
@@ -361,7 +362,7 @@ def test_write_leaves_the_old_file_when_the_new_one_fails(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        runs.write(path, fail)
+        run_directory.write(path, fail)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 

@@ -6,9 +6,8 @@ import pytest
 import yaml
 from small_config import SMALL
 
-from tfsparse import config
-from tfsparse.config import ConfigError
-from tfsparse.experiments import assembly, experiment, matrix
+from tfsparse.experiments import assembly, config, experiment, matrix
+from tfsparse.experiments.config import ConfigError
 
 COMPARISONS = sorted((pathlib.Path(__file__).parents[2] / "configs" / "comparison").glob("*.yaml"))
 FILE = {

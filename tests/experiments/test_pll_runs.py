@@ -7,8 +7,9 @@ from small_config import bits, small
 from thoroughly import also
 
 import tfsparse
-from tfsparse import rules, runs
+from tfsparse.backend import run_directory
 from tfsparse.experiments import assembly, experiment
+from tfsparse.methods.pll import rules
 
 
 def config(*overrides):
@@ -23,7 +24,7 @@ def finished(tmp_path_factory):
 
 def test_the_target_is_met_and_curvature_is_in_the_record(finished):
     directory, run = finished
-    kernels = [k for k in runs.read_model(directory / "model.keras").get_weights() if k.ndim == 2]
+    kernels = [k for k in run_directory.read_model(directory / "model.keras").get_weights() if k.ndim == 2]
     assert sum(int(np.sum(k == 0)) for k in kernels) == round(0.75 * sum(k.size for k in kernels))
     assert (run["summary"]["asked_sparsity"], run["summary"]["sparsity"]) == (0.75, pytest.approx(0.75, abs=1e-3))
     assert run["summary"]["method"] == "pll (every=3)"

@@ -13,9 +13,9 @@ from summaries import scalars
 from thoroughly import also
 
 import tfsparse
-from tfsparse import runs
-from tfsparse.config import ConfigError
+from tfsparse.backend import run_directory
 from tfsparse.experiments import experiment
+from tfsparse.experiments.config import ConfigError
 
 SECTION = "activation_density={prune_epochs: [1, 3], smallest: 2, tolerance: 1}"
 
@@ -37,7 +37,7 @@ def finished(tmp_path_factory):
 def test_what_is_left_is_what_the_run_says(finished):
     directory, run, _ = finished
     summary, last = run["summary"], run["epochs"][-1]
-    model = runs.read_model(directory / "model.keras")
+    model = run_directory.read_model(directory / "model.keras")
     weights = sum(int(np.prod(kernel.shape)) for kernel in model.get_weights() if kernel.ndim == 2)
     assert [layer.units for layer in model.layers if hasattr(layer, "units")] == [*last["widths"].values(), 10]
     assert summary["parameters"] == model.count_params() < summary["dense_parameters"] == 64 * 32 + 32 + 33 * 16 + 170
@@ -58,7 +58,7 @@ def test_tensorboard_has_the_figures_of_the_whole_network(finished):
 
 def test_what_is_served_is_the_small_model(finished):
     directory, run, _ = finished
-    model = runs.read_model(directory / "model.keras")
+    model = run_directory.read_model(directory / "model.keras")
     images = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype("float32")
     served = tf.saved_model.load(str(directory / "savedmodel"))
     np.testing.assert_allclose(served.serve(images), model.predict(images, verbose=0), rtol=1e-4, atol=1e-5)
@@ -103,7 +103,7 @@ def test_killed_at_a_rename_and_resumed_is_the_straight_run(finished, tmp_path, 
     kept = epochs_kept(directory / "activation_density")
     assert epochs_of_a_resume(directory) == list(range(kept, 4))
     assert bits(directory) == bits(straight)
-    assert runs.read(directory)["summary"]["resizes"] == [1, 3]
+    assert run_directory.read(directory)["summary"]["resizes"] == [1, 3]
 
 
 def test_killed_in_the_middle_of_a_stage_and_resumed_is_the_straight_run(finished, tmp_path):
@@ -128,8 +128,8 @@ def epochs_kept(directory):
     """How many whole epochs lie behind the model that is there."""
     if not (directory / "model.keras").exists():
         return 0
-    run = runs.read(directory)
-    return run["positions"][runs.checkpoints_made(directory, run) - 1]["epochs"]
+    run = run_directory.read(directory)
+    return run["positions"][run_directory.checkpoints_made(directory, run) - 1]["epochs"]
 
 
 @pytest.mark.exhaustive
@@ -139,7 +139,7 @@ def test_overwriting_begins_anew(tmp_path):
     (directory / "activation_density" / "old").touch()
     experiment.train(config(*short, "seed=1"), directory, overwrite=True)
     assert not (directory / "activation_density" / "old").exists()
-    assert runs.read(directory)["summary"]["seed"] == 1
+    assert run_directory.read(directory)["summary"]["seed"] == 1
 
 
 def test_the_accuracy_after_a_way_back_is_that_of_the_model(tmp_path):

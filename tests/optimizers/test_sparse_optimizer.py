@@ -20,7 +20,7 @@ def test_golden_two_steps():
     """Constant 50 %: after step 1 the two smallest are zero and stay so, whatever their gradient; the others are plain
     SGD's."""
     w = weight([[4.0, 1.0], [-3.0, 2.0]])
-    optimizer = SparseOptimizer(keras.optimizers.SGD(1.0), "magnitude", "constant", 0.5, total_steps=5)
+    optimizer = SparseOptimizer(keras.optimizers.SGD(1.0), "constant", 0.5, total_steps=5)
     np.testing.assert_array_equal(step(optimizer, w, [[1, 0], [0, 0]]), [[3, 0], [-3, 0]])
     np.testing.assert_array_equal(step(optimizer, w, [[0, -9], [1, -9]]), [[3, 0], [-4, 0]])
 
@@ -29,7 +29,7 @@ def test_returning_weight_starts_with_empty_slots():
     """DSD returns to dense: nothing that gathered while a weight was pruned, in momentum or weight, is left."""
     w = weight([[4.0, 1.0], [-3.0, 2.0]])
     inner = keras.optimizers.SGD(0.1, momentum=0.9)
-    optimizer = SparseOptimizer(inner, "magnitude", tfsparse.DSD(), 0.5, total_steps=4)
+    optimizer = SparseOptimizer(inner, tfsparse.DSD(), 0.5, total_steps=4)
     for _ in range(3):
         step(optimizer, w, np.ones((2, 2)))
     dead = ops.convert_to_numpy(optimizer.mask(w)) == 0
@@ -42,11 +42,11 @@ def test_returning_weight_starts_with_empty_slots():
 
 def test_cycle_from_a_sparse_start_does_not_regrow():
     w = weight(np.arange(1.0, 101.0).reshape(10, 10))
-    first = SparseOptimizer(keras.optimizers.SGD(0.0), "magnitude", "constant", 0.5, total_steps=2)
+    first = SparseOptimizer(keras.optimizers.SGD(0.0), "constant", 0.5, total_steps=2)
     step(first, w, np.zeros((10, 10)))
-    second = SparseOptimizer(keras.optimizers.SGD(0.0), "magnitude", "linear", 0.9, total_steps=4)
+    second = SparseOptimizer(keras.optimizers.SGD(0.0), "linear", 0.9, total_steps=4)
     second.build([w])
-    second.adopt(first)
+    second.continue_from(first)
     zeros = [int(np.sum(step(second, w, np.zeros((10, 10))) == 0)) for _ in range(4)]
     assert zeros == [60, 70, 80, 90]
 
@@ -54,7 +54,7 @@ def test_cycle_from_a_sparse_start_does_not_regrow():
 def test_global_norm_clipping_ignores_pruned_gradients():
     w = weight([[4.0, 1.0], [-3.0, 2.0]])
     inner = keras.optimizers.SGD(1.0, global_clipnorm=1.0)
-    optimizer = SparseOptimizer(inner, "magnitude", "constant", 0.5, total_steps=9)
+    optimizer = SparseOptimizer(inner, "constant", 0.5, total_steps=9)
     step(optimizer, w, np.zeros((2, 2)))
     np.testing.assert_allclose(step(optimizer, w, [[1, 1e6], [0, 1e6]]), [[3, 0], [-3, 0]])
 
@@ -150,7 +150,7 @@ def test_wish_for_a_foreign_variable():
 
 
 def test_global_target_is_shared():
-    optimizer = SparseOptimizer("sgd", tfsparse.Magnitude(scope="global"), total_steps=10)
+    optimizer = SparseOptimizer("sgd", pruner=tfsparse.Magnitude(scope="global"), total_steps=10)
     a, b = weight(np.ones((4, 4))), weight(np.ones((4, 4)))
     optimizer.build([a, b])
     with pytest.raises(ValueError, match="shares one global target"):

@@ -4,7 +4,9 @@ import reference
 from keras import ops
 from thoroughly import also
 
-from tfsparse import Prune, pruners, schedules, wrapping
+from tfsparse import Prune, pruners, schedules
+from tfsparse.masks.topk import num_pruned
+from tfsparse.optimizers import compiled_model
 from tfsparse.pruners import SET, DropAndGrow, RigL
 from tfsparse.testing import fixtures
 
@@ -20,7 +22,8 @@ class Given(DropAndGrow):
 
 def masks(pruner, weight, growth, mask, sparsity, step=1, total=1_000_000):
     arrays = [[np.array(a, "float32")] for a in (weight, growth, mask)]
-    return ops.convert_to_numpy(pruner.at(step, total).masks(*arrays, [sparsity])[0])
+    counts = [num_pruned(sparsity, np.size(weight))]
+    return ops.convert_to_numpy(pruner.at_step(step, total).masks(*arrays, counts)[0])
 
 
 def test_share_golden():  # methods/baselines.md, from RigL's code
@@ -55,7 +58,7 @@ def test_living_zeros_are_kept_before_pruned_ones_and_a_falling_sparsity_only_gr
     weight, mask = [[0, 0, 0, 0, 0, 7]], [[0, 0, 0, 1, 1, 1]]
     kept = masks(Given(drop_fraction=1e-6), weight, [[9, 9, 9, 0, 0, 0]], mask, 0.5)
     np.testing.assert_array_equal(kept, mask)
-    more = masks(Given(drop_fraction=1e-6), weight, [[1, 3, 2, 0, 0, 0]], mask, 2)
+    more = masks(Given(drop_fraction=1e-6), weight, [[1, 3, 2, 0, 0, 0]], mask, 2 / 6)
     np.testing.assert_array_equal(more, [[0, 1, 0, 1, 1, 1]])
 
 
@@ -89,7 +92,7 @@ def test_the_count_is_exact_at_every_update(name, granularity):
 
     def look(model):
         fixtures.assert_target(model, pruner)
-        exchanged.append(fixtures.values(wrapping.sparse_optimizer(model).masks))
+        exchanged.append(fixtures.values(compiled_model.sparse_optimizer(model).masks))
 
     fixtures.fit(pruner, prune=Prune("constant", 0.5, pruner), callbacks=[fixtures.EveryStep(look)], epochs=2)
     assert any(not np.array_equal(a, b) for a, b in zip(exchanged[0], exchanged[-1], strict=True))

@@ -4,7 +4,8 @@ import pytest
 import reference
 from keras import ops
 
-from tfsparse import Feather, Magnitude, Polynomial, Prune, SparseOptimizer, wrapping
+from tfsparse import Feather, Magnitude, Polynomial, Prune, SparseOptimizer
+from tfsparse.optimizers import compiled_model
 from tfsparse.testing import fixtures
 
 
@@ -22,7 +23,7 @@ def forward(pruner, weights, masks):
 
 
 def sparse(pruner, variables, inner=None, sparsity=0.5, schedule="constant", total=100):
-    optimizer = SparseOptimizer(inner or keras.optimizers.SGD(1.0), pruner, schedule, sparsity, total_steps=total)
+    optimizer = SparseOptimizer(inner or keras.optimizers.SGD(1.0), schedule, sparsity, pruner, total_steps=total)
     optimizer.build(variables)
     return optimizer
 
@@ -103,13 +104,13 @@ def test_what_is_written_from_outside_is_the_dense_weight_after_apply_masks():
 
 def test_a_second_cycle_goes_on_with_the_dense_weights():
     model = fixtures.fit(Feather(), prune=Prune("linear", 0.5, Feather()))
-    first = wrapping.sparse_optimizer(model)
-    dense = numpy(first._state.fate.unseen)
-    second = wrapping.sparsify(model, "linear", 0.75, Feather(), total_steps=4)
-    for mine, theirs in zip(numpy(second._state.fate.unseen), dense, strict=True):
+    first = compiled_model.sparse_optimizer(model)
+    dense = numpy(first._state.storage.dense_weights)
+    second = compiled_model.sparsify(model, "linear", 0.75, Feather(), total_steps=4)
+    for mine, theirs in zip(numpy(second._state.storage.dense_weights), dense, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    third = wrapping.sparsify(model, "linear", 0.75, Magnitude(), total_steps=4)
-    assert third._state.fate.unseen == []
+    third = compiled_model.sparsify(model, "linear", 0.75, Magnitude(), total_steps=4)
+    assert third._state.storage.dense_weights == []
 
 
 def test_others_pay_nothing():

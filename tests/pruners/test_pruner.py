@@ -23,7 +23,7 @@ def test_erk_keeps_the_total():
 def test_golden_magnitude_layer_and_global():
     weights = [np.array([[1.0, -4.0], [2.0, -3.0]], "float32"), np.array([[10.0, 30.0], [20.0, 40.0]], "float32")]
     ones = [np.ones((2, 2), "float32")] * 2
-    layer = pruners.Magnitude().masks(weights, [None] * 2, ones, [0.5, 0.5])
+    layer = pruners.Magnitude().masks(weights, [None] * 2, ones, [2, 2])
     np.testing.assert_array_equal(ops.convert_to_numpy(ops.stack(layer)), [[[0, 1], [0, 1]], [[0, 1], [0, 1]]])
     everywhere = pruners.Magnitude(scope="global").masks(weights, [None] * 2, ones, [2, 1])
     np.testing.assert_array_equal(ops.convert_to_numpy(ops.stack(everywhere)), [[[0, 1], [0, 0]], [[1, 1], [1, 1]]])
@@ -32,7 +32,7 @@ def test_golden_magnitude_layer_and_global():
 def test_golden_saliency():
     weights = [np.array([[1.0, -4.0], [2.0, 3.0]], "float32")]
     gradients = [np.array([[9.0, 1.0], [-1.0, 0.0]], "float32")]
-    mask = pruners.Saliency().masks(weights, gradients, [np.ones((2, 2), "float32")], [0.5])[0]
+    mask = pruners.Saliency().masks(weights, gradients, [np.ones((2, 2), "float32")], [2])[0]
     np.testing.assert_array_equal(ops.convert_to_numpy(mask), [[1, 1], [0, 0]])
 
 
@@ -40,7 +40,7 @@ def test_random_is_a_function_of_seed_and_place_alone():
     weights, ones = [np.zeros((40, 5), "float32")] * 2, [np.ones((40, 5), "float32")] * 2
 
     def masks(seed):
-        return [ops.convert_to_numpy(m) for m in pruners.Random(seed=seed).masks(weights, [None] * 2, ones, [0.5] * 2)]
+        return [ops.convert_to_numpy(m) for m in pruners.Random(seed=seed).masks(weights, [None] * 2, ones, [100] * 2)]
 
     first, again, other = masks(0), masks(0), masks(1)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
@@ -51,12 +51,12 @@ def test_random_is_a_function_of_seed_and_place_alone():
 
 def test_n_of_m_refuses_more_than_its_pattern():
     with pytest.raises(ValueError, match=r"write sparsity=0.5"):
-        pruners.Magnitude("2:4").reachable((8, 8), 0.9)
+        pruners.Magnitude("2:4").num_prunable((8, 8), 0.9)
 
 
 def test_n_of_m_leaves_kernels_without_a_group_alone():
-    assert pruners.Magnitude("2:4").reachable((3, 8), 0.5) == 0
-    assert pruners.Magnitude("2:4").reachable((8, 3), 0.5) == 12
+    assert pruners.Magnitude("2:4").num_prunable((3, 8), 0.5) == 0
+    assert pruners.Magnitude("2:4").num_prunable((8, 3), 0.5) == 12
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ def step(inner, gradient):
     """One step of the sparse weights 4 and 1 with RigL that drops one of two; the weight, its momentum, its mask."""
     w = keras.Variable(np.array([[4.0, 1.0], [0.0, 0.0]], "float32"), name="kernel")
     rigl = RigL(allocation="uniform", drop_fraction=0.5)
-    optimizer = SparseOptimizer(inner, rigl, "constant", 0.5, total_steps=10_000)
+    optimizer = SparseOptimizer(inner, "constant", 0.5, rigl, total_steps=10_000)
     optimizer.build([w])
     optimizer.mask(w).assign(MASK)
     inner.momentums[0].assign([[0, 0], [3, 3]])  # as it gathers between two updates

@@ -7,7 +7,7 @@ MASK = np.tile([1.0, 0.0, 0.0, 0.0], (100, 1)).astype("float32")
 
 
 def masks(pruner, step, places=1):
-    new = pruner.at(step, 100).masks([MASK] * places, [None] * places, [MASK] * places, [0.75] * places)
+    new = pruner.at_step(step, 100).masks([MASK] * places, [None] * places, [MASK] * places, [300] * places)
     return [ops.convert_to_numpy(m) for m in new]
 
 

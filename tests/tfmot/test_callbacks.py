@@ -149,22 +149,22 @@ def test_weights_that_return_have_empty_slots(legacy):
 
 
 def test_mirrored_replicas_agree_and_are_what_one_device_gives():
-    from tfsparse import distribute
+    from tfsparse.backend import replicas
     from tfsparse.testing import two_cpus
 
     for scope in ("layer", "global"):
         single = _model(scope=scope)
-        alone = models.EveryStep(lambda m: distribute.digest(models.masks(m)))
+        alone = models.EveryStep(lambda m: replicas.digest(models.masks(m)))
         models.fit(single, tfmot.Prune(sparsity=0.8), alone)
         with two_cpus().scope():
             mirrored = _model(scope=scope)
-        together = models.EveryStep(lambda m: [distribute.digest(_replica_masks(m, i)) for i in range(2)])
+        together = models.EveryStep(lambda m: [replicas.digest(_replica_masks(m, i)) for i in range(2)])
         models.fit(mirrored, tfmot.Prune(sparsity=0.8), together)
         assert together.seen == [[digest, digest] for digest in alone.seen]
         assert len(set(alone.seen)) > 10
         stripped = tfmot.strip_pruning(mirrored)  # nobody is in the strategy's scope now
         for weight in stripped.trainable_weights:
-            first, second = distribute.replica_values(weight)
+            first, second = replicas.replica_values(weight)
             np.testing.assert_array_equal(first, second)
 
 
@@ -196,18 +196,19 @@ def test_a_flipped_entry_on_a_replica_stops_training_before_the_next_update():
 
 
 def test_a_flipped_entry_on_a_replica_is_repaired_with_its_weight():
-    from tfsparse import distribute, mask_store
+    from tfsparse.backend import replicas
+    from tfsparse.consistency import mask_store
 
     model, prune = _mirrored_model(), tfmot.Prune(sparsity=0.8, on_divergence="repair")
     with pytest.warns(UserWarning, match="^The masks of hidden/kernel:0 on replica 1 of 2 differ"):
         history = models.fit(model, prune, Flip()).history
     assert _zeros(model) == COUNTS
     for variable in model.weights:
-        first, second = distribute.replica_values(variable)
+        first, second = replicas.replica_values(variable)
         np.testing.assert_array_equal(first, second)
     looks, entries = 16 + 2, 1440  # every step updates
-    assert prune.traffic == mask_store.Traffic(looks, looks * 3 * 4 + entries // 8 + mask_store.HEADER.size)
-    assert history["mask_bytes"] == [9 * 3 * 4, prune.traffic.bytes]
+    assert prune.sync_stats == mask_store.SyncStats(looks, looks * 3 * 4 + entries // 8 + mask_store.HEADER.size)
+    assert history["mask_bytes"] == [9 * 3 * 4, prune.sync_stats.bytes]
 
 
 def test_what_to_do_with_a_fault_must_be_known():
@@ -216,10 +217,10 @@ def test_what_to_do_with_a_fault_must_be_known():
 
 
 def _replica_masks(model, replica):
-    from tfsparse import distribute
+    from tfsparse.backend import replicas
 
     pruned = [v for w in models.stock_wrappers(model) for v in w.pruning_vars]
-    return [distribute.replica_values(mask)[replica] for _, mask, _ in pruned]
+    return [replicas.replica_values(mask)[replica] for _, mask, _ in pruned]
 
 
 def test_errors_come_before_the_first_step():

@@ -11,7 +11,8 @@ from tensorflow_model_optimization.sparsity import keras as stock
 from thoroughly import also
 
 import tfsparse
-from tfsparse import tfmot, wrapping
+from tfsparse import tfmot
+from tfsparse.optimizers import compiled_model
 from tfsparse.tfmot import convert, kernels
 from tfsparse.tfmot.convert import from_keras3, to_keras3
 
@@ -321,7 +322,7 @@ def test_the_optimizer_holds_the_masks():
     model = _wrapped(tfmot.prune_low_magnitude)
     masks = _masks(model)
     converted = to_keras3(model, keras.optimizers.SGD(0.5, momentum=0.9))
-    optimizer = wrapping.sparse_optimizer(converted)
+    optimizer = compiled_model.sparse_optimizer(converted)
     assert {v.path.split("/")[-2] for v in optimizer.pruned_variables} == {"conv", "hidden"}
     targets = {row.weight.split("/")[-2]: row.target for row in tfsparse.report(converted).rows}
     assert targets == {"conv": 0.5, "hidden": 0.8, "logits": None}
@@ -381,7 +382,7 @@ def _pruned_in_keras3():
 
 def test_from_keras3_wraps_what_has_masks():
     model = _pruned_in_keras3()
-    optimizer = wrapping.sparse_optimizer(model)
+    optimizer = compiled_model.sparse_optimizer(model)
     converted = from_keras3(model)
     found = [(w, m) for wrapper in kernels.wrappers(converted) for w, m, _ in wrapper.pruning_vars]
     assert len(found) == len(optimizer.masks) == 11
@@ -405,7 +406,7 @@ def test_masks_there_and_back():
     again = to_keras3(from_keras3(model), "sgd")
     for a, b in zip(model.weights, again.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
-    first, second = wrapping.sparse_optimizer(model), wrapping.sparse_optimizer(again)
+    first, second = compiled_model.sparse_optimizer(model), compiled_model.sparse_optimizer(again)
     for a, b in zip(first.masks, second.masks, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     np.testing.assert_array_equal(first.target.numpy(), second.target.numpy())

@@ -5,8 +5,9 @@ import tf_keras
 from tf_keras import layers
 
 import tfsparse.tfmot as tfmot
-from tfsparse import distribute, testing
-from tfsparse.layers import conversion
+from tfsparse import testing
+from tfsparse.backend import replicas
+from tfsparse.optimizers import masked_layer
 
 
 def plain_model():
@@ -32,7 +33,7 @@ def fit(model, sparsity=0.5, epochs=6, callbacks=(), **options):
 
 
 def zeros(model):
-    masks = [mask.numpy() for _, mask in conversion.masks(model)]
+    masks = [mask.numpy() for _, mask in masked_layer.layer_masks(model)]
     return sum(int(np.sum(m == 0)) for m in masks), sum(m.size for m in masks)
 
 
@@ -72,16 +73,16 @@ def test_mixed_precision():
         tf_keras.mixed_precision.set_global_policy(policy)
     found, size = zeros(model)
     assert found == round(0.5 * size)
-    assert {t.dtype for layer in conversion.thresholded_layers(model) for t in layer.thresholds} == {tf.float32}
+    assert {t.dtype for layer in masked_layer.masked_layers(model) for t in layer.thresholds} == {tf.float32}
 
 
 def test_two_replicas_are_one_device():
     """Where the one live rival crashes."""
 
     def look(batch, logs):
-        for layer in conversion.thresholded_layers(mirrored):
+        for layer in masked_layer.masked_layers(mirrored):
             for variable in (*layer.kernels, *layer.thresholds):
-                first, second = distribute.replica_values(variable)
+                first, second = replicas.replica_values(variable)
                 assert np.array_equal(first, second)
 
     with testing.two_cpus().scope():

@@ -127,8 +127,8 @@ def test_the_comparison_finds_one_flipped_entry(pair):
 
 def test_digests_are_sent_before_every_update_and_at_the_end_of_every_epoch(pair, alone):
     looks = EPOCHS * STEPS + EPOCHS  # every step updates
-    assert end(pair / "layer") == {"error": None, "warnings": [], "events": looks, "bytes": looks * 2 * 4}
-    assert end(alone / "layer") == {"error": None, "warnings": [], "events": 0, "bytes": 0}
+    assert end(pair / "layer") == {"error": None, "warnings": [], "num_syncs": looks, "bytes": looks * 2 * 4}
+    assert end(alone / "layer") == {"error": None, "warnings": [], "num_syncs": 0, "bytes": 0}
 
 
 @pytest.mark.parametrize("worker", range(2))

@@ -48,7 +48,7 @@ def test_is_the_keras_3_one(nesterov):
 
 def test_trains_wrapped_models_to_the_cut_and_saves(tmp_path):
     model = models.compiled(tfmot.prune_low_magnitude(models.small(), scope="global"), GSM(0.05, 0.9, 1e-3, 5))
-    models.fit(model, tfmot.Prune(tfsparse.OneShot(at=1.0), sparsity=0.8))
+    models.fit(model, tfmot.Prune(tfsparse.OneShot(start=1.0), sparsity=0.8))
     kernels = models.kernels(model)
     assert sum(np.sum(k == 0) for k in kernels) == sum(round(0.8 * k.size) for k in kernels)
     model.save(tmp_path / "model.keras")

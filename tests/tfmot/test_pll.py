@@ -6,7 +6,9 @@ import tensorflow as tf
 import tf_keras
 import tf_keras_models as models
 
-from tfsparse import distribute, rules, tfmot
+from tfsparse import tfmot
+from tfsparse.backend import replicas
+from tfsparse.methods.pll import rules
 from tfsparse.testing import two_cpus
 
 ENTRIES, STEPS = 1140, models.STEPS
@@ -68,7 +70,7 @@ def test_decides_as_the_keras_3_road_does():
 
     import tfsparse
 
-    ours, theirs = pll(start=rules.At(0.1)), None
+    ours, theirs = pll(start=rules.FixedStart(0.1)), None
     model = compiled()
     first = model.get_layer("prune_low_magnitude_hidden").layer.get_weights()
     layers = keras.layers
@@ -78,7 +80,7 @@ def test_decides_as_the_keras_3_road_does():
     twin.layers[1].set_weights(first)
     twin.layers[2].set_weights(model.layers[-1].layer.get_weights())
     twin.compile(keras.optimizers.SGD(0.05, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    theirs = tfsparse.PLL(calibration(), 0.75, 4, start=rules.At(0.1))
+    theirs = tfsparse.PLL(calibration(), 0.75, 4, start=rules.FixedStart(0.1))
     fit(model, ours)
     x, y = models.data((6, 9))
     twin.fit(x, y, batch_size=len(x) // STEPS, epochs=5, shuffle=False, verbose=0, callbacks=[theirs])
@@ -145,10 +147,10 @@ def test_a_second_fit_holds_and_another_target_goes_on():
 
 def test_without_a_target_it_stops_by_itself():
     class Twice(rules.Rate):
-        def admitted(self, surface, living):
+        def admitted(self, probe, living):
             return (living // 10 if living > 1000 else 0), {}
 
-    callback = pll(None, every=2, start=rules.At(0.05), rate=Twice())
+    callback = pll(None, every=2, start=rules.FixedStart(0.05), rate=Twice())
     fit(compiled(), callback)
     pruned = [record["pruned"] for record in callback.history]
     assert pruned[1] > 0
@@ -167,14 +169,14 @@ def test_steps_per_execution():
 def test_two_replicas_are_one_device():
     def copies(model):
         masks = [mask for w in models.stock_wrappers(model) for _, mask, _ in w.pruning_vars]
-        return {distribute.digest([distribute.replica_values(m)[i] for m in masks]) for i in range(2)}
+        return {replicas.digest([replicas.replica_values(m)[i] for m in masks]) for i in range(2)}
 
     with two_cpus().scope():
         model = compiled()
-    callback, look = pll(start=rules.At(0.1)), models.EveryStep(copies)
+    callback, look = pll(start=rules.FixedStart(0.1)), models.EveryStep(copies)
     fit(model, callback, look)
     assert all(len(each) == 1 for each in look.seen)
-    single = pll(start=rules.At(0.1))
+    single = pll(start=rules.FixedStart(0.1))
     fit(alone := compiled(), single)
     assert [r["pruned"] for r in callback.history] == [r["pruned"] for r in single.history]
     for mine, theirs in zip(models.masks(model), models.masks(alone), strict=True):

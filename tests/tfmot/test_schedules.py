@@ -87,9 +87,9 @@ def test_last_step_and_step_zero_of_stock_schedules_are_not_missed():
 
 def test_number_pruned_is_exact_where_float32_is_not():
     size, schedule = 25_000_001, stock.ConstantSparsity(0.9, 0)
-    assert int(schedules.number_pruned(schedule, schedule(_step(1))[1], size)) == round(0.9 * size)
+    assert int(schedules.num_pruned(schedule, schedule(_step(1))[1], size)) == round(0.9 * size)
     halfway = stock.PolynomialDecay(0.0, 0.8, 0, 10, power=1)
-    assert int(schedules.number_pruned(halfway, halfway(_step(5))[1], 1000)) == 400
+    assert int(schedules.num_pruned(halfway, halfway(_step(5))[1], 1000)) == 400
 
 
 class Hesitant(stock.PruningSchedule):

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_keras
 
 import tfsparse.tfmot
-from tfsparse import distribute
+from tfsparse.backend import replicas
 from tfsparse.tfmot import kernels
 
 EPOCHS, STEPS, BATCH, SPARSITY = 3, 8, 16, 0.8
@@ -67,7 +67,7 @@ class Record(tf_keras.callbacks.Callback):
                 "epoch": self.epoch,
                 "step": int(pruning_of(self.model).steps),
                 "zeros": int(sum(np.sum(m == 0) for m in masks)),
-                "masks": distribute.digest(masks),
+                "masks": replicas.digest(masks),
                 "weights": zlib.crc32(weights),
             }
         )
@@ -155,7 +155,7 @@ def train(case, worker, strategy, folder):
             model.fit(data(), epochs=EPOCHS, callbacks=callbacks(case, worker, folder, prune, record), verbose=0)
         except RuntimeError as error:
             end["error"] = str(error)
-    end |= dataclasses.asdict(prune.traffic) | {
+    end |= dataclasses.asdict(prune.sync_stats) | {
         "warnings": [str(w.message) for w in caught if w.category is UserWarning]
     }
     (folder / f"{worker}-end.json").write_text(json.dumps(end))

@@ -6,9 +6,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfsparse import agreement, prunable, pruners, schedules, wrapping
-from tfsparse.optimizers import GSM
-from tfsparse.optimizers.checks import check_total_steps
+from tfsparse import pruners, schedules
+from tfsparse.consistency import checks
+from tfsparse.optimizers import compiled_model
+from tfsparse.optimizers.validation import ChecksTrainingLength, check_total_steps
+from tfsparse.pruners import selection
 
 
 class Prune(keras.callbacks.Callback):
@@ -41,6 +43,7 @@ class Prune(keras.callbacks.Callback):
         schedule="one_cycle",
         sparsity: float = 0.5,
         pruner="magnitude",
+        *,
         total_steps: int | None = None,
         sparsities=(),
         exclude=(),
@@ -50,27 +53,27 @@ class Prune(keras.callbacks.Callback):
     ):
         super().__init__()
         self.schedule, self.pruner = schedules.get(schedule), pruners.get(pruner)
-        self.sparsity = prunable.check_sparsity(sparsity)
+        self.sparsity = selection.check_sparsity(sparsity)
         self.total_steps = check_total_steps(total_steps)
-        self.sparsities, self.exclude = prunable.pairs(sparsities), list(exclude)
+        self.sparsities, self.exclude = selection.pairs(sparsities), list(exclude)
         self.skip_first, self.skip_last = skip_first, skip_last
-        self.on_divergence = agreement.check_choice(on_divergence)
+        self.on_divergence = checks.check_choice(on_divergence)
 
     def set_model(self, model):
         super().set_model(model)
-        wrapping.check_ready(model)
-        current = wrapping.sparse_optimizer(model)
+        compiled_model.check_ready(model)
+        current = compiled_model.sparse_optimizer(model)
         if current is None or self._asks_for_more(current):
-            wrapping.sparsify(
+            compiled_model.sparsify(
                 model,
                 self.schedule,
                 self.sparsity,
                 self.pruner,
-                self.total_steps,
-                self.sparsities,
-                self.exclude,
-                self.skip_first,
-                self.skip_last,
+                total_steps=self.total_steps,
+                sparsities=self.sparsities,
+                exclude=self.exclude,
+                skip_first=self.skip_first,
+                skip_last=self.skip_last,
             )
 
     def set_params(self, params):
@@ -86,7 +89,7 @@ class Prune(keras.callbacks.Callback):
             return
         self._resolved_for = self.params  # once per fit, and only here is the first epoch known
         self._resolve(epoch)
-        self._update_ahead = self._lookout()
+        self._update_ahead = self._next_update()
 
     def on_train_batch_begin(self, batch, logs=None):
         if self._update_ahead():
@@ -96,8 +99,8 @@ class Prune(keras.callbacks.Callback):
         optimizer = self._check()
         if logs is not None:
             logs["sparsity"] = optimizer.current_sparsity()
-            if optimizer.traffic.events:
-                logs["mask_bytes"] = optimizer.traffic.bytes
+            if optimizer.sync_stats.num_syncs:
+                logs["mask_bytes"] = optimizer.sync_stats.bytes
 
     def on_train_end(self, logs=None):
         optimizer = self._optimizer
@@ -112,19 +115,19 @@ class Prune(keras.callbacks.Callback):
 
     @property
     def _optimizer(self):
-        return wrapping.sparse_optimizer(self.model)
+        return compiled_model.sparse_optimizer(self.model)
 
-    def _lookout(self):
+    def _next_update(self):
         """Says before which batches masks are about to be updated; on JAX a look at the model synchronises it."""
         optimizer, total = self._optimizer, self._optimizer.total_steps
         steps = np.arange(1, total + 1)
         due = steps[ops.convert_to_numpy(optimizer.schedule.due(steps, total))]
-        return agreement.Lookout(due, self.model.steps_per_execution, lambda: self._optimizer.steps_done)
+        return checks.NextUpdate(due, self.model.steps_per_execution, lambda: self._optimizer.steps_done)
 
     def _check(self):
         """See that the last update was sound and that all replicas hold equal masks."""
         optimizer = self._optimizer
-        optimizer.raise_fault()
+        optimizer.raise_nonfinite()
         optimizer.check_replicas(self.on_divergence)
         return optimizer
 
@@ -143,8 +146,8 @@ class Prune(keras.callbacks.Callback):
                 f"{left}, so it would end short of sparsity {optimizer.sparsity:g}. Train for more epochs, or write "
                 f"Prune(..., total_steps={optimizer.total_steps}) to spread one schedule over several fits."
             )
-        if isinstance(optimizer.inner_optimizer, GSM):
-            optimizer.inner_optimizer.warn_if_short(left)
+        if isinstance(optimizer.inner_optimizer, ChecksTrainingLength):
+            optimizer.inner_optimizer.check_training_length(left)
 
     def _finished(self, optimizer) -> bool:
         """Has the schedule ended, or do the masks hold what it ends with already?"""

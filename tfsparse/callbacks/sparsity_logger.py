@@ -6,20 +6,20 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfsparse import wrapping
-from tfsparse.report import report
+from tfsparse.optimizers import compiled_model
+from tfsparse.reporting.report import report
 
 
 class SparsityLogger(keras.callbacks.Callback):
     """Writes target and actual sparsity of every pruned weight at each epoch's end; nothing that it did not count.
 
-    The epoch's logs get `churn`: the share of all mask entries that differ from the end of the epoch before, or, in the
+    The epoch's logs get `mask_change_rate`: the share of all mask entries that differ from the end of the epoch before, or, in the
     first epoch of this fit, from its beginning. Weights that went and came back in between do not count.
 
     Args:
-        log_dir: directory for TensorBoard scalars `sparsity/<weight>`, `sparsity_target/<weight>`, `churn/<weight>` and
+        log_dir: directory for TensorBoard scalars `sparsity/<weight>`, `sparsity_target/<weight>`, `mask_change_rate/<weight>` and
             `effective_flops/<weight>`, those of `tfsparse.report`, where they are known; None: only the attribute
-            `history`, a list with one `{weight path: actual sparsity}` per epoch, and `churn`.
+            `history`, a list with one `{weight path: actual sparsity}` per epoch, and `mask_change_rate`.
 
     >>> model.fit(x, y, callbacks=[tfsparse.Prune(sparsity=0.9), tfsparse.SparsityLogger("logs")])
     """
@@ -41,11 +41,11 @@ class SparsityLogger(keras.callbacks.Callback):
         self.history.append(actual)
         self._before = pruned
         if logs is not None:
-            logs["churn"] = float(np.mean(np.concatenate([entries.ravel() for entries in changed.values()])))
+            logs["mask_change_rate"] = float(np.mean(np.concatenate([entries.ravel() for entries in changed.values()])))
         if self.log_dir is not None:
-            churn = {path: float(np.mean(entries)) for path, entries in changed.items()}
-            targets = _targets(wrapping.sparse_optimizer(model))
-            self._write(epoch, {"sparsity": actual, "churn": churn, "effective_flops": _flops(model)} | targets)
+            mask_change_rate = {path: float(np.mean(entries)) for path, entries in changed.items()}
+            targets = _targets(compiled_model.sparse_optimizer(model))
+            self._write(epoch, {"sparsity": actual, "mask_change_rate": mask_change_rate, "effective_flops": _flops(model)} | targets)
 
     def on_train_end(self, logs=None):
         if self._writer is not None:
@@ -64,8 +64,8 @@ class SparsityLogger(keras.callbacks.Callback):
 
 def _pruned(model):
     """`{weight path: True where its mask is 0}`; an optimizer that has no masks yet has pruned nothing."""
-    optimizer = wrapping.sparse_optimizer(model)
-    pairs = wrapping.masks(model) if optimizer is None or optimizer.built else []
+    optimizer = compiled_model.sparse_optimizer(model)
+    pairs = compiled_model.masks(model) if optimizer is None or optimizer.built else []
     return {v.path: ops.convert_to_numpy(mask) == 0 for v, mask in pairs}
 
 
@@ -76,7 +76,7 @@ def _flops(model):
 
 def _targets(optimizer):
     """None for thresholds, and none where one global threshold sets no target for a single weight."""
-    if optimizer is None or optimizer.pruner.jointly:
+    if optimizer is None or optimizer.pruner.is_global:
         return {}
     counts = ops.convert_to_numpy(optimizer.target)
     pairs = zip(optimizer.pruned_variables, counts, strict=True)

@@ -12,7 +12,7 @@ from tfsparse.doctor import measuring, patterns, subject, targets
 from tfsparse.doctor.findings import findings
 from tfsparse.doctor.measuring import Measured, Unmeasured
 from tfsparse.doctor.target import Target
-from tfsparse.printing import Printed
+from tfsparse.reporting.tables import Printed
 
 
 @dataclasses.dataclass(frozen=True)

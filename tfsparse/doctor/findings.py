@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from keras import ops
 
-from tfsparse import wrapping
 from tfsparse.doctor import gaps
 from tfsparse.doctor.patterns import Pattern
 from tfsparse.doctor.subject import KerasSubject, Subject
 from tfsparse.doctor.target import Target
 from tfsparse.doctor.weights import Weight
+from tfsparse.optimizers import compiled_model
 
 
 def findings(subject: Subject, target: Target, weights: Sequence[Weight], patterns: Sequence[Pattern]) -> list[str]:
@@ -73,8 +73,8 @@ def _quantized(model) -> Iterator[str]:
 
 
 def _off_their_masks(model) -> Iterator[str]:
-    off = [v.path for v, mask in wrapping.masks(model) if bool(ops.any(ops.logical_and(mask == 0, v != 0)))]
-    if off and wrapping.sparse_optimizer(model):
+    off = [v.path for v, mask in compiled_model.masks(model) if bool(ops.any(ops.logical_and(mask == 0, v != 0)))]
+    if off and compiled_model.sparse_optimizer(model):
         yield (
             f"{len(off)} weights are not zero where their masks are, {off[0]} the first: they were changed after "
             "pruning. model.optimizer.apply_masks() cuts them to the masks."

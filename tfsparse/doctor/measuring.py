@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tfsparse import timing
-from tfsparse.timing import Spread
+from tfsparse.doctor import timing
+from tfsparse.doctor.timing import Spread
 
 ROUNDS, WINDOW = 9, 0.1  # seconds of one measurement
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from tfsparse import granularity
+from tfsparse.masks import granularity
 
 COVERS = 0.99  # of all zeros: then a pattern is no accident, below 99.6 % of single zeros
 FREQUENT = 0.05  # zeros below this share are nobody's pruning; rounding to int8 makes 1 or 2 %
@@ -51,7 +51,7 @@ def _covered(kernel, units):
     """The share of entries in units in which nothing lives."""
     alive = ops.convert_to_tensor((kernel != 0).astype("float32"))
     empty = ops.cast(units.pool(alive) == 0, "float32")
-    return float(np.mean(ops.convert_to_numpy(units.spread(empty, alive)))) if kernel.size else 0.0
+    return float(np.mean(ops.convert_to_numpy(units.expand(empty, alive)))) if kernel.size else 0.0
 
 
 def _is_two_of_four(kernel):

@@ -9,11 +9,13 @@ import keras
 import numpy as np
 import yaml
 
-from tfsparse import granularity as granularities
-from tfsparse import prunable, pruners, wrapping
+from tfsparse import pruners
 from tfsparse.doctor import patterns, subject, targets
 from tfsparse.doctor.target import Target
-from tfsparse.printing import Printed
+from tfsparse.masks import granularity as granularities
+from tfsparse.optimizers import compiled_model
+from tfsparse.pruners import selection
+from tfsparse.reporting.tables import Printed
 
 _RIVALS = ("dst", "pll", "activation_density")  # sections that say, as `prune` does, what is left of the network
 
@@ -99,7 +101,7 @@ def plan(
 
     >>> print(tfsparse.plan("configs/digits_quickstart.yaml", "tflite-cpu", sparsity=0.9))
     """
-    place, sparsity = targets.get(target), prunable.check_sparsity(sparsity)
+    place, sparsity = targets.get(target), selection.check_sparsity(sparsity)
     base, patient = _read(model)
     units = _units(place, patient, sparsity)
     rows = tuple(_choices(patient, place, units, sparsity))
@@ -120,9 +122,9 @@ def _yaml(config):
 def _read(model):
     """The config that is changed, and the model."""
     if not isinstance(model, keras.Model) and pathlib.Path(model).suffix in (".yaml", ".yml"):
-        from tfsparse.doctor import configured  # late: it stands above most of the package
+        from tfsparse.experiments import planned  # late: it stands above most of the package
 
-        return configured.read(model)
+        return planned.read(model)
     return {}, subject.of(model, (subject.KerasSubject,), "trained")
 
 
@@ -139,7 +141,7 @@ def _choices(patient, place, units, sparsity):
     copy = keras.models.clone_model(patient.model)
     copy.set_weights(patient.model.get_weights())
     _disturb(copy)
-    wrapping.prune(copy, sparsity, pruners.Magnitude(granularity=units))
+    compiled_model.prune(copy, sparsity, pruners.Magnitude(granularity=units))
     for weight in subject.KerasSubject(copy).weights():
         own = granularities.get(units).of(weight.shape)
         pattern = patterns.found(weight.array)

@@ -3,7 +3,8 @@
 from tfsparse.doctor import measuring
 from tfsparse.doctor.subject import KerasSubject, SavedModelSubject
 from tfsparse.doctor.target import CHANNELS, NO, NO_ZEROS, YES, Target, Verdict
-from tfsparse.export import export, packing
+from tfsparse.export import packing
+from tfsparse.export.saved_model import export
 
 
 class SavedModel(Target):

@@ -1,9 +1,9 @@
 """Any runtime on any machine: what counts is the shape."""
 
-import tfsparse.structure
+import tfsparse.structured
 from tfsparse.doctor import measuring
 from tfsparse.doctor.target import CHANNELS, NO, YES, Target, Verdict
-from tfsparse.export import export
+from tfsparse.export.saved_model import export
 
 
 class Structural(Target):
@@ -32,5 +32,5 @@ class Structural(Target):
         whole = subject.saved_model(folder)
         if not subject.idle_channels()[0]:
             return [measuring.saved_model("as it is", whole)]
-        small = export(tfsparse.structure.shrink(subject.model), folder / "small", dense=True)
+        small = export(tfsparse.structured.shrink(subject.model), folder / "small", dense=True)
         return [measuring.saved_model("as it is", whole), measuring.saved_model("after tfsparse.shrink", small)]

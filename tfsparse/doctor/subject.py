@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from tfsparse import runs
+from tfsparse.backend import run_directory
 from tfsparse.doctor import weights
 from tfsparse.doctor.weights import Weight
-from tfsparse.export import export, tflite
-from tfsparse.structure import Channels, constants
+from tfsparse.export import tflite
+from tfsparse.export.saved_model import export
+from tfsparse.structured import Channels, constant_channels
 
 
 class Subject(abc.ABC):
@@ -83,7 +84,7 @@ class KerasSubject(Subject):
 
     @functools.cached_property
     def _alive(self):
-        return constants.needed(self._graph)
+        return constant_channels.needed(self._graph)
 
     def saved_model(self, folder: pathlib.Path) -> pathlib.Path:
         """A directory that holds it as a SavedModel, dense."""
@@ -216,6 +217,6 @@ def _read(path):
     """The model, with its optimizer if that can be had: losses and metrics of the user's need not be known here."""
     path = path / "model.keras" if path.is_dir() else path
     try:
-        return runs.read_model(path)
-    except runs.RunError:
-        return runs.read_model(path, compiled=False)
+        return run_directory.read_model(path)
+    except run_directory.RunError:
+        return run_directory.read_model(path, compiled=False)

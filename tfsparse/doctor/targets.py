@@ -1,11 +1,11 @@
 """The targets by their names."""
 
+from tfsparse.backend.registry import nearest
 from tfsparse.doctor.saved_model import SavedModel
 from tfsparse.doctor.structural import Structural
 from tfsparse.doctor.target import Target
 from tfsparse.doctor.tflite_cpu import TFLiteCPU
 from tfsparse.doctor.xnnpack_arm import XNNPackArm
-from tfsparse.registry import nearest
 
 _TARGETS = {target.name: target for target in (SavedModel, TFLiteCPU, XNNPackArm, Structural)}
 

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfsparse import prunable
-from tfsparse.layers import conversion, models
+from tfsparse.optimizers import masked_layer
+from tfsparse.pruners import selection
 
 
 class Use(enum.Enum):
@@ -45,10 +45,10 @@ class Weight:
 
 def of_model(model: keras.Model) -> list[tuple]:
     """Pairs of a kernel of the model and its weight; of trainable thresholds what the layers compute with."""
-    if conversion.thresholded_layers(model):
-        model = models.finalize(model)
+    if masked_layer.masked_layers(model):
+        model = masked_layer.plain_model(model)
     uses = dict(_uses(model))
-    shown = [v for v in model.trainable_variables if prunable.is_prunable(v)]
+    shown = [v for v in model.trainable_variables if selection.is_prunable(v)]
     found = [_of_variable(v, uses.get(id(v), Use.OTHER)) for v in shown]
     return list(zip(shown, _beside_each_other(found), strict=True))
 

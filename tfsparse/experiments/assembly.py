@@ -7,12 +7,13 @@ import os
 import keras
 
 import tfsparse
-from tfsparse import runs, sections
-from tfsparse.config import ConfigError
-from tfsparse.registry import nearest
-from tfsparse.sections import RunConfig
-from tfsparse.zoo import models as zoo_models
-from tfsparse.zoo import one_cycle, step_rate
+from tfsparse.backend import run_directory
+from tfsparse.backend.registry import nearest
+from tfsparse.experiments import sections
+from tfsparse.experiments.config import ConfigError
+from tfsparse.experiments.sections import RunConfig
+from tfsparse.experiments.zoo import models as zoo_models
+from tfsparse.optimizers import learning_rates
 
 _COMPRESSION = inspect.signature(tfsparse.GSM).parameters["compression"].default
 
@@ -52,7 +53,7 @@ def _fitting(path):
 
 def start(section: sections.StartConfig) -> list:
     """Return the two models that training starts from, or None; early, so that a wrong path costs nothing."""
-    return [runs.read_model(path, compiled=False) if path else None for path in (section.weights, section.mask)]
+    return [run_directory.read_model(path, compiled=False) if path else None for path in (section.weights, section.mask)]
 
 
 def pruning(config: RunConfig, data=None, batch=None) -> list:
@@ -100,7 +101,7 @@ def activation_density(config: RunConfig, model: keras.Model, path: str | os.Pat
 
 def _pll(section, batch):
     options = section.model_dump(exclude={"start"})
-    start = section.start if section.start == "peak" else tfsparse.rules.At(section.start)
+    start = section.start if section.start == "peak" else tfsparse.methods.pll.rules.FixedStart(section.start)
     return tfsparse.PLL(batch, start=start, **options)
 
 
@@ -125,9 +126,9 @@ def optimizer(section: sections.OptimizerConfig, total_steps: int) -> keras.opti
     cls = arguments = _optimizer_class(section.name)
     rate = section.learning_rate
     if isinstance(rate, sections.OneCycleRateConfig):
-        rate = one_cycle.OneCycleRate(rate.max, total_steps, rate.warmup, rate.initial_divisor, rate.final_divisor)
+        rate = learning_rates.OneCycleRate(rate.max, total_steps, rate.warmup, rate.initial_divisor, rate.final_divisor)
     if isinstance(rate, sections.StepRateConfig):
-        rate = step_rate.StepRate(rate.first, total_steps, rate.at, rate.factor, rate.warmup)
+        rate = learning_rates.StepRate(rate.first, total_steps, rate.at, rate.factor, rate.warmup)
     if options.get("use_ema"):
         raise ConfigError("optimizer.use_ema: its averages come after the last validation, unmeasured; leave it away.")
     if options.get("momentum") == "one_cycle":
@@ -161,7 +162,7 @@ def _optimizer_class(name):
 
 
 def _cycling(name):
-    classes = {"sgd": one_cycle.OneCycleSGD, "adam": one_cycle.OneCycleAdam, "adamw": one_cycle.OneCycleAdamW}
+    classes = {"sgd": learning_rates.OneCycleSGD, "adam": learning_rates.OneCycleAdam, "adamw": learning_rates.OneCycleAdamW}
     if name.lower() not in classes:
         raise ConfigError(f"momentum: one_cycle works with {', '.join(classes)}, not with {name}; leave momentum away.")
     return classes[name.lower()]

@@ -19,12 +19,12 @@ from collections.abc import Sequence
 import keras
 
 import tfsparse
-from tfsparse import runs
-from tfsparse.config import ConfigError
+from tfsparse.backend import run_directory
+from tfsparse.backend.precision import dtype_policy
 from tfsparse.experiments import assembly, plots, records
-from tfsparse.precision import dtype_policy
-from tfsparse.sections import RunConfig
-from tfsparse.zoo import data as zoo_data
+from tfsparse.experiments.config import ConfigError
+from tfsparse.experiments.sections import RunConfig
+from tfsparse.experiments.zoo import data as zoo_data
 
 
 def train(
@@ -95,7 +95,7 @@ class _Keeper(keras.callbacks.Callback):
         entry = {key: float(value) for key, value in logs.items() if key not in _TIMES}
         self._run["epochs"].append({"epoch": epoch + 1} | entry)
         self._run["seconds"].append(round(time.perf_counter() - self._begun, 3))
-        runs.write_model(self._directory, self._run, self.model)
+        run_directory.write_model(self._directory, self._run, self.model)
 
 
 class _Curves(keras.callbacks.TensorBoard):
@@ -114,10 +114,10 @@ class _Curves(keras.callbacks.TensorBoard):
 def _fit(config, directory, run, start, callbacks):
     done = len(run["epochs"])
     if done == config.epochs:
-        return runs.load_model(directory, run)
+        return run_directory.load_model(directory, run)
     assembly.pruning(config)  # before data: a typo should not wait for a download
     data = _data(config, done)
-    model = runs.load_model(directory, run) if run["checkpoints"] else assembly.compiled(config, data, *start)
+    model = run_directory.load_model(directory, run) if run["checkpoints"] else assembly.compiled(config, data, *start)
     pruning = assembly.pruning(config, data, _first_batch(config))
     logs = str(directory / "tensorboard")
     counting = [tfsparse.SparsityLogger(logs)] if pruning else []
@@ -158,7 +158,7 @@ def _fit_in_stages(config, directory, run, start, callbacks):
     dense = run["shrunk"]["dense_macs"]
     run["epochs"] = [entry | {"macs_share": entry["macs"] / dense} for entry in driver.entries]
     run["seconds"] = [driver.seconds]
-    runs.write_model(directory, run, driver.model)
+    run_directory.write_model(directory, run, driver.model)
     return driver.model
 
 
@@ -184,8 +184,8 @@ def _macs_share(model):
 
 def _begin(directory, run, model):
     run["environment"] = _environment()
-    runs.begin(directory, run)
-    runs.write_model(directory, run, model)
+    run_directory.begin(directory, run)
+    run_directory.write_model(directory, run, model)
 
 
 def _data(config, first_epoch=0):
@@ -235,11 +235,11 @@ def _check_steps(config, data):
 def _finish(config, directory, run, model):
     report = tfsparse.report(model).as_dict()
     run |= {"summary": _summary(config, run, report), "report": report}
-    runs.tidy(directory)
-    runs.write(directory / "savedmodel", lambda path: tfsparse.export(model, path))
+    run_directory.tidy(directory)
+    run_directory.write(directory / "savedmodel", lambda path: tfsparse.export(model, path))
     plots.save(plots.training(run), directory / "training.png")
     run["status"] = "finished"
-    runs.write_run(directory, run)
+    run_directory.write_run(directory, run)
     return run
 
 

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import pydantic
 
-from tfsparse import config as configs
-from tfsparse.config import ConfigError
+from tfsparse.experiments import config as configs
 from tfsparse.experiments import experiment
-from tfsparse.sections import RunConfig
+from tfsparse.experiments.config import ConfigError
+from tfsparse.experiments.sections import RunConfig
 
 
 class Matrix(pydantic.BaseModel):

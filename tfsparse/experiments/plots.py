@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from tfsparse import runs as run_files
+from tfsparse.backend import run_directory as run_files
 
 _MARKERS = "osD^vPX*"
 _ACROSS = {"sparsity": "sparsity (fraction of zeros)", "training_complexity": "training complexity (1: dense)"}

@@ -2,10 +2,10 @@
 
 import pathlib
 
-from tfsparse import config as configs
-from tfsparse import runs
-from tfsparse.runs import RunError
-from tfsparse.sections import RunConfig
+from tfsparse.backend import run_directory
+from tfsparse.backend.run_directory import RunError
+from tfsparse.experiments import config as configs
+from tfsparse.experiments.sections import RunConfig
 
 
 def fresh(directory: pathlib.Path, config: RunConfig, overwrite: bool = False) -> dict:
@@ -17,7 +17,7 @@ def fresh(directory: pathlib.Path, config: RunConfig, overwrite: bool = False) -
     if directory.exists() and not is_run and not _is_empty(directory):
         raise RunError(f"{directory} exists and is not a run of tfsparse; choose another directory with --out.")
     if is_run and not overwrite:
-        go_on = "" if runs.read(directory)["status"] == "finished" else "--resume to go on with it, "
+        go_on = "" if run_directory.read(directory)["status"] == "finished" else "--resume to go on with it, "
         raise RunError(
             f"{directory} already holds a run; add {go_on}--overwrite to replace it, or choose another --out."
         )
@@ -33,7 +33,7 @@ def fresh(directory: pathlib.Path, config: RunConfig, overwrite: bool = False) -
 
 
 def _is_empty(directory):
-    return directory.is_dir() and all(path.name.startswith(runs.NEW) for path in directory.iterdir())
+    return directory.is_dir() and all(path.name.startswith(run_directory.NEW) for path in directory.iterdir())
 
 
 def resumed(directory: pathlib.Path, config: RunConfig) -> dict:
@@ -41,7 +41,7 @@ def resumed(directory: pathlib.Path, config: RunConfig) -> dict:
 
     Raises RunError if there is no run, if its config differs, or if model.keras is not the run's.
     """
-    run = runs.read(directory)
+    run = run_directory.read(directory)
     changed = configs.differences(configs.validate(run["config"], source=str(directory / "run.json")), config)
     if changed:
         raise RunError(
@@ -49,7 +49,7 @@ def resumed(directory: pathlib.Path, config: RunConfig) -> dict:
             "choose another --out:\n" + "\n".join(f"  {line}" for line in changed)
         )
     if run["status"] != "finished":
-        saved = runs.checkpoints_made(directory, run)
+        saved = run_directory.checkpoints_made(directory, run)
         for key, length in (("checkpoints", saved), ("epochs", max(saved - 1, 0)), ("seconds", max(saved - 1, 0))):
             del run[key][length:]
     return run

@@ -11,9 +11,8 @@ import tempfile
 
 import keras
 
-from tfsparse import wrapping
 from tfsparse.export import packing
-from tfsparse.layers import conversion, models
+from tfsparse.optimizers import compiled_model, masked_layer
 
 
 def export(
@@ -67,8 +66,8 @@ def _write_dense(model, path):
             _stripped(model).export(str(path))
         return
     _check_masks(model)
-    if conversion.thresholded_layers(model):
-        model = models.finalize(model)
+    if masked_layer.masked_layers(model):
+        model = masked_layer.plain_model(model)
     model.export(path, verbose=False)
 
 
@@ -82,7 +81,7 @@ def _stripped(model):
     """A tf_keras model without wrappers and thresholds, its weights cut to their masks."""
     from tfsparse import tfmot
 
-    if conversion.thresholded_layers(model):
+    if masked_layer.masked_layers(model):
         return tfmot.finalize(model)
     return tfmot.strip_pruning(model) if tfmot.kernels.wrappers(model) else model
 
@@ -128,7 +127,7 @@ def _check_options(path, values, dense):
 
 def _check_masks(model):
     """A restored or edited weight that is dense where its mask is zero must not leave the house as sparse."""
-    optimizer = wrapping.sparse_optimizer(model)
+    optimizer = compiled_model.sparse_optimizer(model)
     if optimizer is None or not optimizer.built:
         return
     for variable, mask in zip(optimizer.pruned_variables, optimizer.masks, strict=True):

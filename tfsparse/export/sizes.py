@@ -15,7 +15,7 @@ import numpy as np
 
 from tfsparse.export import packing, tflite
 from tfsparse.export.saved_model import export
-from tfsparse.printing import Printed
+from tfsparse.reporting.tables import Printed
 
 CODE, UNPACKING, TENSORFLOW, TFLITE = "code", "code, unpacking", "TensorFlow", "TFLite"
 LEVELS = {"gzip": 9, "zstd": 12}  # zstd's 19 takes 13 times as long as its 12 and gains a twentieth: 10 MB, 90 % zeros

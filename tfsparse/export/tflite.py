@@ -13,7 +13,7 @@ import numpy as np
 
 from tfsparse.export import packing
 from tfsparse.export.saved_model import export
-from tfsparse.printing import Printed
+from tfsparse.reporting.tables import Printed
 
 CHECKED = 16  # examples on which answers are compared
 SIGNATURE = "serving_default"

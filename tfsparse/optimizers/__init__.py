@@ -1,6 +1,5 @@
-"""Optimizers that prune."""
+"""Optimizers that keep masks, and learning rates."""
 
-from tfsparse.optimizers.gsm import GSM
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 
-__all__ = ["GSM", "SparseOptimizer"]
+__all__ = ["SparseOptimizer"]

@@ -4,8 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfsparse import agreement, distribute, engine
-from tfsparse.optimizers import fates
+from tfsparse.backend import ops as backend_ops
+from tfsparse.backend import replicas
+from tfsparse.consistency import checks
+from tfsparse.optimizers import weight_storage
 
 
 class MaskState:
@@ -28,9 +30,9 @@ class MaskState:
         self.start = self._add_counts("start", [0] * len(targets))
         self.begin = self._add_counts("begin", begin)
         self.total_steps = self._add_counts("total_steps", total_steps)
-        self.fault = self._add_counts("fault", -1)
-        self.memory = {}
-        self.fate = fates.of(optimizer.pruner)(self, optimizer.pruner)
+        self.nonfinite = self._add_counts("fault", -1)
+        self.extra_state = {}
+        self.storage = weight_storage.of(optimizer.pruner)(self, optimizer.pruner)
 
     @property
     def variables(self) -> list:
@@ -54,10 +56,10 @@ class MaskState:
             name=f"{variable.path.replace('/', '_')}_{name}",
         )
 
-    def remember(self, values: dict) -> None:
+    def add_extra_state(self, values: dict) -> None:
         """More variables that are saved with the masks: `{name: initial value}`."""
         for name, value in values.items():
-            self.memory[name] = self._add_values(name, value, "float32")
+            self.extra_state[name] = self._add_values(name, value, "float32")
 
     def _add_counts(self, name, value):
         return self._add_values(name, value, "int")
@@ -85,25 +87,25 @@ class MaskState:
 
     def assigned(self) -> list:
         """All variables that `update` assigns, and those of weights that it reads."""
-        return [*self.masks, *self.fate.assigned(), self.fault]
+        return [*self.masks, *self.storage.assigned(), self.nonfinite]
 
     def counts(self, fraction):
         """Entries to prune at this fraction of the target: integers, and exactly the target at 1."""
-        start, target = ops.cast(engine.read(self.start), "int32"), ops.cast(engine.read(self.target), "int32")
+        start, target = ops.cast(backend_ops.read(self.start), "int32"), ops.cast(backend_ops.read(self.target), "int32")
         moved = ops.cast(ops.round(fraction * ops.cast(target - start, "float32")), "int32")
         return ops.where(fraction >= 1.0, target, start + moved)
 
     def update(self, pruner, gradients, counts) -> None:
-        """New masks, from the weights that lived by the old ones (or live on unseen).
+        """New masks, from the weights that lived by the old ones (or live on dense_weights).
 
         Args:
             gradients: list of tensors, or None for a pruner that needs none.
         """
-        weights, old = self.fate.ranked(), [engine.read(m) for m in self.masks]
-        self._find_fault(weights)
+        weights, old = self.storage.weights_to_rank(), [backend_ops.read(m) for m in self.masks]
+        self._find_nonfinite(weights)
         new = self.in_groups(pruner.masks, weights, gradients or [None] * len(old), old, counts)
         for mask, value in zip(self.masks, new, strict=True):
-            distribute.assign(mask, value)
+            replicas.assign(mask, value)
 
     def in_groups(self, function, *values) -> list:
         """`function(*values)` for the weights of each group together: lists with one entry per weight, in and out."""
@@ -117,18 +119,18 @@ class MaskState:
         """Slots of what is pruned now are emptied."""
         for position, mask in enumerate(self.masks):
             for slot in self.slots(position):
-                distribute.update(slot, engine.masked, mask)
+                replicas.update(slot, backend_ops.masked, mask)
 
-    def _find_fault(self, weights):
+    def _find_nonfinite(self, weights):
         """Remember the first weight that holds NaN or infinity: a compiled step cannot raise."""
         sums = ops.stack([ops.sum(ops.cast(w, "float32")) for w in weights])
         faulty = ops.logical_not(ops.isfinite(sums))
         first = ops.where(ops.any(faulty), ops.argmax(ops.cast(faulty, "int32")), -1)
-        distribute.assign(self.fault, ops.cast(first, self.fault.dtype))
+        replicas.assign(self.nonfinite, ops.cast(first, self.nonfinite.dtype))
 
-    def raise_fault(self, step: int) -> None:
+    def raise_nonfinite(self, step: int) -> None:
         """Raise ValueError if a weight held NaN or infinity at the last update."""
-        position = engine.number(self.fault)
+        position = backend_ops.number(self.nonfinite)
         if position >= 0:
             raise ValueError(
                 f"{self.variables[position].path} holds NaN or infinity at step {step}, so its "
@@ -136,36 +138,36 @@ class MaskState:
                 "from the last checkpoint."
             )
 
-    def check_replicas(self, on_divergence, traffic) -> None:
+    def check_replicas(self, on_divergence, sync_stats) -> None:
         """Compare the masks of all replicas; a repair takes masks, weights and slots from the first one."""
         names = [v.path for v in self.variables]
-        agreement.check_masks(self.masks, names, on_divergence, self._dependents, traffic)
+        checks.check_masks(self.masks, names, on_divergence, self._dependents, sync_stats)
 
     def _dependents(self):
-        return [*self.variables, *self.masks, *self.all_slots(), *self.fate.unseen, self.fault]
+        return [*self.variables, *self.masks, *self.all_slots(), *self.storage.dense_weights, self.nonfinite]
 
-    def adopt(self, other: "MaskState") -> None:
+    def continue_from(self, other: "MaskState") -> None:
         """Take over the masks of another state of the same variables and start from their zeros."""
         places = {id(v): p for p, v in enumerate(other.variables)}
         start = ops.convert_to_numpy(self.start).copy()
         for position, variable in enumerate(self.variables):
             if id(variable) in places:
-                self._adopt(position, other, places[id(variable)])
+                self._continue_from(position, other, places[id(variable)])
                 start[position] = int(np.sum(ops.convert_to_numpy(self.masks[position]) == 0))
         self.start.assign(start)
 
-    def _adopt(self, position, other, theirs):
+    def _continue_from(self, position, other, theirs):
         self.masks[position].assign(ops.convert_to_numpy(other.masks[theirs]))
-        if self.fate.unseen and other.fate.unseen:
-            self.fate.unseen[position].assign(ops.convert_to_numpy(other.fate.unseen[theirs]))
+        if self.storage.dense_weights and other.storage.dense_weights:
+            self.storage.dense_weights[position].assign(ops.convert_to_numpy(other.storage.dense_weights[theirs]))
 
     def named(self) -> dict:
         """Variables by role: the names of layers may differ between the model that saved and the one that loads."""
-        counts = (self.target, self.start, self.begin, self.total_steps, self.fault)
+        counts = (self.target, self.start, self.begin, self.total_steps, self.nonfinite)
         masks = {f"mask_{p}": m for p, m in enumerate(self.masks)}
-        unseen = {f"dense_{p}": d for p, d in enumerate(self.fate.unseen)}
-        memory = {f"memory_{name}": v for name, v in self.memory.items()}
-        return masks | unseen | {v.name: v for v in counts} | memory
+        dense_weights = {f"dense_{p}": d for p, d in enumerate(self.storage.dense_weights)}
+        extra_state = {f"memory_{name}": v for name, v in self.extra_state.items()}
+        return masks | dense_weights | {v.name: v for v in counts} | extra_state
 
     def save(self, store) -> None:
         """Write all of it to a mapping of names to arrays."""

@@ -6,15 +6,19 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfsparse import distribute, engine, masks, prunable, pruners, schedules
-from tfsparse.mask_store import Traffic
-from tfsparse.optimizers.checks import check_inner, check_total_steps
+from tfsparse import pruners, schedules
+from tfsparse.backend import ops as backend_ops
+from tfsparse.backend import replicas
+from tfsparse.consistency.mask_store import SyncStats
+from tfsparse.masks import topk
 from tfsparse.optimizers.mask_state import MaskState
-from tfsparse.optimizers.outer import OuterOptimizer
+from tfsparse.optimizers.validation import check_inner, check_total_steps
+from tfsparse.optimizers.wrapper import OptimizerWrapper
+from tfsparse.pruners import selection
 
 
 @keras.saving.register_keras_serializable(package="tfsparse")
-class SparseOptimizer(OuterOptimizer):
+class SparseOptimizer(OptimizerWrapper):
     """Wraps any Keras optimizer so that after every step `weight == weight * mask`.
 
         inner_optimizer.apply(gradients)
@@ -35,21 +39,21 @@ class SparseOptimizer(OuterOptimizer):
 
     Raises: ValueError for a sparsity, an optimizer or a number of steps that cannot work, saying what to write.
 
-    >>> optimizer = SparseOptimizer("adam", pruner=tfsparse.Magnitude(), sparsity=0.9, total_steps=10_000)
+    >>> optimizer = SparseOptimizer("adam", "one_cycle", sparsity=0.9, total_steps=10_000)
     >>> model.compile(optimizer, loss="mse")
     """
 
     def __init__(
-        self, inner_optimizer, pruner="magnitude", schedule="one_cycle", sparsity=0.5, total_steps=None, name=None
+        self, inner_optimizer, schedule="one_cycle", sparsity=0.5, pruner="magnitude", *, total_steps=None, name=None
     ):
         inner = check_inner(keras.optimizers.get(inner_optimizer))
         super().__init__(inner, name or f"sparse_{inner.name}")
         self.pruner, self.schedule = pruners.get(pruner), schedules.get(schedule)
-        self.sparsity = prunable.check_sparsity(sparsity)
-        self._asked = prunable.Wishes()
+        self.sparsity = selection.check_sparsity(sparsity)
+        self._asked = selection.Overrides()
         self._total = check_total_steps(total_steps)
-        self._remembered = {}
-        self.traffic = Traffic()
+        self._extra_state_shapes = {}
+        self.sync_stats = SyncStats()
 
     # ---- what is pruned, and how far --------------------------------------------------------------------------------
 
@@ -59,19 +63,19 @@ class SparseOptimizer(OuterOptimizer):
         Before the optimizer is built this also includes variables that are not pruned by default; after, a compiled
         training step sees the new target at its next mask update.
         """
-        sparsity = prunable.check_sparsity(sparsity)
-        for v in prunable.kernels(variable):
+        sparsity = selection.check_sparsity(sparsity)
+        for v in selection.kernels(variable):
             if not self.built:
                 self._asked.set(v, sparsity)
                 continue
             position = self._position(v)
-            if self.pruner.jointly and [position] not in self._state.groups:
+            if self.pruner.is_global and [position] not in self._state.groups:
                 raise ValueError(
                     f"{v.path} shares one global target with other weights. Call set_sparsity before the optimizer is "
                     'built, or prune with scope="layer".'
                 )
             targets = ops.convert_to_numpy(self.target).copy()
-            targets[position] = self.pruner.reachable(tuple(v.shape), sparsity)
+            targets[position] = self.pruner.num_prunable(tuple(v.shape), sparsity)
             self.target.assign(targets)
 
     def exclude_from_pruning(self, var_list=None, var_names=None) -> None:
@@ -79,7 +83,7 @@ class SparseOptimizer(OuterOptimizer):
         if self.built:
             raise ValueError("exclude_from_pruning must be called before the optimizer is built, as for weight decay.")
         for item in var_list or []:
-            for v in prunable.kernels(item):
+            for v in selection.kernels(item):
                 self._asked.set(v, None)
         self._asked.words += list(var_names or [])
 
@@ -108,7 +112,7 @@ class SparseOptimizer(OuterOptimizer):
     @property
     def total_steps(self) -> int | None:
         """Optimizer steps over which the schedule runs."""
-        return (engine.number(self._state.total_steps) or None) if self.built else self._total
+        return (backend_ops.number(self._state.total_steps) or None) if self.built else self._total
 
     def set_total_steps(self, steps: int) -> None:
         """Lay the schedule over `steps` optimizer steps. (No setter: Keras skips one whose value is there already.)"""
@@ -119,7 +123,7 @@ class SparseOptimizer(OuterOptimizer):
     @property
     def steps_done(self) -> int:
         """Steps of the schedule that lie behind."""
-        return engine.number(self.iterations) - engine.number(self._state.begin)
+        return backend_ops.number(self.iterations) - backend_ops.number(self._state.begin)
 
     def current_sparsity(self) -> float:
         """Zeros in all masks over the entries of all pruned variables, counted now."""
@@ -147,25 +151,25 @@ class SparseOptimizer(OuterOptimizer):
             self.inner_optimizer.build(variables)
         super().build(variables)
         targets = self._asked.resolve(variables, self.pruner, self.sparsity)
-        alone = [p for p, i in enumerate(targets) if self.pruner.jointly and self._asked.fixed(i)]
+        alone = [p for p, i in enumerate(targets) if self.pruner.is_global and self._asked.fixed(i)]
         together = [p for p in range(len(targets)) if p not in alone]
         groups = [group for group in [together, *[[p] for p in alone]] if group]
-        self._state = MaskState(self, targets, groups, engine.number(self.iterations), self._total or 0)
-        self._state.remember({name: np.zeros(shape) for name, shape in self._remembered.items()})
+        self._state = MaskState(self, targets, groups, backend_ops.number(self.iterations), self._total or 0)
+        self._state.add_extra_state({name: np.zeros(shape) for name, shape in self._extra_state_shapes.items()})
 
-    def remember(self, values: dict) -> None:
-        """Add variables to what is saved with the masks: `{name: initial value}`, float32; see `memory`. Only before
+    def add_extra_state(self, values: dict) -> None:
+        """Add variables to what is saved with the masks: `{name: initial value}`, float32; see `extra_state`. Only before
         the first step, or together with a second `compile`: a compiled step knows its variables."""
-        self._state.remember(values)
+        self._state.add_extra_state(values)
 
     @property
-    def memory(self) -> dict:
-        """`{name: variable}` of what `remember` was asked for; the optimizer itself uses none of it."""
-        return dict(self._state.memory) if self.built else {}
+    def extra_state(self) -> dict:
+        """`{name: variable}` of what `add_extra_state` was asked for; the optimizer itself uses none of it."""
+        return dict(self._state.extra_state) if self.built else {}
 
-    def adopt(self, other: "SparseOptimizer") -> None:
+    def continue_from(self, other: "SparseOptimizer") -> None:
         """Begin a new cycle where `other` stands: its masks stay, and the schedule runs from them to the new target."""
-        self._state.adopt(other._state)
+        self._state.continue_from(other._state)
 
     def apply(self, grads, trainable_variables=None):
         variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
@@ -177,21 +181,21 @@ class SparseOptimizer(OuterOptimizer):
                 "SparseOptimizer does not know how long training is. Write SparseOptimizer(..., total_steps=10_000), "
                 "or leave it to fit with callbacks=[tfsparse.Prune(...)]."
             )
-        places, fate = [self._get_variable_index(v) for v in variables], self._state.fate
+        places, storage = [self._get_variable_index(v) for v in variables], self._state.storage
         gradients = self._global_where_scored(dict(zip(places, grads, strict=True)))
-        before = engine.read(self.iterations)
-        fate.before_step()
-        self.inner_optimizer.apply(list(fate.gradients(gradients).values()), variables)
-        distribute.once(self._keep_true, before, self._scored(gradients))
-        if not engine.is_symbolic(before):
-            self.raise_fault()
+        before = backend_ops.read(self.iterations)
+        storage.before_step()
+        self.inner_optimizer.apply(list(storage.gradients(gradients).values()), variables)
+        replicas.once(self._keep_true, before, self._scored(gradients))
+        if not backend_ops.is_symbolic(before):
+            self.raise_nonfinite()
 
     def _global_where_scored(self, gradients):
         """Gradients by place: this replica's share of the global ones where the pruner scores them."""
         places = [i for i in self._state.places if gradients.get(i) is not None]
         if not self.pruner.needs_gradients:
             return gradients
-        shares = map(distribute.share, distribute.global_gradients([gradients[i] for i in places]))
+        shares = map(replicas.share, replicas.global_gradients([gradients[i] for i in places]))
         return gradients | dict(zip(places, shares, strict=True))
 
     def _scored(self, gradients):
@@ -202,22 +206,22 @@ class SparseOptimizer(OuterOptimizer):
         return [ops.zeros(v.shape, v.dtype) if g is None else g for g, v in pairs]
 
     def _keep_true(self, before, gradients):
-        state, iterations = self._state, engine.read(self.iterations)
-        step, total = iterations - engine.read(state.begin), engine.read(state.total_steps)
-        state.fate.after_step()
-        due = ops.logical_and(state.fate.due(self.schedule, step, total), ops.not_equal(iterations, before))
+        state, iterations = self._state, backend_ops.read(self.iterations)
+        step, total = iterations - backend_ops.read(state.begin), backend_ops.read(state.total_steps)
+        state.storage.after_step()
+        due = ops.logical_and(state.storage.due(self.schedule, step, total), ops.not_equal(iterations, before))
         # read here, not in the branch: there a branch of JAX knows only the variables it assigns
-        pruner, counts = self.pruner.at(step, total), state.counts(self.schedule.fraction(step, total))
-        engine.when(due, lambda: state.update(pruner, gradients, counts), state.assigned())
-        state.fate.cover()
+        pruner, counts = self.pruner.at_step(step, total), state.counts(self.schedule.fraction(step, total))
+        backend_ops.when(due, lambda: state.update(pruner, gradients, counts), state.assigned())
+        state.storage.apply()
 
-    def raise_fault(self) -> None:
+    def raise_nonfinite(self) -> None:
         """Raise ValueError if a weight held NaN or infinity at the last mask update: its mask would mean nothing."""
-        self._state.raise_fault(self.steps_done)
+        self._state.raise_nonfinite(self.steps_done)
 
     def check_replicas(self, on_divergence: str = "raise") -> None:
-        """Compare the masks of all replicas, as `tfsparse.agreement.check_masks` does; `traffic` counts the bytes."""
-        self._state.check_replicas(on_divergence, self.traffic)
+        """Compare the masks of all replicas, as `tfsparse.consistency.checks.check_masks` does; `sync_stats` counts the bytes."""
+        self._state.check_replicas(on_divergence, self.sync_stats)
 
     def finalize_variable_values(self, var_list):
         self.inner_optimizer.finalize_variable_values(var_list)
@@ -226,10 +230,10 @@ class SparseOptimizer(OuterOptimizer):
 
     def apply_masks(self) -> None:
         """`weight = weight * mask` now, for weights that were written to from outside. What was written of weights that
-        live on unseen is what they are from now on."""
-        with distribute.strategy_scope(self):
-            self._state.fate.take_written()
-            self._state.fate.cover()
+        live on dense_weights is what they are from now on."""
+        with replicas.strategy_scope(self):
+            self._state.storage.accept_external_writes()
+            self._state.storage.apply()
 
     def prune_now(self) -> None:
         """Go to the target at once, whatever the schedule says; for the end of a training that stopped early."""
@@ -239,16 +243,16 @@ class SparseOptimizer(OuterOptimizer):
                 'schedule, or prune now with tfsparse.prune(model, sparsity, pruner="magnitude").'
             )
         counts = self._state.counts(ops.convert_to_tensor(self.schedule.final))
-        with distribute.strategy_scope(self):
+        with replicas.strategy_scope(self):
             self._state.update(self.pruner, None, counts)
-            self._state.fate.cover()
-        self.raise_fault()
+            self._state.storage.apply()
+        self.raise_nonfinite()
 
     def prune_to(self, zeros: int) -> None:
         """Prune now, up to `zeros` entries of all weights together (scope "global"), and empty their slots."""
-        self.target.assign(masks.shares(zeros, [math.prod(v.shape) - 1 for v in self.pruned_variables]))
+        self.target.assign(topk.split_proportionally(zeros, [math.prod(v.shape) - 1 for v in self.pruned_variables]))
         self.prune_now()
-        with distribute.strategy_scope(self):
+        with replicas.strategy_scope(self):
             self._state.empty_slots()
 
     # ---- saving -----------------------------------------------------------------------------------------------------
@@ -273,7 +277,7 @@ class SparseOptimizer(OuterOptimizer):
             "total_steps": self.total_steps,
             "name": self.name,
             "asked": self._asked.get_config(),
-            "remembered": {name: list(v.shape) for name, v in self.memory.items()},
+            "remembered": {name: list(v.shape) for name, v in self.extra_state.items()},
         }
 
     @classmethod
@@ -284,6 +288,6 @@ class SparseOptimizer(OuterOptimizer):
             config["inner_optimizer"] = keras.saving.deserialize_keras_object(config["inner_optimizer"])
         optimizer = cls(**config)
         if asked:
-            optimizer._asked = prunable.Wishes(**asked)
-        optimizer._remembered = remembered
+            optimizer._asked = selection.Overrides(**asked)
+        optimizer._extra_state_shapes = remembered
         return optimizer

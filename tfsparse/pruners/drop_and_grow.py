@@ -6,9 +6,9 @@ import math
 
 from keras import ops
 
-from tfsparse import masks as mask_lib
+from tfsparse.masks import topk
 from tfsparse.pruners.pruner import ScorePruner
-from tfsparse.pruners.random import draw
+from tfsparse.pruners.random import hash_uniform
 
 _ROUND_UP = 1 + 1e-6  # float32 writes 0.15 * 20 as a hair less than 3
 
@@ -63,7 +63,7 @@ class DropAndGrow(ScorePruner):
         """
         return self.drop_fraction / 2 * (1 + ops.cos(math.pi * ops.minimum(t / self.end, 1.0)))
 
-    def at(self, step, total):
+    def at_step(self, step, total):
         now = copy.copy(self)
         now._step, now._exchanged = step, self.fraction(ops.cast(step, "float32") / ops.cast(total, "float32"))
         return now
@@ -71,24 +71,24 @@ class DropAndGrow(ScorePruner):
     def score(self, weight, gradient, mask):
         return ops.abs(weight) * mask
 
-    def masks(self, weights, gradients, masks, sparsities):
-        entries = zip(weights, gradients, masks, sparsities, strict=True)
+    def masks(self, weights, gradients, masks, num_pruned):
+        entries = zip(weights, gradients, masks, num_pruned, strict=True)
         return [self._mask(*each, place) for place, each in enumerate(entries)]
 
-    def _mask(self, weight, gradient, mask, sparsity, place):
+    def _mask(self, weight, gradient, mask, num_pruned, place):
         living, scores = self._units.pool(mask) > 0, self._units.pool(self.score(weight, gradient, mask))
-        count = ops.cast(self._count(mask.shape, sparsity), "int32")
+        count = ops.cast(self._num_units(mask.shape, num_pruned), "int32")
         ranks = self._ranks(living, scores, self._units.pool(self.growth(gradient, mask, place)), count)
         dense = ops.logical_and(ops.all(living), count > 0)
-        ranks = ops.where(dense, draw(living.shape, self.seed, place, self._step), ranks)
-        chosen = mask_lib.prune_lowest([ranks], [count], [ops.cast(living, "float32")])[0]
-        return ops.cast(self._units.spread(chosen, mask), mask.dtype)
+        ranks = ops.where(dense, hash_uniform(living.shape, self.seed, place, self._step), ranks)
+        chosen = topk.prune_lowest([ranks], [count], [ops.cast(living, "float32")])[0]
+        return ops.cast(self._units.expand(chosen, mask), mask.dtype)
 
     def _ranks(self, living, scores, growth, count):
         """What is kept before everything else, which ranks by growth."""
         n = ops.cast(math.prod(living.shape) - count, "float32")
         dropped = ops.cast(ops.floor(self._exchanged * n * _ROUND_UP), "int32")
-        large = mask_lib.prune_lowest([scores], [count + dropped], [ops.cast(living, "float32")])[0]
+        large = topk.prune_lowest([scores], [count + dropped], [ops.cast(living, "float32")])[0]
         return ops.where(ops.logical_and(large > 0, living), math.inf, ops.cast(growth, "float32"))
 
     def _check_scope(self, scope):

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from tfsparse import engine
+from tfsparse.backend import ops as backend_ops
 from tfsparse.pruners.pruner import ScorePruner, pruners
 
 
@@ -64,7 +64,7 @@ class Feather(ScorePruner):
     def _thresholds(self, sizes, masks):
         """The largest pruned magnitude, of all layers or of each; 0 where nothing is pruned."""
         own = [ops.max(ops.where(m > 0, 0.0, s)) for s, m in zip(sizes, masks, strict=True)]
-        if not self.jointly:
+        if not self.is_global:
             return own
         common = ops.max(ops.stack(own))
         smallest = [ops.min(ops.where(m > 0, s, float("inf"))) for s, m in zip(sizes, masks, strict=True)]
@@ -78,4 +78,4 @@ def _shrunk(weight, size, threshold, mask):
     above = ops.maximum(size - threshold, 0.0) / size
     ratio = ops.minimum(threshold / size, 1.0)
     factor = ops.power(above * (1.0 + ratio + ops.square(ratio)), 1 / 3)
-    return engine.masked(weight * ops.cast(factor, weight.dtype), mask)
+    return backend_ops.masked(weight * ops.cast(factor, weight.dtype), mask)

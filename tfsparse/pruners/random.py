@@ -21,13 +21,13 @@ class Random(ScorePruner):
         self.seed = seed
 
     def scores(self, weights, gradients, masks):
-        return [draw(m.shape, self.seed, i) * ops.cast(m, "float32") for i, m in enumerate(masks)]
+        return [hash_uniform(m.shape, self.seed, i) * ops.cast(m, "float32") for i, m in enumerate(masks)]
 
     def score(self, weight, gradient, mask):
         return self.scores([weight], [gradient], [mask])[0]
 
 
-def draw(shape: tuple, seed: int, place: int, step=0):
+def hash_uniform(shape: tuple, seed: int, place: int, step=0):
     """Uniform in [1/2, 1) from a hash of each entry's index: engines' own generators differ when compiled.
 
     A function of `seed`, the weight's `place` in the model and the `step`, a number or an integer tensor.

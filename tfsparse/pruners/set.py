@@ -2,7 +2,7 @@
 
 from tfsparse.pruners.drop_and_grow import DropAndGrow
 from tfsparse.pruners.pruner import pruners
-from tfsparse.pruners.random import draw
+from tfsparse.pruners.random import hash_uniform
 
 
 @pruners.register
@@ -22,4 +22,4 @@ class SET(DropAndGrow):
     """
 
     def growth(self, gradient, mask, place):
-        return draw(mask.shape, self.seed, place, self._step)
+        return hash_uniform(mask.shape, self.seed, place, self._step)

@@ -1,9 +1,12 @@
 """The pruner alone: configuration, counts, ties, order."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
+from tfsparse.masks.topk import num_pruned
 from tfsparse.pruners import Pruner
 from tfsparse.testing.fixtures import SPARSITY, assert_counts, values, zeros
 from tfsparse.testing.registry import check
@@ -18,13 +21,13 @@ def check_config(pruner: Pruner) -> None:
 
 @check
 def check_exact_count_with_ties(pruner: Pruner) -> None:
-    """Equal weights are told apart: the count is exact, as a number of entries and as a fraction."""
+    """Equal weights are told apart: the count is exact, as a number and as a tensor."""
     weights = [ops.ones((8, 12)), ops.convert_to_tensor(np.tile([0.5, 1.0], (3, 3, 8, 4)).astype("float32"))]
     ones = [ops.ones_like(w) for w in weights]
     shapes = [tuple(w.shape) for w in weights]
     for sparsity in (0.0, 0.25, SPARSITY):
-        wanted = [pruner.reachable(shape, sparsity) for shape in shapes]
-        for asked in ([sparsity] * 2, wanted):
+        wanted = [pruner.num_prunable(shape, sparsity) for shape in shapes]
+        for asked in (wanted, [ops.convert_to_tensor(n, "int32") for n in wanted]):
             masks = pruner.masks(weights, weights, ones, asked)
             assert_counts(pruner, shapes, wanted, [zeros(m) for m in masks], f"ties at sparsity {sparsity}")
             assert all(set(np.unique(m)) <= {0.0, 1.0} for m in values(masks)), "a mask is neither 0 nor 1"
@@ -41,8 +44,8 @@ def check_monotone(pruner: Pruner) -> None:
         weights = [random.normal(size=m.shape).round(1).astype("float32") * m for m in values(masks)]
         weights = [ops.convert_to_tensor(w) for w in weights]
         gradients = [ops.convert_to_tensor(random.normal(size=m.shape).astype("float32")) for m in masks]
-        masks = pruner.masks(weights, gradients, masks, [sparsity] * 2)
+        masks = pruner.masks(weights, gradients, masks, [num_pruned(sparsity, math.prod(m.shape)) for m in masks])
         now = [m == 0 for m in values(masks)]
-        if dead is not None and not pruner.jointly:
+        if dead is not None and not pruner.is_global:
             assert all(np.all(n[d]) for n, d in zip(now, dead, strict=True)), "a pruned weight came back"
         dead = now

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfsparse import distribute, wrapping
-from tfsparse.optimizers import SparseOptimizer
+from tfsparse.backend import replicas
+from tfsparse.optimizers import compiled_model
+from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import Pruner
 from tfsparse.testing.fixtures import SPARSITY, EveryStep, assert_same, fit, small_model, values
 from tfsparse.testing.registry import check, only
@@ -38,9 +39,9 @@ def check_mirrored(pruner: Pruner) -> None:
     strategy = two_cpus()
 
     def look(model):
-        optimizer = wrapping.sparse_optimizer(model)
-        replicas = zip(*[distribute.replica_values(m) for m in optimizer.masks], strict=True)
-        digests = {distribute.digest(masks) for masks in replicas}
+        optimizer = compiled_model.sparse_optimizer(model)
+        replicas = zip(*[replicas.replica_values(m) for m in optimizer.masks], strict=True)
+        digests = {replicas.digest(masks) for masks in replicas}
         assert len(digests) == 1, "the replicas' masks differ"
 
     with strategy.scope():
@@ -59,7 +60,7 @@ def check_stateless_apply(pruner: Pruner) -> None:
     steps = [[random.normal(size=shape).astype("float32") for shape in shapes] for _ in range(6)]
     for compiled in (False, True):
         model = small_model()
-        optimizer = SparseOptimizer(keras.optimizers.SGD(0.1, momentum=0.9), pruner, "linear", SPARSITY, total_steps=6)
+        optimizer = SparseOptimizer(keras.optimizers.SGD(0.1, momentum=0.9), "linear", SPARSITY, pruner, total_steps=6)
         optimizer.build(model.trainable_variables)
         weights, state = [v.value for v in model.trainable_variables], [v.value for v in optimizer.variables]
         step = jax.jit(optimizer.stateless_apply)

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfsparse import wrapping
 from tfsparse.callbacks import Prune
+from tfsparse.optimizers import compiled_model
 from tfsparse.pruners import Pruner
 
 SPARSITY, EPOCHS, BATCH, STEPS = 0.5, 3, 16, 4  # steps per epoch
@@ -60,23 +60,23 @@ def zeros(mask) -> int:
 def assert_counts(pruner, shapes, wanted, zeros, when):
     """Exact per weight; for weights that compete, exact in total, or to one unit where units are larger."""
     short = sum(wanted) - sum(zeros)
-    exact = 0 <= short < max(pruner.unit(s) for s in shapes) if pruner.jointly else wanted == zeros
+    exact = 0 <= short < max(pruner.unit(s) for s in shapes) if pruner.is_global else wanted == zeros
     assert exact, f"{when}: asked {wanted} zeros, got {zeros}"
 
 
 def assert_kept(model, when):
     """`weight == weight * mask`."""
-    optimizer = wrapping.sparse_optimizer(model)
+    optimizer = compiled_model.sparse_optimizer(model)
     for variable, mask in zip(values(optimizer.pruned_variables), values(optimizer.masks), strict=True):
         assert np.array_equal(variable, variable * mask), f"a pruned weight is not zero {when}"
 
 
 def assert_target(model, pruner, sparsity=SPARSITY):
     """The zeros asked are the zeros there."""
-    optimizer = wrapping.sparse_optimizer(model)
+    optimizer = compiled_model.sparse_optimizer(model)
     shapes = [tuple(v.shape) for v in optimizer.pruned_variables]
     shares = pruner.allocate(shapes, sparsity)
-    wanted = [pruner.reachable(shape, share) for shape, share in zip(shapes, shares, strict=True)]
+    wanted = [pruner.num_prunable(shape, share) for shape, share in zip(shapes, shares, strict=True)]
     assert_counts(pruner, shapes, wanted, [zeros(m) for m in optimizer.masks], "after training")
     assert all(np.any(m) for m in values(optimizer.masks)), "a layer was emptied"
     assert_kept(model, "after training")
@@ -84,7 +84,7 @@ def assert_target(model, pruner, sparsity=SPARSITY):
 
 def assert_same(model, other, what, exactly=True):
     """Equal masks, and equal weights, bit for bit or within float32 round-off."""
-    masks, others = (values(mask for _, mask in wrapping.masks(m)) for m in (model, other))
+    masks, others = (values(mask for _, mask in compiled_model.masks(m)) for m in (model, other))
     for mask, expected in zip(masks, others, strict=True):
         assert np.array_equal(mask, expected), f"{what}: other masks ({np.sum(mask != expected)} entries)"
     for value, expected in zip(values(model.variables), values(other.variables), strict=True):

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from tfsparse import distribute
-from tfsparse import masks as mask_lib
-from tfsparse.callbacks import DST
-from tfsparse.export import export
-from tfsparse.layers import conversion, dst, finalize
-from tfsparse.precision import dtype_policy
-from tfsparse.report import report
+from tfsparse.backend import replicas
+from tfsparse.backend.precision import dtype_policy
+from tfsparse.export.saved_model import export
+from tfsparse.masks import topk as mask_lib
+from tfsparse.methods.dst import DST, dst, finalize
+from tfsparse.optimizers import masked_layer
+from tfsparse.reporting.report import report
 from tfsparse.testing.devices import two_cpus
 from tfsparse.testing.fixtures import (
     SPARSITY,
@@ -67,13 +67,13 @@ def fit(threshold, sparsity=SPARSITY, callbacks=(), epochs=_EPOCHS, optimizer=No
 
 def _on_target(model, when):
     masks = _masks(model)
-    asked, found = mask_lib.number_pruned(SPARSITY, sum(m.size for m in masks)), sum(map(zeros, masks))
+    asked, found = mask_lib.num_pruned(SPARSITY, sum(m.size for m in masks)), sum(map(zeros, masks))
     assert found == asked, f"{when}: asked {asked} zeros, got {found}"
     assert all(m.any() for m in masks), f"{when}: a layer was emptied"
 
 
 def _masks(model):
-    return values(mask for _, mask in conversion.masks(model))
+    return values(mask for _, mask in masked_layer.layer_masks(model))
 
 
 @check
@@ -136,7 +136,7 @@ def check_thresholds_in_mixed_precision(threshold: str) -> None:
     with dtype_policy("mixed_float16"):
         model = fit(threshold)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer), "loss scaling was lost"
-    assert {t.dtype for layer in conversion.thresholded_layers(model) for t in layer.thresholds} == {"float32"}
+    assert {t.dtype for layer in masked_layer.masked_layers(model) for t in layer.thresholds} == {"float32"}
     _on_target(model, "in mixed precision")
 
 
@@ -152,9 +152,9 @@ def check_thresholds_with_accumulation(threshold: str) -> None:
 def check_thresholds_mirrored(threshold: str) -> None:
     """Two replicas hold equal masks after every step, and end as one device that is given the same batches."""
     def look(model):
-        for layer in conversion.thresholded_layers(model):
+        for layer in masked_layer.masked_layers(model):
             for variable in (*layer.kernels, *layer.thresholds, layer.alpha):
-                first, second = distribute.replica_values(variable)
+                first, second = replicas.replica_values(variable)
                 assert np.array_equal(first, second), f"{variable.path} differs between the replicas"
 
     with two_cpus().scope():

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfsparse import wrapping
+from tfsparse.backend.precision import dtype_policy
 from tfsparse.callbacks import Prune
-from tfsparse.export import export
-from tfsparse.precision import dtype_policy
+from tfsparse.export.saved_model import export
+from tfsparse.optimizers import compiled_model
 from tfsparse.pruners import Pruner
 from tfsparse.schedules import OneCycle
 from tfsparse.testing.fixtures import (
@@ -60,7 +60,7 @@ def check_traced_once(pruner: Pruner) -> None:
             return super().masks(weights, *others)
 
     model = fit(Counting.from_config(pruner.get_config()))
-    groups = len(wrapping.sparse_optimizer(model)._state.groups)
+    groups = len(compiled_model.sparse_optimizer(model)._state.groups)
     assert 0 < len(traces) <= 2 * groups, f"masks was traced {len(traces)} times in {EPOCHS * STEPS} steps"
 
 
@@ -149,7 +149,7 @@ def check_gradient_accumulation(pruner: Pruner) -> None:
     before = {}
 
     def look(model):
-        optimizer = wrapping.sparse_optimizer(model)
+        optimizer = compiled_model.sparse_optimizer(model)
         now = values(optimizer.masks)
         if before and before["steps"] == optimizer.steps_done:
             assert all(np.array_equal(a, b) for a, b in zip(now, before["masks"], strict=True)), "pruned without a step"
@@ -157,7 +157,7 @@ def check_gradient_accumulation(pruner: Pruner) -> None:
 
     inner = keras.optimizers.SGD(0.1, momentum=0.9, gradient_accumulation_steps=2)
     model = fit(pruner, inner, callbacks=[EveryStep(look)])
-    assert wrapping.sparse_optimizer(model).steps_done == EPOCHS * STEPS // 2
+    assert compiled_model.sparse_optimizer(model).steps_done == EPOCHS * STEPS // 2
     assert_target(model, pruner)
 
 
@@ -167,9 +167,9 @@ def check_exclusion_and_overrides(pruner: Pruner) -> None:
     model = small_model()
     head, hidden = model.get_layer("head"), model.get_layer("hidden")
     prune = Prune("one_cycle", SPARSITY, pruner, exclude=[head], sparsities={hidden: 0.25})
-    optimizer = wrapping.sparse_optimizer(fit(pruner, model=model, prune=prune))
+    optimizer = compiled_model.sparse_optimizer(fit(pruner, model=model, prune=prune))
     assert np.all(ops.convert_to_numpy(head.kernel) != 0), "the excluded layer was pruned"
-    wanted = pruner.reachable(tuple(hidden.kernel.shape), 0.25)
+    wanted = pruner.num_prunable(tuple(hidden.kernel.shape), 0.25)
     assert zeros(optimizer.mask(hidden.kernel)) == wanted, "set_sparsity was not obeyed"
 
 
@@ -184,6 +184,6 @@ def check_export(pruner: Pruner) -> None:
         assert np.allclose(loaded.serve(x[:4]), model.predict(x[:4], verbose=0), atol=1e-5), "other outputs"
     kernels = {tuple(v.shape): v.numpy() for v in loaded.variables}
     for variable, mask in zip(
-        wrapping.sparse_optimizer(model).pruned_variables, wrapping.sparse_optimizer(model).masks, strict=True
+        compiled_model.sparse_optimizer(model).pruned_variables, compiled_model.sparse_optimizer(model).masks, strict=True
     ):
         assert int(np.sum(kernels[tuple(variable.shape)] == 0)) >= zeros(mask), "zeros were lost in the export"

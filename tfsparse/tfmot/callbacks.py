@@ -4,10 +4,11 @@ import warnings
 
 import tf_keras
 
-from tfsparse import agreement, prunable
 from tfsparse import schedules as formulas
-from tfsparse.mask_store import Traffic
-from tfsparse.optimizers.checks import check_total_steps
+from tfsparse.consistency import checks
+from tfsparse.consistency.mask_store import SyncStats
+from tfsparse.optimizers.validation import check_total_steps
+from tfsparse.pruners import selection
 from tfsparse.tfmot import schedules, slots
 from tfsparse.tfmot.prune import check_wrapped, lay, prunings, rank_globally
 from tfsparse.tfmot.pruning import native
@@ -49,9 +50,9 @@ class Prune(tf_keras.callbacks.Callback):
             name = schedule or "one_cycle"
             raise ValueError(f"Prune got a schedule and no sparsity: write Prune({name!r}, sparsity=0.9).")
         self.formula = None if sparsity is None else formulas.get(schedule or "one_cycle")
-        self.sparsity = None if sparsity is None else prunable.check_sparsity(sparsity)
+        self.sparsity = None if sparsity is None else selection.check_sparsity(sparsity)
         self.total_steps = check_total_steps(total_steps)
-        self.on_divergence, self.traffic = agreement.check_choice(on_divergence), Traffic()
+        self.on_divergence, self.sync_stats = checks.check_choice(on_divergence), SyncStats()
 
     def set_model(self, model):
         super().set_model(model)
@@ -76,7 +77,7 @@ class Prune(tf_keras.callbacks.Callback):
             if schedules.may_fall(pruning.schedule):  # else no weight returns
                 pruning.slots = find
             pruning.weight_mask_op()
-        self._update_ahead = self._lookout(epoch)
+        self._update_ahead = self._next_update(epoch)
 
     def on_train_batch_begin(self, batch, logs=None):
         if self._update_ahead():
@@ -89,8 +90,8 @@ class Prune(tf_keras.callbacks.Callback):
         if logs is not None:
             zeros, entries = (sum(n) for n in zip(*(p.zeros() for p in self._prunings), strict=True))
             logs["sparsity"] = zeros / entries
-            if self.traffic.events:
-                logs["mask_bytes"] = self.traffic.bytes
+            if self.sync_stats.num_syncs:
+                logs["mask_bytes"] = self.sync_stats.bytes
 
     def on_train_end(self, logs=None):
         for pruning in self._prunings:
@@ -111,7 +112,7 @@ class Prune(tf_keras.callbacks.Callback):
     def _prunings(self) -> list:
         return prunings(self.model)
 
-    def _lookout(self, first_epoch):
+    def _next_update(self, first_epoch):
         """Says before which batches masks are about to be updated."""
         if self.model.distribute_strategy.num_replicas_in_sync == 1:
             return lambda: False  # nobody to compare with
@@ -119,7 +120,7 @@ class Prune(tf_keras.callbacks.Callback):
         ends = [getattr(schedule, "end_step", -1) for schedule in found]
         last = done + self._left(first_epoch) if self.params.get("steps") else max(ends)
         due = sorted({step for schedule in found for step in schedules.due_steps(schedule, done + 1, last)})
-        return agreement.Lookout(due, int(self.model._steps_per_execution.numpy()), self._steps_done)
+        return checks.NextUpdate(due, int(self.model._steps_per_execution.numpy()), self._steps_done)
 
     def _steps_done(self) -> int:
         return max(int(p.steps) for p in self._prunings)
@@ -128,8 +129,8 @@ class Prune(tf_keras.callbacks.Callback):
         """See that all replicas, of all workers, hold equal masks."""
         pruned = [variables for p in self._prunings for variables in p.pruning_vars]
         weights, masks = [native(weight) for weight, *_ in pruned], [mask for _, mask, _ in pruned]
-        agreement.check_masks(
-            masks, [w.name for w in weights], self.on_divergence, lambda: self._dependents(weights), self.traffic
+        checks.check_masks(
+            masks, [w.name for w in weights], self.on_divergence, lambda: self._dependents(weights), self.sync_stats
         )
 
     def _dependents(self, weights):

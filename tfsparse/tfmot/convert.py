@@ -11,8 +11,9 @@ from keras.src.models.functional import Functional
 from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import PruneLowMagnitude as TheirWrapper
 from tf_keras.src.engine.functional import Functional as LegacyFunctional
 
-from tfsparse import prunable, wrapping
-from tfsparse.optimizers import SparseOptimizer
+from tfsparse.optimizers import compiled_model
+from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
+from tfsparse.pruners import selection
 from tfsparse.tfmot import layer_configs, schedules
 from tfsparse.tfmot.layer_configs import exchanged, given, new_name, own_weights
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
@@ -224,7 +225,7 @@ class _FromKeras3(_Conversion):
 
     def __init__(self, model):
         super().__init__(model)
-        optimizer = wrapping.sparse_optimizer(model) if isinstance(model, keras.Model) else None
+        optimizer = compiled_model.sparse_optimizer(model) if isinstance(model, keras.Model) else None
         if optimizer is not None and optimizer.built:
             pairs = zip(optimizer.pruned_variables, optimizer.masks, strict=True)
             self.masks = {id(variable): mask.numpy() for variable, mask in pairs}
@@ -285,7 +286,7 @@ def _holding(optimizer, held, model):
     sparse = SparseOptimizer(optimizer, schedule="constant", sparsity=sparsity, total_steps=2)
     for variable, mask in masks.values():
         sparse.set_sparsity(variable, float(np.mean(mask == 0, dtype="float64")))
-    dense = [v for v in model.trainable_variables if id(v) not in masks and prunable.is_prunable(v)]
+    dense = [v for v in model.trainable_variables if id(v) not in masks and selection.is_prunable(v)]
     sparse.exclude_from_pruning(dense)
     done = optimizer.iterations.numpy()
     optimizer.iterations.assign(done - sparse.total_steps)  # so that the schedule has ended when training begins

@@ -5,15 +5,15 @@ import inspect
 import tensorflow as tf
 import tf_keras
 
-from tfsparse.curvature import batch
-from tfsparse.hessian import Hessian, in_inference, replaced, tensorflow_product
+from tfsparse.methods.pll.curvature import batch
+from tfsparse.methods.pll.hessian import Hessian, in_inference, replaced, tensorflow_product
 from tfsparse.tfmot import kernels
 from tfsparse.tfmot.pruning import native
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
 
 
 class Curvature(Hessian):
-    """`tfsparse.curvature.Curvature` for tf_keras: the Hessian of a model's loss on one fixed batch.
+    """`tfsparse.methods.pll.curvature.Curvature` for tf_keras: the Hessian of a model's loss on one fixed batch.
 
         L(w) = loss of (y, model(x)),  no regularisation, no weight decay
 

@@ -2,8 +2,9 @@
 
 import tf_keras
 
-from tfsparse.callbacks.steer import Steer
-from tfsparse.layers import conversion
+from tfsparse.methods.dst.conversion import chosen_layers
+from tfsparse.methods.dst.target_callback import TargetSparsityCallback
+from tfsparse.optimizers import masked_layer
 from tfsparse.tfmot import kernels
 from tfsparse.tfmot.thresholded import Thresholded
 
@@ -27,13 +28,13 @@ def dst(
     >>> tfsparse.tfmot.finalize(model).save("sparse.keras")
     """
     _check_cloneable(model)
-    chosen = conversion.chosen(model, tf_keras.Model, _has_kernels, exclude, skip_first, skip_last)
+    chosen = chosen_layers(model, tf_keras.Model, _has_kernels, exclude, skip_first, skip_last)
 
     def wrapped(layer):
-        copy = conversion.copy(layer)
+        copy = masked_layer.copy_layer(layer)
         return Thresholded(copy, threshold, alpha) if id(layer) in chosen else copy
 
-    return conversion.converted(model, _clone, wrapped)
+    return masked_layer.converted(model, _clone, wrapped)
 
 
 def finalize(model: tf_keras.Model) -> tf_keras.Model:
@@ -44,10 +45,10 @@ def finalize(model: tf_keras.Model) -> tf_keras.Model:
     >>> tfsparse.tfmot.finalize(model).save("sparse.keras")
     """
     _check_cloneable(model)
-    return conversion.converted(model, _clone, conversion.without_thresholds)
+    return masked_layer.converted(model, _clone, masked_layer.plain_layer)
 
 
-class DST(Steer, tf_keras.callbacks.Callback):
+class DST(TargetSparsityCallback, tf_keras.callbacks.Callback):
     """`tfsparse.DST` for a model made by `tfsparse.tfmot.dst`: alpha is steered to a sparsity, and the rest cut.
 
     Args, raises: as for `tfsparse.DST`.

@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras
 
-from tfsparse.optimizers import gsm
+from tfsparse.methods.gsm import rule
 from tfsparse.tfmot import kernels
 from tfsparse.tfmot.pruning import native
 
@@ -19,7 +19,7 @@ class GSM(tf_keras.optimizers.Optimizer):
         self, learning_rate=5e-3, momentum=0.98, weight_decay=1e-4, compression=10.0, nesterov=False, name="GSM"
     ):
         super().__init__(name=name)
-        gsm.check_options(momentum, weight_decay, compression)
+        rule.check_options(momentum, weight_decay, compression)
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.momentum, self.nesterov = momentum, nesterov
         self.coupled_decay, self.compression = weight_decay, compression
@@ -40,7 +40,7 @@ class GSM(tf_keras.optimizers.Optimizer):
     def _active(self, pairs):
         gradients = {i: g for i, (g, v) in enumerate(pairs) if kernels.is_kernel(v)}
         weights = [tf.convert_to_tensor(native(pairs[i][1])) for i in gradients]
-        chosen = gsm.active_gradients(weights, list(gradients.values()), self.compression)
+        chosen = rule.active_gradients(weights, list(gradients.values()), self.compression)
         gradients |= dict(zip(gradients, chosen, strict=True))
         return [(gradients.get(i, g), v) for i, (g, v) in enumerate(pairs)]
 
@@ -57,13 +57,13 @@ class GSM(tf_keras.optimizers.Optimizer):
 
     def decay_exponent(self, steps: int) -> float:
         """As `tfsparse.GSM.decay_exponent`."""
-        return gsm.decay_exponent(
+        return rule.decay_exponent(
             self._learning_rate, self.momentum, self.coupled_decay, int(self.iterations.numpy()), steps
         )
 
-    def warn_if_short(self, steps: int) -> None:
-        """As `tfsparse.GSM.warn_if_short`."""
-        gsm.warn_if_short(self.decay_exponent(steps), self.momentum, self.compression)
+    def check_training_length(self, steps: int) -> None:
+        """As `tfsparse.GSM.check_training_length`."""
+        rule.warn_if_short(self.decay_exponent(steps), self.momentum, self.compression)
 
     def get_config(self):
         own = {k: getattr(self, k) for k in ("momentum", "compression", "nesterov", "name")}

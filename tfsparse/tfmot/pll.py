@@ -4,8 +4,8 @@ import tensorflow as tf
 import tf_keras
 from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
 
-from tfsparse import granularity
-from tfsparse.roulette import Roulette, blank_memory
+from tfsparse.masks import granularity
+from tfsparse.methods.pll.controller import PLLController, initial_extra_state
 from tfsparse.tfmot import kernels, slots
 from tfsparse.tfmot.curvature import Curvature
 from tfsparse.tfmot.prune import lay, rank_globally
@@ -16,7 +16,7 @@ _NEVER = 2**31 - 1
 _PLACE = "tfsparse_pll"  # of the memory among what a checkpoint of the model holds
 
 
-class PLL(Roulette, tf_keras.callbacks.Callback):
+class PLL(PLLController, tf_keras.callbacks.Callback):
     """`tfsparse.PLL` for models wrapped by `tfsparse.tfmot.prune_low_magnitude(model, scope="global")`.
 
     Rules, arguments and logs are those of `tfsparse.PLL`. The wrappers' schedules are replaced by one that never fires.
@@ -43,10 +43,10 @@ class PLL(Roulette, tf_keras.callbacks.Callback):
         holder = model._lookup_dependency(_PLACE)
         if holder is None or self._wants_more(holder):
             with model.distribute_strategy.scope():
-                values = blank_memory([weight for weight, *_ in self._pruning.pruning_vars])
+                values = initial_extra_state([weight for weight, *_ in self._pruning.pruning_vars])
                 holder = tf.train.Checkpoint(**{k: tf.Variable(v, trainable=False) for k, v in values.items()})
             model._track_trackable(holder, _PLACE, overwrite=True)  # as an attribute it would join the model's weights
-        self._names = list(blank_memory(self._pruned[0]))
+        self._names = list(initial_extra_state(self._pruned[0]))
         return Curvature(model, self.calibration_data, self.loss, self._pruned[0])
 
     def _hold(self, model):
@@ -75,7 +75,7 @@ class PLL(Roulette, tf_keras.callbacks.Callback):
         return kernels.wrappers(self.model)[0].pruning_obj
 
     @property
-    def _memory(self):
+    def _extra_state(self):
         holder = self.model._lookup_dependency(_PLACE)
         return {name: getattr(holder, name) for name in self._names}
 
@@ -89,7 +89,7 @@ class PLL(Roulette, tf_keras.callbacks.Callback):
 
     def _goal(self):
         sparsity = 1.0 if self.sparsity is None else self.sparsity
-        return sum(self._pruning.pruner.reachable(tuple(w.shape), sparsity) for w in self._pruned[0])
+        return sum(self._pruning.pruner.num_prunable(tuple(w.shape), sparsity) for w in self._pruned[0])
 
     def _prune_to(self, zeros):
         self._pruning.prune_to(zeros)
@@ -101,7 +101,7 @@ def _check(model):
         raise ValueError(f"No layer of {model.name!r} is wrapped for pruning: write {again} and compile it before fit.")
     for wrapper in found:
         ours = isinstance(wrapper, PruneLowMagnitude)
-        if not ours or not wrapper.pruner.jointly or not isinstance(wrapper.units, granularity.Weight):
+        if not ours or not wrapper.pruner.is_global or not isinstance(wrapper.units, granularity.Weight):
             raise ValueError(
                 f"{wrapper.name} is not wrapped so that its single weights compete with those of the other layers. "
                 f"Write {again}, without blocks, of the plain model."

@@ -77,7 +77,7 @@ def scope():
 
 def rank_globally(model) -> None:
     """Let the wrappers with scope "global" compete with each other; those of a loaded file do not know each other."""
-    competing = [w for w in kernels.wrappers(model) if isinstance(w, PruneLowMagnitude) and w.pruner.jointly]
+    competing = [w for w in kernels.wrappers(model) if isinstance(w, PruneLowMagnitude) and w.pruner.is_global]
     if competing:
         rank_together(competing)
 

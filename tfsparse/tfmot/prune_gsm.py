@@ -2,14 +2,14 @@
 
 import tf_keras
 
-from tfsparse.callbacks.last_cut import LastCut
+from tfsparse.callbacks.final_cut import FinalCut
 from tfsparse.schedules import OneShot
 from tfsparse.tfmot.optimizers import GSM
 from tfsparse.tfmot.prune import check_wrapped, lay, prunings, rank_globally
 from tfsparse.tfmot.schedules import StepSchedule
 
 
-class PruneGSM(LastCut, tf_keras.callbacks.Callback):
+class PruneGSM(FinalCut, tf_keras.callbacks.Callback):
     """`tfsparse.PruneGSM` for a wrapped model that is compiled with `tfsparse.tfmot.GSM`: the cut after its last step.
 
         weight = weight * (|weight| is among the largest 1 / compression of all wrapped kernels)
@@ -61,8 +61,8 @@ class PruneGSM(LastCut, tf_keras.callbacks.Callback):
     def _prepare(self, steps):
         done = int(self._pruning.steps)
         # one step later than this fit has steps: `_cut` comes before
-        lay(self.model, self._pruning, StepSchedule(OneShot(at=1.0), self._sparsity, done + steps + 1))
-        self.model.optimizer.warn_if_short(steps)
+        lay(self.model, self._pruning, StepSchedule(OneShot(start=1.0), self._sparsity, done + steps + 1))
+        self.model.optimizer.check_training_length(steps)
 
     def _cut(self):
         self._pruning.prune_now(self._sparsity)

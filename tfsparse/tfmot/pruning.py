@@ -4,7 +4,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfsparse import distribute, engine, masks
+from tfsparse.backend import ops as backend_ops
+from tfsparse.backend import replicas
+from tfsparse.masks import topk
 from tfsparse.tfmot import schedules
 
 
@@ -41,7 +43,7 @@ class Pruning:
     @property
     def steps(self):
         """Optimizer steps done."""
-        return tf.reduce_max(tf.stack([engine.read(w.pruning_step) for w in self.active] or [tf.constant(0, tf.int64)]))
+        return tf.reduce_max(tf.stack([backend_ops.read(w.pruning_step) for w in self.active] or [tf.constant(0, tf.int64)]))
 
     def zeros(self) -> tuple[int, int]:
         """Zeros in the masks, and entries."""
@@ -50,58 +52,58 @@ class Pruning:
 
     def conditional_mask_update(self) -> None:
         """Compute the masks anew if the schedule wants it in the step that begins."""
-        distribute.once(self._update_if_due)
+        replicas.once(self._update_if_due)
 
     def weight_mask_op(self) -> tf.Operation:
         """`weight = weight * mask`, for weights that were written to from outside, and the thresholds that summaries
         show. TFMOT's callback calls it at each epoch's end too."""
-        distribute.once(self._multiply)
-        distribute.once(self._measure_thresholds)
+        replicas.once(self._multiply)
+        replicas.once(self._measure_thresholds)
         return tf.no_op()
 
     def prune_now(self, sparsity: float) -> None:
         """Go to `sparsity` at once, whatever the schedule says."""
-        counts = [masks.number_pruned(float(sparsity), w.shape.num_elements()) for w, *_ in self.pruning_vars]
+        counts = [topk.num_pruned(float(sparsity), w.shape.num_elements()) for w, *_ in self.pruning_vars]
         self._update(counts)
 
     def prune_to(self, zeros: int) -> None:
         """Prune up to `zeros` entries of all weights together, and empty their slots."""
-        self._update(masks.shares(zeros, [w.shape.num_elements() - 1 for w, *_ in self.pruning_vars]))
+        self._update(topk.split_proportionally(zeros, [w.shape.num_elements() - 1 for w, *_ in self.pruning_vars]))
         self._empty_slots()
 
     def _update_if_due(self):
         step = tf.maximum(self.steps, 0) + 1
         due, _ = schedules.at(self.schedule, step)
-        engine.when(due, lambda: self._update(self._counts(step)), [])
+        backend_ops.when(due, lambda: self._update(self._counts(step)), [])
 
     def _counts(self, step):
         """Entries to prune of each weight; asked for within the branch, so that the other steps do not compute it."""
         _, sparsity = schedules.at(self.schedule, step)
         sizes = [weight.shape.num_elements() for weight, *_ in self.pruning_vars]
-        return [schedules.number_pruned(self.schedule, sparsity, size) for size in sizes]
+        return [schedules.num_pruned(self.schedule, sparsity, size) for size in sizes]
 
     def _update(self, counts):
-        values = [engine.read(native(weight)) for weight, *_ in self.pruning_vars]
-        old = [engine.read(mask) for _, mask, _ in self.pruning_vars]
+        values = [backend_ops.read(native(weight)) for weight, *_ in self.pruning_vars]
+        old = [backend_ops.read(mask) for _, mask, _ in self.pruning_vars]
         new = self.pruner.masks(values, [None] * len(old), old, counts)
         self._empty_slots()
         for (_, mask, _), value in zip(self.pruning_vars, new, strict=True):
-            distribute.assign(mask, value)
+            replicas.assign(mask, value)
         self._multiply()
 
     def _empty_slots(self):
         for weight, mask, _ in self.pruning_vars:
             for slot in self.slots(native(weight)):
-                distribute.update(slot, engine.masked, mask)
+                replicas.update(slot, backend_ops.masked, mask)
 
     def _multiply(self):
         for weight, mask, _ in self.pruning_vars:
-            distribute.update(native(weight), engine.masked, mask)
+            replicas.update(native(weight), backend_ops.masked, mask)
 
     def _measure_thresholds(self):
         for weight, mask, threshold in self.pruning_vars:
-            kept = tf.where(engine.read(mask) > 0, tf.abs(engine.read(native(weight))), threshold.dtype.max)
-            distribute.assign(threshold, tf.reduce_min(kept))
+            kept = tf.where(backend_ops.read(mask) > 0, tf.abs(backend_ops.read(native(weight))), threshold.dtype.max)
+            replicas.assign(threshold, tf.reduce_min(kept))
 
 
 class KeepMasked(tf_keras.constraints.Constraint):
@@ -124,7 +126,7 @@ class KeepMasked(tf_keras.constraints.Constraint):
             self.steps.assign_add(1)
         if self.inner is not None:
             weight = self.inner(weight)
-        return engine.masked(weight, self.mask)
+        return backend_ops.masked(weight, self.mask)
 
 
 def constrain(weight: tf.Variable, constraint: tf_keras.constraints.Constraint) -> None:

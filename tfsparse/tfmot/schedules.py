@@ -10,7 +10,9 @@ import tensorflow as tf
 import tf_keras
 from tensorflow_model_optimization.sparsity.keras import PruningSchedule
 
-from tfsparse import masks, prunable, schedules
+from tfsparse import schedules
+from tfsparse.masks import topk
+from tfsparse.pruners import selection
 
 
 @tf_keras.saving.register_keras_serializable(package="tfsparse")
@@ -40,8 +42,8 @@ class StepSchedule(PruningSchedule):
                 f"with 0 <= begin_step < end_step, for example end_step=epochs * steps_per_epoch."
             )
         self.formula = formula
-        self.sparsity = prunable.check_sparsity(sparsity)
-        self.initial_sparsity = prunable.check_sparsity(initial_sparsity, "initial_sparsity")
+        self.sparsity = selection.check_sparsity(sparsity)
+        self.initial_sparsity = selection.check_sparsity(initial_sparsity, "initial_sparsity")
         self.begin_step, self.end_step = int(begin_step), int(end_step)
 
     @property
@@ -107,7 +109,7 @@ def _in_steps(formula: type[schedules.Schedule], **defaults) -> type[StepSchedul
 
 OneCycle = _in_steps(schedules.OneCycle)
 Polynomial = _in_steps(schedules.Polynomial)
-OneShot = _in_steps(schedules.OneShot, at=1.0)
+OneShot = _in_steps(schedules.OneShot, start=1.0)
 Iterative = _in_steps(schedules.Iterative)
 Constant = _in_steps(schedules.Constant)
 Linear = _in_steps(schedules.Linear)
@@ -168,9 +170,9 @@ def describe(schedule: PruningSchedule) -> str:
     return f"{type(schedule).__name__}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
 
 
-def number_pruned(schedule: PruningSchedule, sparsity, size: int):
+def num_pruned(schedule: PruningSchedule, sparsity, size: int):
     """Entries of `size` to prune at a sparsity; at that where the schedule ends exactly `round(sparsity * size)`."""
-    count, final = masks.number_pruned(sparsity, size), final_sparsity(schedule)
+    count, final = topk.num_pruned(sparsity, size), final_sparsity(schedule)
     if final is None:
         return count
-    return tf.where(sparsity == np.float32(final), masks.number_pruned(float(final), size), count)
+    return tf.where(sparsity == np.float32(final), topk.num_pruned(float(final), size), count)

@@ -6,12 +6,12 @@ import inspect
 import tensorflow as tf
 import tf_keras
 
-from tfsparse.layers.thresholding import Thresholding
+from tfsparse.methods.dst.layer_core import ThresholdedLayerBase
 from tfsparse.tfmot import kernels
 
 
 @tf_keras.saving.register_keras_serializable(package="tfsparse")
-class Thresholded(Thresholding, tf_keras.layers.Wrapper):
+class Thresholded(ThresholdedLayerBase, tf_keras.layers.Wrapper):
     """`tfsparse.Thresholded` for a layer of tf_keras: the same masks, thresholds, penalty and reset.
 
     Args and source: as for `tfsparse.Thresholded`.

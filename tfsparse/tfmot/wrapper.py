@@ -7,7 +7,9 @@ import tf_keras
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
 from tensorflow_model_optimization.sparsity.keras import ConstantSparsity, PruningSchedule
 
-from tfsparse import engine, granularity, pruners
+from tfsparse import pruners
+from tfsparse.backend import ops as backend_ops
+from tfsparse.masks import granularity
 from tfsparse.tfmot import kernels
 from tfsparse.tfmot.pruning import KeepMasked, Pruning, constrain, native, user_constraint
 
@@ -52,7 +54,7 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
         self.scope = scope
         self.units = _units(self.block_size, block_pooling_type, self.sparsity_m_by_n)
         self.pruner = pruners.Magnitude(self.units, scope)
-        if not self.pruner.jointly:
+        if not self.pruner.is_global:
             rank_together([self])
 
     def build(self, input_shape):
@@ -78,7 +80,7 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
         if training is None:
             training = tf_keras.backend.learning_phase()
         if tf.is_tensor(training):
-            engine.when(tf.cast(training, tf.bool), self._before_step, [])
+            backend_ops.when(tf.cast(training, tf.bool), self._before_step, [])
         elif training:
             self._before_step()
         known = inspect.signature(self.layer.call).parameters

@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras
 
-from tfsparse import engine
+from tfsparse.backend import ops as backend_ops
 from tfsparse.tfmot import kernels
 from tfsparse.tfmot.pruning import constrain, native
 
@@ -58,7 +58,7 @@ class KeepZeros(tf_keras.constraints.Constraint):
         self.inner, self.mask = inner, mask
 
     def __call__(self, weight):
-        return engine.masked(weight if self.inner is None else self.inner(weight), self.mask)
+        return backend_ops.masked(weight if self.inner is None else self.inner(weight), self.mask)
 
 
 def _has_zeros(weight):

@@ -1,0 +1,138 @@
+"""Configs: what is written is what runs, and what is wrong is named."""
+
+import pathlib
+
+import pytest
+
+from tfsparse.experiments import config
+from tfsparse.experiments.config import ConfigError
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.yaml"))
+SMALL = {"epochs": 3, "data": {"name": "digits"}, "model": {"name": "mlp", "widths": [32]}, "prune": {"sparsity": 0.9}}
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, config.QUICK_START], ids=lambda path: path.name)
+def test_every_config_is_valid_and_survives_being_written_and_read(path):
+    loaded = config.load(path)
+    assert config.validate(loaded.model_dump(mode="json")) == loaded
+    assert path.read_text().startswith("# "), "the first line says what the config shows"
+
+
+def test_the_quick_start_is_the_one_in_configs():
+    (same,) = [path for path in CONFIGS if path.name == "digits_quickstart.yaml"]
+    assert same.read_text() == config.QUICK_START.read_text()
+
+
+def test_short_and_long_forms_mean_the_same():
+    short = config.validate(SMALL, ["prune.pruner=random", "optimizer=adam"])
+    long = config.validate(SMALL, ["prune.pruner={name: random}", "optimizer={name: adam}"])
+    assert short == long
+    assert short.prune.pruner.name == "random"
+
+
+def test_overrides_reach_below_a_short_form_and_below_nothing():
+    changed = config.validate(SMALL, ["prune.pruner=magnitude", "prune.pruner.scope=global", "optimizer.momentum=0.9"])
+    assert changed.prune.pruner.options == {"scope": "global"}
+    assert changed.optimizer.options == {"momentum": 0.9}
+
+
+def test_overrides_leave_the_mapping_alone():
+    before = repr(SMALL)
+    config.validate(SMALL, ["data.batch_size=7", "prune=null"])
+    assert repr(SMALL) == before
+
+
+@pytest.mark.parametrize(
+    "text, value", [("1e-3", 1e-3), ("5E-4", 5e-4), (".5", 0.5), ("1", 1), ("1.0e+5", 1e5), ("[1, 4]", (1, 4))]
+)
+def test_values_are_yaml_and_1e_minus_3_is_a_number(text, value):
+    options = config.validate(SMALL, [f"optimizer.weight_decay={text}"]).optimizer.options
+    assert options == {"weight_decay": value}
+    assert type(options["weight_decay"]) is type(value)
+
+
+def test_dst_of_nothing_is_the_paper_at_its_alpha():
+    section = config.validate(SMALL, ["prune=null", "dst={}"]).dst
+    assert (section.sparsity, section.alpha, section.threshold) == (None, 5e-4, "vector")
+    assert not section.skip_first and not section.skip_last
+    assert config.validate(SMALL).dst is None
+
+
+def test_differences_name_the_keys():
+    old, new = config.validate(SMALL), config.validate(SMALL, ["epochs=4", "prune.pruner.scope=global"])
+    assert config.differences(old, old) == []
+    assert config.differences(old, new) == ["epochs: 3 -> 4", "prune.pruner.scope: None -> 'global'"]
+
+
+WRONG = [
+    ("data.batch_siz=3", "data.batch_siz is not a key: did you mean data.batch_size?"),
+    ("epoch=3", "did you mean epochs?"),
+    ("prune.sparcity=0.9", "did you mean prune.sparsity?"),
+    ("optimizer.learning_rate={name: one_cycle, maxx: 0.1}", "did you mean optimizer.learning_rate.max?"),
+    ("zzz=3", "zzz is not a key: The keys here are name, seed, epochs"),
+    ("prune.sparsity=90", "prune.sparsity=90: expected a fraction of zeros in [0, 1)"),
+    ("prune.sparsity=1.0", "prune.sparsity=1.0: expected"),
+    ("prune.sparsity=-0.1", "prune.sparsity=-0.1: expected"),
+    ("prune.sparsity=.nan", "prune.sparsity=nan: expected"),
+    ("prune={schedule: one_cycle}", "prune.sparsity is missing: expected a fraction"),
+    ("dst.sparsity=1.0", "dst.sparsity=1.0: expected null, or a fraction of zeros in [0, 1)"),
+    ("dst.alpha=-1e-4", "dst.alpha=-0.0001: expected a number of at least 0"),
+    ("dst.alpha=.nan", "dst.alpha=nan: expected a number of at least 0"),
+    ("dst.threshold=layer", "dst.threshold='layer': expected vector, scalar or matrix"),
+    ("dst.alhpa=1e-4", "dst.alhpa is not a key: did you mean dst.alpha?"),
+    ("dst=vector", "dst='vector': expected null, or a section such as {alpha: 5e-4}"),
+    ("data.standardize=no thanks", "data.standardize='no thanks': expected true, or false to leave pixels in [0, 1]"),
+    ("epochs=true", "epochs=True: expected a whole number"),
+    ("epochs=0", "epochs=0: expected a whole number of at least 1"),
+    ("data.augment=flip", "data.augment='flip': expected null or pad_crop_flip"),
+    ("jit_compile=perhaps", "jit_compile='perhaps': expected true, false or auto"),
+    ("precision=int8", "precision='int8': expected float32 or mixed_bfloat16"),
+    ("optimizer.learning_rate=-1", "optimizer.learning_rate=-1: expected a number above 0"),
+    ("optimizer.learning_rate={name: cosine, max: 1.0}", "optimizer.learning_rate.name='cosine': expected one_cycle"),
+    ("prune.schedule=3", "prune.schedule=3: expected one_cycle, or"),
+    ("model=null", "model=None: expected a section such as"),
+    ("epochs.a=3", "epochs is 3 and has no keys"),
+    ("epochs", "'epochs' is not key=value; write e.g. --set prune.sparsity=0.95"),
+    ("data..name=digits", "is not key=value"),
+    ("data.name=[1", "is not valid YAML in line 1"),
+]
+
+
+@pytest.mark.parametrize("override, message", WRONG, ids=[override for override, _ in WRONG])
+def test_wrong_values_are_named_with_what_was_expected(override, message):
+    with pytest.raises(ConfigError) as caught:
+        config.validate(SMALL, [override])
+    assert message in str(caught.value)
+
+
+def test_all_problems_are_listed_at_once():
+    with pytest.raises(ConfigError) as caught:
+        config.validate({"data": {"name": "digits", "bath_size": 3}}, source="a.yaml")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "a.yaml is not a valid config:"
+    assert [line.split()[0] for line in lines[1:]] == ["epochs", "data.bath_size", "model"]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"data: [1\nname: x", "is not valid YAML in line 2"),
+        (b"", "holds nothing"),
+        (b"- a\n- b", "holds a list"),
+        (b"\xff\xfe\x00", "not a text file in UTF-8"),
+        (b"a: \x00", "is not valid YAML"),
+    ],
+)
+def test_unreadable_files_are_named(tmp_path, content, message):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_file_and_directory(tmp_path):
+    for path, reason in ((tmp_path / "none.yaml", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(ConfigError, match=reason):
+            config.load(path)

@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+import reference
+from keras import ops
+
+from tfsparse.masks import granularity, topk
+
+RANDOM = np.random.default_rng(0)
+
+
+def numpy(x):
+    return ops.convert_to_numpy(x)
+
+
+def test_golden_topk():
+    scores = np.array([[3.0, 1.0, 2.0], [2.0, 0.5, 4.0]], "float32")
+    np.testing.assert_array_equal(numpy(topk.topk_mask(scores, 0.5)), [[1, 0, 1], [0, 0, 1]])
+
+
+def test_golden_ties_go_to_the_lower_index():
+    np.testing.assert_array_equal(numpy(topk.topk_mask(np.ones(5, "float32"), 0.6)), [1, 1, 0, 0, 0])
+
+
+def test_golden_pruned_entry_wins_no_tie():
+    mask = np.array([0, 1, 0, 1], "float32")
+    np.testing.assert_array_equal(numpy(topk.topk_mask(np.zeros(4, "float32"), 0.5, mask)), mask)
+
+
+def test_golden_minus_zero_ties_with_zero():
+    np.testing.assert_array_equal(numpy(topk.topk_mask(np.array([-0.0, 0.0, -0.0], "float32"), 1 / 3)), [1, 1, 0])
+
+
+@pytest.mark.parametrize("kind", ["normal", "positive", "ties", "few values", "negative", "tiny", "huge"])
+def test_topk_equals_a_sort(kind):
+    for size in (2, 3, 700, 4096, 8999):  # below, at and beyond a row of the search for ties
+        scores = RANDOM.normal(size=size).astype("float32")
+        scores = {
+            "normal": scores,
+            "positive": np.abs(scores),
+            "ties": np.abs(scores.round(1)),
+            "few values": scores.round(0),
+            "negative": -np.abs(scores),
+            "tiny": np.abs(scores) * 1e-39,
+            "huge": np.abs(scores) * 1e37,
+        }[kind]
+        mask = (RANDOM.random(scores.size) > 0.5).astype("float32")
+        sparsity = float(RANDOM.uniform(0, 0.999))
+        np.testing.assert_array_equal(numpy(topk.topk_mask(scores, sparsity)), reference.topk_mask(scores, sparsity))
+        np.testing.assert_array_equal(
+            numpy(topk.topk_mask(np.abs(scores) * mask, sparsity, mask)),
+            reference.topk_mask(np.abs(scores) * mask, sparsity, mask),
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_count_is_exact_in_every_dtype(dtype):
+    scores = ops.cast(ops.convert_to_tensor(np.abs(RANDOM.normal(size=(123, 45))).astype("float32")), dtype)
+    for sparsity in (0.0, 0.1, 0.5, 0.9, 0.999):
+        mask = topk.topk_mask(scores, sparsity)
+        assert mask.dtype == scores.dtype
+        assert int(np.sum(numpy(ops.cast(mask, "float32")) == 0)) == round(sparsity * 123 * 45)
+
+
+def test_a_layer_is_never_emptied():
+    assert numpy(topk.topk_mask(np.arange(3.0, dtype="float32"), 0.99)).tolist() == [0, 0, 1]
+
+
+def test_sparsity_is_a_fraction_whatever_its_type():
+    assert topk.num_pruned(0.9, 20_000_001) == 18_000_001  # more than float32 counts
+    assert int(topk.num_pruned(ops.convert_to_tensor(0.25), 8)) == 2
+    scores = np.arange(4.0, dtype="float32")
+    for everything in (1, 1.0, np.int32(1)):
+        assert numpy(topk.topk_mask(scores, everything)).tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_global_equals_a_sort(ties):
+    for _ in range(10):
+        scale = RANDOM.choice([0.01, 1, 10], size=4)
+        sizes = RANDOM.permutation([2, 30, 144, 400])
+        scores = [(np.abs(RANDOM.normal(size=n)) * s).astype("float32") for n, s in zip(sizes, scale, strict=True)]
+        scores = [s.round(1) for s in scores] if ties else scores
+        sparsity = float(RANDOM.uniform(0, 0.98))
+        for mine, theirs in zip(
+            topk.global_masks(scores, sparsity), reference.global_masks(scores, sparsity), strict=True
+        ):
+            np.testing.assert_array_equal(numpy(mine), theirs)
+
+
+def test_global_empties_no_layer():
+    small, large = np.full((10, 10), 1e-3, "float32"), np.ones((50, 50), "float32")
+    first, second = topk.global_masks([small, large], 0.9)
+    assert np.sum(numpy(first)) >= 1
+    assert np.sum(numpy(first) == 0) + np.sum(numpy(second) == 0) == round(0.9 * 2600)
+
+
+def test_golden_number_within_a_budget():
+    weights = [np.array([3.0, -1.0], "float32"), np.array([[2.0, 0.5]], "float32")]
+    alive = [np.ones(2), np.ones((1, 2))]
+    assert [topk.num_within_budget(weights, b, alive) for b in (-1, 0, 0.25, 1.24, 1.25, 5.25, 14.24, 14.25, 1e9)] == [
+        0, 0, 1, 1, 2, 3, 3, 4, 4
+    ]  # fmt: skip
+    assert topk.num_within_budget(weights, 1.0, [np.ones(2), np.array([[1.0, 0.0]])]) == 1  # the dead cost nothing
+    assert topk.num_within_budget(weights, float("inf"), alive) == 4
+    assert topk.num_within_budget(weights, float("nan"), alive) == 0
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "tiny", "zeros"])
+def test_num_within_budget_equals_a_sort(kind):
+    for size in (5, 100, 3001):
+        weights = [RANDOM.normal(size=n).astype("float32") for n in (size, 2 * size)]
+        alive = [(RANDOM.random(w.size) > 0.4).astype("float32") for w in weights]
+        if kind == "ties":
+            weights = [np.round(w * 2).astype("float32") / 2 for w in weights]  # sums of their squares are exact
+        if kind == "tiny":
+            weights = [w * np.float32(1e-12) for w in weights]
+        if kind == "zeros":
+            weights = [w * (w > 0) for w in weights]
+        total = sum(np.sum(w.astype("float64") ** 2 * m) for w, m in zip(weights, alive, strict=True))
+        for part in (0.0, 1e-3, 0.1, 0.5, 0.97, 1.1):
+            found, expected = (f(weights, part * total, alive) for f in (topk.num_within_budget, reference.num_within_budget))
+            assert abs(found - expected) <= (0 if kind == "ties" else 1)  # sums in float32 may miss by one weight
+
+
+def mask_of(units, scores, pruned):
+    pooled = units.pool(ops.convert_to_tensor(scores))
+    return numpy(units.expand(topk.prune_lowest([pooled], [pruned], [None])[0], ops.convert_to_tensor(scores)))
+
+
+def test_golden_channels():
+    scores = np.array([[1.0, 9.0, 2.0], [1.0, 9.0, 3.0]], "float32")
+    np.testing.assert_array_equal(mask_of(granularity.get("channel"), scores, 1), [[0, 1, 1], [0, 1, 1]])
+
+
+def test_golden_blocks_run_along_the_inputs():
+    scores = np.array([[1, 9], [1, 1], [9, 1], [9, 1], [1, 5]], "float32")  # 5 inputs, 2 outputs; blocks of 2 inputs
+    expected = [[0, 1], [0, 1], [1, 0], [1, 0], [0, 1]]
+    np.testing.assert_array_equal(mask_of(granularity.get((1, 2)), scores, 3), expected)
+
+
+def test_blocks_of_a_convolution_stay_within_one_position():
+    scores = np.abs(RANDOM.normal(size=(3, 3, 8, 6))).astype("float32")
+    mask = mask_of(granularity.get((1, 4)), scores, 50).reshape(9, 2, 4, 6)
+    assert set(mask.sum(axis=2).ravel()) <= {0, 4}
+    assert np.sum(mask == 0) == 50 * 4
+
+
+def test_n_of_m_equals_the_reference_at_the_full_pattern():
+    for shape in [(8, 5), (10, 3), (3, 3, 8, 4)]:
+        scores = np.abs(RANDOM.normal(size=shape)).astype("float32")
+        units = granularity.get("2:4")
+        np.testing.assert_array_equal(mask_of(units, scores, units.most(shape)), reference.n_of_m(scores, 2, 4))
+
+
+def test_n_of_m_ramps_by_the_groups_that_lose_least():
+    scores = np.array([[1, 5], [2, 5], [3, 5], [4, 5]], "float32")  # 4 inputs, 2 outputs: two groups
+    np.testing.assert_array_equal(mask_of(granularity.get("2:4"), scores, 1), [[0, 1], [0, 1], [1, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("wrong", ["filter", (4,), (0, 4), "4:2", "0:4", 3])
+def test_unknown_granularity_names_the_choices(wrong):
+    with pytest.raises(ValueError, match="expected \"weight\", \"channel\""):
+        granularity.get(wrong)

@@ -1,0 +1,311 @@
+"""The page shows the numbers of the run and of the model, each part only where there is one, nothing from elsewhere."""
+
+import html
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+from small_config import small
+from typer.testing import CliRunner
+
+import tfsparse
+from tfsparse import testing
+from tfsparse.backend import run_directory
+from tfsparse.experiments import cli, experiment
+from tfsparse.reporting import page
+from tfsparse.reporting.page import drawing, parts
+
+ROW = {"weight": "dense/kernel", "shape": [4, 2], "target": 0.75, "sparsity": 0.625, "size": 8, "kept": 3}
+ROW |= {"flops": 16, "effective_flops": 6, "masked": True}
+REPORT = {"model": "net", "rows": [ROW], "parameters": 10, "nonzero_parameters": 5, "sync_stats": None}
+REPORT |= {"sparsity": 0.625, "size": 8, "kept": 3, "flops": 16, "effective_flops": 6}
+
+
+def run(extra=(), last=(), summary=(), **others):
+    """Two epochs, with more keys in both (functions of the epoch) or in the last, and more in the summary."""
+    epochs = [{"epoch": e, "accuracy": 0.25 * e, "val_accuracy": 0.125 * e, "loss": 2.0 / e} for e in (1, 2)]
+    epochs = [entry | {key: value(entry["epoch"]) for key, value in dict(extra).items()} for entry in epochs]
+    epochs[-1] |= dict(last)
+    summary = {"data": "digits", "model": "mlp", "method": "one_cycle", "asked_sparsity": 0.75, **dict(summary)}
+    summary |= {"sparsity": 0.625, "accuracy": 0.8765, "seconds": 12.5}
+    config = {"name": "small", "epochs": 2, "prune": {"sparsity": 0.75}}
+    environment = {"versions": {"keras": "3.14.15"}, "backend": "tensorflow"}
+    found = {"status": "finished", "name": "small", "config": config, "epochs": epochs, "seconds": [1.5, 0.5]}
+    return found | {"environment": environment, "summary": summary, "report": REPORT, **others}
+
+
+def titles(text, tag="h2|summary|figcaption"):
+    return [html.unescape(t).strip() for t in re.findall(rf"<(?:{tag})>(.*?)(?: <span>|</)", text, re.DOTALL)]
+
+
+def rows(text, title):
+    """The cells of the table under `title`."""
+    table = re.search(rf">{title}</(?:h2|summary)>.*?<table>(.*?)</table>", text, re.DOTALL)[1]
+    lines = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    return [[html.unescape(cell) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line)] for line in lines]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is drawn while the test runs: `[(epochs, lines), ...]`."""
+    calls, curves = [], drawing.curves
+    monkeypatch.setattr(drawing, "curves", lambda *arguments: calls.append(arguments) or curves(*arguments))
+    return calls
+
+
+# --------------------------------------------------------------------------------------------------------- the numbers
+
+
+def test_every_number_is_the_run_s():
+    text = page.render(run(extra={"mask_change_rate": lambda e: 0.0625 / e}))
+    assert re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text) == [
+        ("accuracy", "0.8765"),
+        ("sparsity", "0.6250"),
+        ("asked", "0.75"),
+        ("seconds of training", "12"),
+    ]
+    assert rows(text, "Every epoch") == [
+        ["epoch", "accuracy", "val_accuracy", "loss", "mask_change_rate", "seconds"],
+        ["1", "0.2500", "0.1250", "2.0000", "0.0625", "1.5000"],
+        ["2", "0.5000", "0.2500", "1.0000", "0.0312", "0.5000"],
+    ]
+    assert rows(text, "Layers") == [
+        ["weight", "shape", "target", "actual", "kept", "of", "FLOPs", "effective FLOPs"],
+        ["dense/kernel", "4×2", "0.7500", "0.6250", "3", "8", "16", "6"],
+        ["all kernels", "", "", "0.6250", "3", "8", "16", "6"],
+    ]
+    assert ["accuracy", "0.8765"] in rows(text, "Summary")
+    assert ["keras", "3.14.15"] in rows(text, "Environment")
+    assert "5 of 10 parameters are not zero." in text
+    assert "sparsity: 0.75" in text[text.index(">Config<") :]
+
+
+def test_every_curve_is_the_run_s(drawn):
+    page.render(run(extra={"mask_change_rate": lambda e: 0.0625 / e, "widths": lambda e: {"a": 8 // e, "b": 4}}))
+    assert drawn == [
+        ([1, 2], {"validation": [0.125, 0.25], "training": [0.25, 0.5]}),
+        ([1, 2], {"training": [2.0, 1.0]}),
+        ([1, 2], {"mask_change_rate": [0.0625, 0.03125]}),
+        ([1, 2], {"a": [8, 4], "b": [4, 4]}),
+        ([1, 2], {"seconds": [1.5, 0.5]}),
+    ]
+
+
+def test_curves_are_drawn_at_their_points_and_named():
+    (axes,) = drawing.curves([1, 2, 3], {"a": [0.5, 0.25, 0.75], "b": [1, 2, 3]}).axes
+    assert [line.get_xydata().tolist() for line in axes.get_lines()] == [
+        [[1, 0.5], [2, 0.25], [3, 0.75]],
+        [[1, 1], [2, 2], [3, 3]],
+    ]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["a", "b"]
+    assert (axes.get_xlabel(), axes.get_yscale()) == ("epoch", "linear")
+
+
+@pytest.mark.parametrize("values, scale", [([1, 100], "linear"), ([1, 101], "log"), ([0, 101], "linear")])
+def test_only_what_spans_orders_of_magnitude_is_logarithmic(values, scale):
+    (axes,) = drawing.curves([1, 2], {"a": values}).axes
+    assert axes.get_yscale() == scale
+    assert "$" not in drawing.svg(axes.figure, "a"), "exponents are written as mathematics, which SVG text is not"
+
+
+# ------------------------------------------------------------------------------------------------- what is there or not
+
+ALWAYS = ["Summary", "Over the epochs", "Accuracy", "Loss", "Seconds", "Layers", "Every epoch", "Config", "Environment"]
+OPTIONAL = [
+    ("Sparsity", {"extra": {"sparsity": lambda e: 0.5}}),
+    ("Mask change rate", {"extra": {"mask_change_rate": lambda e: 0.5}}),
+    ("Density", {"extra": {"density": lambda e: 0.5}}),
+    ("Density of each group", {"extra": {"densities": lambda e: {"a": 0.5}}}),
+    ("Widths", {"extra": {"widths": lambda e: {"a": 5}}}),
+    ("Multiply-adds", {"extra": {"macs": lambda e: 5}}),
+    ("Parameters", {"extra": {"parameters": lambda e: 5}}),
+    ("Computation", {"extra": {"macs_share": lambda e: 0.5, "mean_macs_share": lambda e: 0.6}}),
+    ("Curvature", {"extra": {"curvature": lambda e: 0.5}}),
+    ("Alpha", {"extra": {"alpha": lambda e: 0.5}}),
+    ("Bytes between replicas", {"extra": {"mask_bytes": lambda e: 5}}),
+    ("Some other number", {"extra": {"some_other_number": lambda e: 5}}),
+    ("Before and after the cut", {"last": {"uncut_accuracy": 0.5, "cut_accuracy": 0.25}}),
+]
+
+
+def test_a_dense_run_has_nothing_else():
+    assert sorted(titles(page.render(run()))) == sorted(ALWAYS)
+
+
+@pytest.mark.parametrize("title, options", OPTIONAL, ids=[title for title, _ in OPTIONAL])
+def test_what_a_run_has_is_shown(title, options):
+    assert sorted(titles(page.render(run(**options)))) == sorted([*ALWAYS, title])
+
+
+def test_every_chart_is_tried_above():
+    assert {c.title for c in parts.CHARTS} <= {*ALWAYS, *(title for title, _ in OPTIONAL)}
+
+
+def test_the_cut_is_a_table_of_the_last_epoch():
+    text = page.render(run(last={"uncut_accuracy": 0.5, "cut_accuracy": 0.25}))
+    expected = [["", "epoch 2"], ["uncut_accuracy", "0.5000"], ["cut_accuracy", "0.2500"]]
+    assert rows(text, "Before and after the cut") == expected
+
+
+def test_what_replicas_sent():
+    text = page.render(run(report=REPORT | {"sync_stats": {"num_syncs": 3, "bytes": 4096}}))
+    assert "Replicas compared their masks 3 times; each sent 4,096 bytes." in text
+
+
+def test_a_run_that_shrank_shows_both_sizes_and_has_no_times_of_its_epochs():
+    text = page.render(run(summary={"parameters": 3149, "dense_parameters": 6570}, seconds=[2.0]))
+    assert re.search(r"<dt>parameters</dt><dd>3,149</dd>.*\n<div><dt>before</dt><dd>6,570</dd>", text)
+    assert "Seconds" not in titles(text)
+
+
+def test_a_run_that_is_not_finished_says_so():
+    unfinished = {key: value for key, value in run(status="running").items() if key not in ("summary", "report")}
+    text = page.render(unfinished | {"epochs": unfinished["epochs"][:1], "seconds": [1.5]})
+    assert "Not finished: 1 of 2 epochs." in text
+    assert not {"Summary", "Layers"} & {*titles(text)}
+    begun = page.render(unfinished | {"epochs": [], "seconds": []})
+    assert titles(begun) == ["Config", "Environment"]
+
+
+def test_an_epoch_that_lacks_a_number_is_a_gap(drawn):
+    old = run(extra={"mask_change_rate": lambda e: 0.5}, last={"mask_change_rate": 0.25})
+    old["epochs"].insert(0, {"epoch": 0, "accuracy": 0.1, "val_accuracy": 0.1, "loss": 3.0})
+    text = page.render(old | {"seconds": [1.0, 1.0, 1.0]})
+    (mask_change_rate,) = [lines["mask_change_rate"] for _, lines in drawn if "mask_change_rate" in lines]
+    assert np.isnan(mask_change_rate[0]) and mask_change_rate[1:] == [0.5, 0.25]
+    assert rows(text, "Every epoch")[1][4] == "–"
+
+
+# ------------------------------------------------------------------------------------------------------ the page itself
+
+
+def test_names_are_text_and_not_html():
+    evil = '<script>alert("$x$")</script>'
+    found = run(extra={"widths": lambda e: {evil: e, "$": e}, evil: lambda e: e}, summary={"method": evil})
+    text = page.render(found | {"report": REPORT | {"rows": [ROW | {"weight": evil}]}, "name": evil})
+    assert "<script" not in text
+    assert rows(text, "Layers")[1][0] == evil
+    shown = html.unescape(text).count('alert("$x$")')
+    assert shown == 8, "titles of the page (2), of a chart, of its figure; summary, layers, every epoch; a legend"
+
+
+def test_nothing_comes_from_elsewhere():
+    text = page.render(run(extra={"mask_change_rate": lambda e: 0.5}), testing.small_model())
+    assert not re.search(r"https?:|//|url\((?!#)|@import|<script|<link|<img|<iframe|src=", text)
+
+
+def test_figures_take_the_colour_of_the_page():
+    text = drawing.svg(drawing.curves([1, 2], {"a": [1, 2]}), 'a "title"')
+    assert text.startswith('<svg role="img" aria-label="a &#34;title&#34;" ')
+    assert "currentColor" in text and "#000000" not in text and "#010203" not in text
+
+
+def test_the_same_run_is_the_same_page():
+    assert page.render(run()) == page.render(run())
+
+
+# ------------------------------------------------------------------------------------------------------------ the model
+
+
+def dead_model():
+    """Of four hidden units two reach nothing: their weights to the outputs are zero."""
+    hidden, out = keras.layers.Dense(4, name="hidden"), keras.layers.Dense(2, name="out")
+    model = keras.Sequential([keras.Input((3,)), hidden, out])
+    out.kernel.assign([[1, 2], [0, 0], [0, 0], [0, 3]])
+    return model
+
+
+def test_of_a_model_alone_layers_dead_channels_and_sizes():
+    model = dead_model()
+    text = page.render(model=model)
+    assert titles(text) == ["Layers", "Dead channels", "Sizes"]
+    assert rows(text, "Layers")[2] == [model.layers[1].kernel.path, "4×2", "–", "0.6250", "3", "8", "16", "6"]
+    dead = rows(text, "Dead channels")[1:]
+    assert dead == [["hidden", "4", "2", ""], ["out", "2", "0", "it is an output of the model"]]
+    raw = tfsparse.sizes(model).rows[0]
+    assert rows(text, "Sizes")[1] == ["raw weights", f"{raw.bytes:,}", "1.0", str(raw.sparse_bytes), raw.needs]
+    assert [row[0] for row in rows(text, "Sizes")[-3:]] == ["TFLite, dense", "TFLite, float32", "TFLite, float16"]
+
+
+def test_a_form_that_the_model_cannot_have_says_why():
+    model = keras.Sequential([keras.Input((None, 8)), keras.layers.Dense(4)])
+    row = rows(page.render(model=model), "Sizes")[-1]
+    assert row[:4] == ["TFLite, float32", "–", "–", "–"] and "pass representative=" in row[4]
+
+
+def test_thresholds_are_taken_out_before_channels_are_counted():
+    model = tfsparse.dst(dead_model())
+    assert rows(page.render(model=model), "Dead channels")[1] == ["hidden", "4", "2", ""]
+
+
+def test_what_cannot_be_measured_says_why():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Own()
+    model(np.ones((1, 3), "float32"))
+    text = page.render(model=model)
+    note = re.search(r">Dead channels</h2>\s*<p class=\"note\">(.*?)</p>", text)[1]
+    assert note.startswith("Not measured. Model &#39;own&#39; is not a graph of layers")
+
+
+def test_roulette_says_when_curvature_decided():
+    model = testing.small_model()
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = testing.small_data()
+    pll = tfsparse.PLL((x[:16], y[:16]), sparsity=0.5, every=2)
+    model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[pll])
+    steps = re.search(r"started at step (\d+), ended at (\d+) of (\d+)", pll.summary()).groups()
+    names = ("pruning began", "pruning ended", "training ends")
+    assert rows(page.render(model=model), "PLLController")[1:] == [list(pair) for pair in zip(names, steps, strict=True)]
+
+
+# -------------------------------------------------------------------------------------------------- the command line
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page") / "run"
+    experiment.train(small("deterministic=false"), folder)
+    return folder
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def test_the_page_of_a_run(trained, tmp_path):
+    done = invoke("report", trained, "--html", tmp_path / "run.html")
+    assert (done.exit_code, done.stdout) == (0, f"Page: {tmp_path / 'run.html'}\n"), done.output
+    text, record = (tmp_path / "run.html").read_text(encoding="utf-8"), run_directory.read(trained)
+    assert {"Summary", "Sparsity", "Layers", "Dead channels", "Sizes", "Every epoch", "Config"} <= {*titles(text)}
+    (head, *epochs) = rows(text, "Every epoch")
+    accuracies = [cells[head.index("val_accuracy")] for cells in epochs]
+    assert accuracies == [f"{entry['val_accuracy']:.4f}" for entry in record["epochs"]]
+    kept = [int(cells[4].replace(",", "")) for cells in rows(text, "Layers")[1:-1]]
+    assert kept == [row["kept"] for row in record["report"]["rows"]]
+
+
+def test_the_page_of_a_model_file(trained, tmp_path):
+    assert invoke("report", trained / "model.keras", "--html", tmp_path / "model.html").exit_code == 0
+    assert titles((tmp_path / "model.html").read_text()) == ["Layers", "Dead channels", "Sizes"]
+
+
+def test_the_page_of_a_record_alone(trained, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(run_directory.read(trained)))
+    assert invoke("report", tmp_path, "--html", tmp_path / "run.html").exit_code == 0
+    assert not {"Dead channels", "Sizes"} & {*titles((tmp_path / "run.html").read_text())}
+
+
+def test_what_is_neither_is_refused(tmp_path):
+    done = invoke("report", tmp_path, "--html", tmp_path / "a.html")
+    assert (done.exit_code, [*tmp_path.iterdir()]) == (2, []) and "holds no run" in done.stderr
+    done = invoke("report", tmp_path / "none.keras", "--html", tmp_path / "a.html")
+    assert (done.exit_code, [*tmp_path.iterdir()]) == (2, []) and "is not a file" in done.stderr

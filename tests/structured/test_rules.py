@@ -1,0 +1,63 @@
+"""How operations treat channels, and how one teaches it another."""
+
+import keras
+import numpy as np
+from keras import layers
+from structured.small_models import assert_equal_outputs, model
+
+from tfsparse import Channels, mask_channels, shrink
+from tfsparse.structured import rules
+
+
+class Doubling(layers.Layer):
+    """Nobody knows it."""
+
+    def call(self, inputs):
+        return inputs * 2
+
+
+def test_a_layer_of_ones_own_is_taught_in_one_line(monkeypatch):
+    net = model(lambda x: layers.Conv2D(2, 3, padding="same")(Doubling()(layers.Conv2D(4, 1, name="c")(x))))
+    assert "Doubling" in Channels(net).group_of("c").frozen
+    monkeypatch.setattr(rules, "RULES", dict(rules.RULES))
+    rules.register(Doubling, rules.Elementwise())
+    mask_channels(net, {"c": [0, 3]})
+    small = shrink(net)
+    assert small.get_layer("c").filters == 2
+    assert_equal_outputs(small, net)
+
+
+def test_a_subclass_is_understood_as_long_as_it_calls_alike():
+    class Named(layers.Dense):
+        """Only another name."""
+
+    class Other(layers.Dense):
+        def call(self, inputs):
+            return super().call(inputs)
+
+    assert rules.of(Named(3)) is rules.of(layers.Dense(3))
+    assert rules.of(Other(3)) is rules.FREEZING
+
+
+def test_zero_wins_over_what_varies_and_nan_does_not_leak():
+    def net(x):
+        a, b = layers.Dense(3, name="a")(x), layers.Dense(3, name="b")(x)
+        return layers.Dense(1, name="head")(layers.Multiply()([a, b]))
+
+    net = model(net, shape=(2,))
+    net.get_layer("a").set_weights([np.array([[1.0, 0, 0], [1, 0, 0]]), np.array([1.0, 0, 2])])
+    use = next(u for u in Channels(net).uses if u.layer.name == "head")
+    np.testing.assert_array_equal(use.values, [np.nan, 0, np.nan])
+
+
+def test_constants_are_what_the_operation_makes_of_them():
+    def net(x):
+        x = layers.BatchNormalization(name="n")(layers.Dense(2, name="a")(x))
+        return layers.Dense(1, name="head")(keras.ops.tanh(x) + 1)
+
+    net = model(net, shape=(2,))
+    net.get_layer("a").set_weights([np.array([[1.0, 0], [1, 0]]), np.array([0.0, 0.5])])
+    gamma, beta, mean, variance = (w.numpy()[1] for w in net.get_layer("n").weights)
+    expected = np.tanh(gamma * (0.5 - mean) / np.sqrt(variance + 1e-3) + beta) + 1
+    use = next(u for u in Channels(net).uses if u.layer.name == "head")
+    np.testing.assert_allclose(use.values, [np.nan, expected], rtol=1e-5)

@@ -1,0 +1,1 @@
+"""Equal masks on all replicas: push and pull, and comparison by digests."""

@@ -1,0 +1,231 @@
+"""The Hessian of a loss by its products with vectors: the largest eigenvalue, the trace. For any engine's product."""
+
+import abc
+import contextlib
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfsparse.backend import ops as backend_ops
+
+
+class Hessian(abc.ABC):
+    """The Hessian `H` of some `L(w)`; a subclass says what `L` and its product are.
+
+        hvp(v)         = m * d/de grad L(w + e * m * v) at e = 0
+        top_eigenvalue = repeat: h = hvp(v); eigenvalue = v . h; v = h / |h|
+        trace          = mean over probes z in {-1, 1}^n of z . hvp(z)
+
+    Dot products are float32 (float64 for float64 weights) whatever the compute dtype.
+
+    Args:
+        variables: whose curvature.
+
+    Source: Yao, Gholami, Keutzer, Mahoney, "PyHessian", 2020 (its power iteration and trace); Hutchinson, 1989.
+    """
+
+    def __init__(self, variables):
+        self.variables = list(variables)
+        self._dtype = "float64" if "float64" in self._dtypes() else "float32"
+        self._product = backend_ops.traced_once(self._product)  # for the three that use it
+        # loops over products stay in Python: on CPUs XLA's convolutions are ten times slower inside of a compiled loop
+        self._values, self._products = backend_ops.compiled(self._value), backend_ops.compiled(self._product)
+        self._starts = backend_ops.compiled(self._start)
+        self._powers, self._probes = backend_ops.compiled(self._power), backend_ops.compiled(self._probe)
+
+    @abc.abstractmethod
+    def _state(self):
+        """What `L` depends on, read now: nests of tensors."""
+
+    @abc.abstractmethod
+    def _value(self, state):
+        """`L`, a scalar."""
+
+    @abc.abstractmethod
+    def _derivative(self, state, vectors) -> list:
+        """`H v`."""
+
+    def loss(self) -> float:
+        """`L(w)` now: of the batch, without regularisation."""
+        return float(ops.convert_to_numpy(self._values(self._state())))
+
+    def hvp(self, vectors, masks=None) -> list:
+        """`H v` over `variables`; with masks that of the submatrix of living weights: pruned coordinates are 0.
+
+        Args:
+            vectors: list of tensors or arrays of the variables' shapes.
+            masks: list likewise, 1 lives, 0 is pruned. None: all live.
+
+        Returns: list of tensors, in units of loss / weight² times those of `vectors`.
+
+        Raises: ValueError if shapes or numbers differ from the variables'.
+        """
+        return list(self._products(self._state(), self._tensors(vectors, "vectors"), self._masks(masks)))
+
+    def top_eigenvalue(self, vectors=None, iterations: int = 5, masks=None) -> tuple[float, list]:
+        """The eigenvalue of largest magnitude, which may be negative, and its unit vector to start the next call with.
+
+        Args:
+            vectors: where to start: what an earlier call returned. None, or all zero where weights live: random signs.
+            iterations: products to compute, >= 1. From a random start some 20 are needed, from a good one 3 to 5.
+            masks: as for `hvp`.
+
+        Returns: (Rayleigh quotient of the last product, unit vector over all variables as a list of tensors). Where a
+        product is 0 or not finite the vector stays what it was, so that a later call can go on.
+        """
+        state, masks = self._state(), self._masks(masks)
+        vectors = self._starts(None if vectors is None else self._tensors(vectors, "vectors"), masks)
+        for _ in range(_at_least_1(iterations, "iterations")):
+            value, vectors = self._powers(state, vectors, masks)
+        return float(ops.convert_to_numpy(value)), list(vectors)
+
+    def trace(self, probes: int = 8, seed: int = 0, masks=None) -> float:
+        """An unbiased estimate of the sum of all eigenvalues; exact where `H` is diagonal.
+
+        Args:
+            probes: products to compute, >= 1. The standard error is `sqrt(2 * sum of H_ij² over i != j / probes)`.
+            seed: integer; the probes are a hash of it, equal on all replicas, processes and engines.
+            masks: as for `hvp`: the trace of the submatrix.
+        """
+        state, masks, seed = self._state(), self._masks(masks), _uint32(seed)
+        places = [_uint32(i) for i in range(_at_least_1(probes, "probes"))]
+        values = [self._probes(state, masks, seed, place) for place in places]
+        return float(np.mean([ops.convert_to_numpy(v) for v in values]))
+
+    def _tensors(self, values, what):
+        shapes, expected = [tuple(np.shape(v)) for v in values], [tuple(v.shape) for v in self.variables]
+        if shapes != expected:
+            raise ValueError(
+                f"{what} of shapes {shapes}: expected one for each of the variables, of shapes {expected}, "
+                f"for example {what}=[np.ones(v.shape) for v in curvature.variables]."
+            )
+        return [ops.cast(backend_ops.read(v), self._dtype) for v in values]
+
+    def _masks(self, masks):
+        return [None] * len(self.variables) if masks is None else self._tensors(masks, "masks")
+
+    def _dtypes(self):
+        return [keras.backend.standardize_dtype(v.dtype) for v in self.variables]
+
+    def _product(self, state, vectors, masks):
+        vectors = [ops.cast(v, dtype) for v, dtype in zip(_masked(vectors, masks), self._dtypes(), strict=True)]
+        return _masked([ops.cast(p, self._dtype) for p in self._derivative(state, vectors)], masks)
+
+    def _start(self, vectors, masks):
+        signs = _masked(self._signs(0, 0), masks)
+        signs = _unit(signs, signs)
+        return signs if vectors is None else _unit(_masked(vectors, masks), signs)
+
+    def _power(self, state, vectors, masks):
+        product = self._product(state, vectors, masks)
+        return _dot(vectors, product), _unit(product, vectors)
+
+    def _probe(self, state, masks, seed, probe):
+        signs = _masked(self._signs(seed, probe), masks)
+        return _dot(signs, self._product(state, signs, masks))
+
+    def _signs(self, seed, probe):
+        """-1 or 1 from a hash of seed, probe and place among all weights, so that no two weights share theirs."""
+        key = _mix(_mix(ops.cast(seed, "uint32")) + ops.cast(probe, "uint32"))
+        signs, first = [], 0
+        for variable in self.variables:
+            size = math.prod(variable.shape)
+            place = ops.cast(ops.arange(size, dtype="int32"), "uint32") + ops.cast(first, "uint32")
+            bits = ops.right_shift(_mix(ops.bitwise_xor(_mix(place), key)), ops.cast(31, "uint32"))
+            signs.append(ops.reshape(1 - 2 * ops.cast(bits, self._dtype), variable.shape))
+            first += size
+        return signs
+
+
+def _uint32(number):
+    return ops.convert_to_tensor(np.uint32(number % 2**32))
+
+
+def _mix(x):
+    """A hash of 32 bits to 32 bits, one to one."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        x = ops.bitwise_xor(x, ops.right_shift(x, ops.cast(shift, "uint32"))) * ops.cast(factor, "uint32")
+    return x
+
+
+def _masked(vectors, masks):
+    return [v if m is None else backend_ops.masked(v, m) for v, m in zip(vectors, masks, strict=True)]
+
+
+def _dot(first, second):
+    return sum(ops.sum(a * b) for a, b in zip(first, second, strict=True))
+
+
+def _unit(vectors, instead):
+    """`vectors` over their common norm; where that is 0 or not finite, `instead`."""
+    norm = ops.sqrt(_dot(vectors, vectors))
+    usable = ops.logical_and(ops.isfinite(norm), norm > 0)
+    return [ops.where(usable, v / norm, i) for v, i in zip(vectors, instead, strict=True)]
+
+
+def tensorflow_product(loss, sources, vectors) -> list:
+    """The derivative of the gradient of `loss()` with respect to `sources`, in the direction of `vectors`.
+
+    Args:
+        loss: a function of nothing.
+        sources: tensors that it uses, or TensorFlow's variables that it reads.
+    """
+    import tensorflow as tf
+
+    zero = tf.UnconnectedGradients.ZERO
+    with tf.GradientTape(watch_accessed_variables=False) as outer:
+        outer.watch(sources)
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(sources)
+            with _exact_moments():
+                value = loss()
+        gradients = [tf.convert_to_tensor(g) for g in inner.gradient(value, sources, unconnected_gradients=zero)]
+    # the products of the gradients with `vectors`, differentiated once more
+    products = outer.gradient(gradients, sources, output_gradients=vectors, unconnected_gradients=zero)
+    return [tf.convert_to_tensor(p) for p in products]
+
+
+@contextlib.contextmanager
+def replaced(attributes):
+    """Some attributes of objects replaced, by way of `__dict__`: Keras's layers keep book of what is set.
+
+    Args:
+        attributes: (object, name, what stands there inside of the `with`).
+    """
+    before = [(vars(item), name, vars(item).get(name)) for item, name, _ in attributes]
+    for item, name, value in attributes:
+        vars(item)[name] = value
+    try:
+        yield
+    finally:
+        for items, name, value in before:
+            del items[name]
+            if value is not None:
+                items[name] = value
+
+
+def in_inference(layer):
+    """The `call` of a layer that takes `training`, always False."""
+    call = layer.call
+    return lambda *args, **kwargs: call(*args, **kwargs | {"training": False})
+
+
+def _exact_moments():
+    """TensorFlow's variance takes its mean for a constant: the same gradient, another Hessian. All of Keras's
+    normalisations on batches and groups use it."""
+    import tensorflow as tf
+
+    def moments(x, axes, shift=None, keepdims=False, name=None):
+        mean = tf.reduce_mean(x, axes, keepdims=True)
+        variance = tf.reduce_mean(tf.square(x - mean), axes, keepdims)
+        return (mean if keepdims else tf.reduce_mean(x, axes)), variance
+
+    return replaced([(module, "moments", moments) for module in (tf.nn, tf.compat.v2.nn)])  # tf_keras: the second
+
+
+def _at_least_1(number, what):
+    if number < 1:
+        raise ValueError(f"{what}={number!r}: expected an integer >= 1, for example {what}=8.")
+    return int(number)

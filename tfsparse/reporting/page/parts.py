@@ -1,0 +1,216 @@
+"""What a page shows: made of a run's record and of a model, each part only where somebody has measured it."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import keras
+import yaml
+from markupsafe import Markup
+
+import tfsparse
+from tfsparse.methods.pll import rules
+from tfsparse.optimizers import compiled_model, masked_layer
+from tfsparse.reporting.page import drawing
+from tfsparse.structured import constant_channels
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """Keys of an epoch's entry that are drawn together, each under a label."""
+
+    title: str
+    lines: dict[str, str]
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Cells of text, with totals below; `words`: the columns that do not hold numbers."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    totals: Sequence[Sequence[str]] = ()
+    words: Sequence[int] = (0,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part of the page under a title; `figures`: pairs of a chart and its SVG; `folded`: shown when asked for."""
+
+    title: str
+    note: str = ""
+    figures: Sequence[tuple[Chart, Markup]] = ()
+    table: Table | None = None
+    text: str = ""
+    folded: bool = False
+
+
+CHARTS = (
+    Chart("Accuracy", {"val_accuracy": "validation", "accuracy": "training"}),
+    Chart("Loss", {"val_loss": "validation", "loss": "training"}),
+    Chart("Sparsity", {"sparsity": "zeros"}, "Zeros over entries of the pruned weights."),
+    Chart("Mask change rate", {"mask_change_rate": "mask_change_rate"}, "Share of mask entries that changed since the end of the epoch before."),
+    Chart("Density", {"density": "density"}, "Share of activations that are not zero."),
+    Chart("Density of each group", {"densities": ""}, "Share of activations that are not zero."),
+    Chart("Widths", {"widths": ""}, "Channels of each group of layers."),
+    Chart("Multiply-adds", {"macs": "multiply-adds"}, "Of the network as wide as it is, per example."),
+    Chart("Parameters", {"parameters": "parameters"}, "Of the network as wide as it is."),
+    Chart(
+        "Computation",
+        {"mean_macs_share": "mean over the epoch", "macs_share": "at its end"},
+        "Multiply-adds that are not by zero, over the dense network's.",
+    ),
+    Chart(
+        "Curvature",
+        {"curvature": "curvature"},
+        "The last measured: of the Hessian the largest eigenvalue until "
+        "pruning begins, then the trace per living weight.",
+    ),
+    Chart("Alpha", {"alpha": "alpha"}, "How strongly the thresholds are pushed up."),
+    Chart("Bytes between replicas", {"mask_bytes": "bytes"}, "Sent by each replica so far, to keep the masks equal."),
+)
+
+
+def of_run(run: dict) -> Iterator[Part]:
+    """Yield what only the record knows."""
+    if run.get("summary"):
+        yield Part("Summary", table=_pairs(run["summary"]))
+    entries = [entry | seconds for entry, seconds in zip(run["epochs"], _seconds(run), strict=True)]
+    if entries:
+        yield Part("Over the epochs", figures=[(chart, _drawn(chart, entries)) for chart in _charts(entries)])
+        yield from _cut(entries[-1], _once(entries))
+        yield Part("Every epoch", table=_every_epoch(entries), folded=True)
+    yield Part("Config", text=yaml.safe_dump(run["config"], sort_keys=False), folded=True)
+    if "environment" in run:
+        environment = run["environment"]
+        yield Part("Environment", table=_pairs(environment["versions"] | environment, but=("versions",)), folded=True)
+
+
+def of_report(report: dict) -> Iterator[Part]:
+    """Yield the table of kernels, and what replicas have sent for them."""
+    head = ("weight", "shape", "target", "actual", "kept", "of", "FLOPs", "effective FLOPs")
+    rows = [
+        (r["weight"], "×".join(map(str, r["shape"])), _text(r["target"]), _text(r["sparsity"]), *_costs(r))
+        for r in report["rows"]
+    ]
+    share = 1 - report["kept"] / report["size"] if report["size"] else 0.0
+    totals = [("all kernels", "", "", _text(share), *_costs(report))]
+    note = f"{report['nonzero_parameters']:,} of {report['parameters']:,} parameters are not zero."
+    if report["sync_stats"]:
+        times, sent = (f"{report['sync_stats'][key]:,}" for key in ("num_syncs", "bytes"))
+        note += f" Replicas compared their masks {times} times; each sent {sent} bytes."
+    yield Part("Layers", note, table=Table(head, rows, totals))
+
+
+def of_model(model: keras.Model) -> Iterator[Part]:
+    """Yield what is found in the model itself: dead channels and sizes."""
+    plain = masked_layer.plain_model(model) if masked_layer.masked_layers(model) else model
+    yield _measured("Dead channels", _dead_channels, plain)
+    yield _measured("Sizes", _sizes, model)
+
+
+def of_memory(model: keras.Model) -> Iterator[Part]:
+    """Yield what the optimizer remembers of curvature's decisions."""
+    memory = getattr(compiled_model.sparse_optimizer(model), "memory", {})
+    if "progress" in memory:
+        progress = rules.Progress.load(keras.ops.convert_to_numpy(memory["progress"]))
+        steps = {"pruning began": progress.started, "pruning ended": progress.ended, "training ends": progress.total}
+        rows = [(what, f"{step:,.0f}" if step >= 0 else "not yet") for what, step in steps.items()]
+        yield Part("PLLController", "When the curvature of the loss decided.", table=Table(("", "step"), rows))
+
+
+def _measured(title, make, model):
+    """What cannot be measured says why."""
+    try:
+        return make(title, model)
+    except ValueError as error:
+        return Part(title, f"Not measured. {error}")
+
+
+def _dead_channels(title, model):
+    graph = tfsparse.Channels(model)
+    alive = constant_channels.needed(graph)
+    rows = [(g.name, f"{len(g):,}", f"{int((~alive[g.channels]).sum()):,}", g.frozen or "") for g in graph.groups]
+    note = "Channels without effect on any output, which tfsparse.shrink(model) would take away."
+    return Part(title, note, table=Table(("made by", "channels", "dead", "must stay because"), rows, words=(0, 3)))
+
+
+def _sizes(title, model):
+    sizes = tfsparse.sizes(model)
+    raw = sizes.rows[0].bytes
+    times = [raw / r.bytes if r.bytes else None for r in sizes.rows]
+    cells = [(_text(r.bytes), "–" if t is None else f"{t:.1f}") for r, t in zip(sizes.rows, times, strict=True)]
+    rows = [(r.form, *cell, _text(r.sparse_bytes), r.needs) for r, cell in zip(sizes.rows, cells, strict=True)]
+    note = "Measured when this page was made. In memory weights are dense, but for what TFLite runs sparse."
+    head = ("form", "bytes", "times smaller", "sparse weights alone", "to run")
+    return Part(title, note, table=Table(head, rows, words=(0, 4)))
+
+
+# ----------------------------------------------------------------------------------------------------------- the epochs
+
+
+def _seconds(run):
+    """A network that shrinks has one time for all of its epochs."""
+    each = len(run["seconds"]) == len(run["epochs"])
+    return [{"seconds": seconds} for seconds in run["seconds"]] if each else [{}] * len(run["epochs"])
+
+
+def _once(entries):
+    """Keys that only the last entry has: what was measured just before and after a cut."""
+    before = {key for entry in entries[:-1] for key in entry}
+    return [key for key in entries[-1] if entries[:-1] and key not in before]
+
+
+def _charts(entries):
+    """Charts of all that the entries hold: the known ones, then one for each other key."""
+    keys = [key for key in entries[-1] if key not in ("epoch", *_once(entries))]
+    known = {key for chart in CHARTS for key in chart.lines}
+    present = [dataclasses.replace(c, lines={k: v for k, v in c.lines.items() if k in keys}) for c in CHARTS]
+    return [c for c in present if c.lines] + [
+        Chart(key.replace("_", " ").capitalize(), {key: key}) for key in keys if key not in known
+    ]
+
+
+def _drawn(chart, entries):
+    lines = {}
+    for key, label in chart.lines.items():
+        if isinstance(entries[-1][key], dict):
+            lines |= {name: [entry[key][name] for entry in entries] for name in entries[-1][key]}
+        else:
+            lines[label] = [entry.get(key, math.nan) for entry in entries]
+    return drawing.svg(drawing.curves([entry["epoch"] for entry in entries], lines), chart.title)
+
+
+def _cut(last, keys):
+    if keys:
+        table = Table(("", f"epoch {last['epoch']}"), [(key, _text(last[key])) for key in keys])
+        yield Part("Before and after the cut", "Measured once, after the last step.", table=table)
+
+
+def _every_epoch(entries):
+    keys = [key for key in entries[-1] if not isinstance(entries[-1][key], dict)]
+    return Table(keys, [[_text(entry.get(key)) for key in keys] for entry in entries])
+
+
+# ----------------------------------------------------------------------------------------------------------------- text
+
+
+def _pairs(values, but=()):
+    rows = [(key.replace("_", " "), _text(value)) for key, value in values.items() if key not in but]
+    return Table(("", ""), rows, words=(0, 1))
+
+
+def _costs(counts):
+    return tuple(_text(counts[key]) for key in ("kept", "size", "flops", "effective_flops"))
+
+
+def _text(value):
+    """A cell: fractions to four digits, counts in full, a dash for what is not known."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4f}" if 1e-3 <= abs(value) < 10 or value == 0 else f"{value:,.4g}"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

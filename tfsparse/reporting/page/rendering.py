@@ -1,0 +1,78 @@
+"""From a run directory or a model file to a page."""
+
+import os
+import pathlib
+
+import jinja2
+import keras
+
+import tfsparse
+from tfsparse.backend import run_directory
+from tfsparse.reporting.page import parts
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("tfsparse.reporting.page", "."),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def write(source: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Write the page of `source`, a run directory or a saved model, to the file `path`, whole or not at all.
+
+    Of a run that is not finished it shows what there is. Nothing on it is estimated: what nobody measured is missing.
+
+    Raises: RunError for what is neither.
+
+    >>> from tfsparse import page
+    >>> page.write("runs/quickstart", "quickstart.html")
+    """
+    source = pathlib.Path(source)
+    run = run_directory.read(source) if source.is_dir() else None
+    file = source / "model.keras" if source.is_dir() else source
+    model = run_directory.read_model(file) if file.is_file() or run is None else None
+    text = render(run, model)
+    run_directory.write(pathlib.Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def render(run: dict | None = None, model: keras.Model | None = None) -> str:
+    """Return the page of a run's record, of a model, or of both.
+
+    >>> html = page.render(model=model)
+    """
+    shown = [*parts.of_run(run)] if run else []
+    shown += parts.of_memory(model) if model else []
+    report = (run or {}).get("report") or (tfsparse.report(model).as_dict() if model else None)
+    shown += parts.of_report(report) if report else []
+    shown += parts.of_model(model) if model else []
+    shown.sort(key=lambda part: part.folded)
+    names = {"title": _title(run, model), "status": _status(run), "tiles": _tiles(run, report), "parts": shown}
+    return _TEMPLATES.get_template("page.html").render(names, version=tfsparse.__version__)
+
+
+def _title(run, model):
+    if run is None:
+        return model.name
+    summary = run.get("summary")
+    return f"{summary['model']} on {summary['data']}: {summary['method']}" if summary else run["name"]
+
+
+def _status(run):
+    if run is None or run["status"] == "finished":
+        return ""
+    return f"Not finished: {len(run['epochs'])} of {run['config']['epochs']} epochs."
+
+
+def _tiles(run, report):
+    """The few numbers that one looks for first."""
+    summary = (run or {}).get("summary", {})
+    tiles = {"accuracy": f"{summary['accuracy']:.4f}"} if summary else {}
+    if report:
+        tiles |= {"sparsity": f"{report['sparsity']:.4f}"}
+    if summary.get("asked_sparsity") is not None:
+        tiles |= {"asked": f"{summary['asked_sparsity']:g}"}
+    if "parameters" in summary:  # of a network that shrank
+        tiles |= {"parameters": f"{summary['parameters']:,}", "before": f"{summary['dense_parameters']:,}"}
+    return tiles | ({"seconds of training": f"{summary['seconds']:.0f}"} if summary else {})

@@ -1,0 +1,28 @@
+"""When masks are updated, and how sparse they are then: one file per schedule, one line per schedule here."""
+
+from tfsparse.schedules.acdc import ACDC
+from tfsparse.schedules.constant import Constant
+from tfsparse.schedules.cosine import Cosine
+from tfsparse.schedules.dsd import DSD
+from tfsparse.schedules.iterative import Iterative
+from tfsparse.schedules.linear import Linear
+from tfsparse.schedules.one_cycle import OneCycle
+from tfsparse.schedules.one_shot import OneShot
+from tfsparse.schedules.polynomial import Polynomial
+from tfsparse.schedules.schedule import Schedule, get, names, schedules
+
+__all__ = [
+    "ACDC",
+    "DSD",
+    "Constant",
+    "Cosine",
+    "Iterative",
+    "Linear",
+    "OneCycle",
+    "OneShot",
+    "Polynomial",
+    "Schedule",
+    "get",
+    "names",
+    "schedules",
+]
