@@ -40,8 +40,8 @@ def check_mirrored(pruner: Pruner) -> None:
 
     def look(model):
         optimizer = compiled_model.sparse_optimizer(model)
-        replicas = zip(*[replicas.replica_values(m) for m in optimizer.masks], strict=True)
-        digests = {replicas.digest(masks) for masks in replicas}
+        copies = zip(*[replicas.replica_values(m) for m in optimizer.masks], strict=True)
+        digests = {replicas.digest(masks) for masks in copies}
         assert len(digests) == 1, "the replicas' masks differ"
 
     with strategy.scope():
