@@ -10,3 +10,51 @@ def all_layers(model) -> list:
     Public `model.layers` knows only the first level, and a layer's own sublayers have no public list.
     """
     return list(model._flatten_layers(include_self=True, recursive=True))
+
+
+# ---- optimizers ------------------------------------------------------------------------------------------------------
+
+
+def trained_variables(optimizer) -> list:
+    """Return the model variables that a built Keras 3 optimizer trains, in its order.
+
+    `optimizer.variables` holds the optimizer's own state; the list of what it trains has no public name.
+    """
+    return optimizer._trainable_variables
+
+
+def variable_index(optimizer, variable) -> int:
+    """Return the position of a model variable among those that a built Keras 3 optimizer trains.
+
+    On TensorFlow an optimizer may hand over the backend's own variable, which only this method recognises.
+    """
+    return optimizer._get_variable_index(variable)
+
+
+def slots(optimizer, index: int, num_variables: int, weight) -> list:
+    """Return the optimizer's variables of one weight: momenta, averages.
+
+    Optimizers of Keras 3 and tf_keras keep them in lists parallel to the variables, under names of their own.
+    """
+    parallel = [v for v in vars(optimizer).values() if isinstance(v, (list, tuple)) and len(v) == num_variables]
+    found = [variables[index] for variables in parallel]
+    return [v for v in found if hasattr(v, "assign") and v.shape == weight.shape and v is not weight]
+
+
+def layout(variable):
+    """Return the layout of a variable on the devices of `keras.distribution`, or None.
+
+    A mask must be cut into parts as its weight is; Keras has a setter for layouts and no public getter.
+    """
+    return getattr(variable, "_layout", None)
+
+
+# ---- compiled models -------------------------------------------------------------------------------------------------
+
+
+def compile_arguments(model) -> dict:
+    """Return the arguments that the user gave to `model.compile`, as a dict that may be changed.
+
+    `model.get_compile_config()` serialises them, so that losses and metrics would be other objects.
+    """
+    return model._compile_config.config
