@@ -23,8 +23,9 @@ from tfsparse.methods.activation_density import ActivationDensity
 from tfsparse.methods.dst import DST, Thresholded, dst, finalize
 from tfsparse.methods.gsm import GSM, PruneGSM
 from tfsparse.methods.pll import PLL
-from tfsparse.optimizers.compiled_model import prune, sparsify, winning_ticket
+from tfsparse.optimizers.compiled_model import sparsify
 from tfsparse.optimizers.learning_rates import OneCycleAdam, OneCycleAdamW, OneCycleRate, OneCycleSGD, StepRate
+from tfsparse.optimizers.one_shot import prune, winning_ticket
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import SET, Feather, Magnitude, Random, RigL, Saliency
 from tfsparse.reporting.report import Report, report

@@ -105,12 +105,12 @@ def test_what_is_written_from_outside_is_the_dense_weight_after_apply_masks():
 def test_a_second_cycle_goes_on_with_the_dense_weights():
     model = fixtures.fit(Feather(), prune=Prune("linear", 0.5, Feather()))
     first = compiled_model.sparse_optimizer(model)
-    dense = numpy(first._state.storage.dense_weights)
+    dense = numpy(first.mask_state.storage.dense_weights)
     second = compiled_model.sparsify(model, "linear", 0.75, Feather(), total_steps=4)
-    for mine, theirs in zip(numpy(second._state.storage.dense_weights), dense, strict=True):
+    for mine, theirs in zip(numpy(second.mask_state.storage.dense_weights), dense, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     third = compiled_model.sparsify(model, "linear", 0.75, Magnitude(), total_steps=4)
-    assert third._state.storage.dense_weights == []
+    assert third.mask_state.storage.dense_weights == []
 
 
 def test_others_pay_nothing():

@@ -154,7 +154,7 @@ class Prune(keras.callbacks.Callback):
         if optimizer.total_steps is not None and optimizer.steps_done >= optimizer.total_steps:
             return True
         asked = int(np.sum(ops.convert_to_numpy(optimizer.target)))
-        return optimizer.schedule.final == 1 and optimizer.zeros() == asked
+        return optimizer.schedule.final == 1 and optimizer.num_zeros() == asked
 
     def _asks_for_more(self, optimizer) -> bool:
         """Does this callback want another cycle than the one the model has? Not while one is running."""

@@ -13,7 +13,7 @@ from tfsparse import pruners
 from tfsparse.doctor import patterns, subject, targets
 from tfsparse.doctor.target import Target
 from tfsparse.masks import granularity as granularities
-from tfsparse.optimizers import compiled_model
+from tfsparse.optimizers import compiled_model, one_shot
 from tfsparse.pruners import selection
 from tfsparse.reporting.tables import Printed
 
@@ -141,7 +141,7 @@ def _choices(patient, place, units, sparsity):
     copy = keras.models.clone_model(patient.model)
     copy.set_weights(patient.model.get_weights())
     _disturb(copy)
-    compiled_model.prune(copy, sparsity, pruners.Magnitude(granularity=units))
+    one_shot.prune(copy, sparsity, pruners.Magnitude(granularity=units))
     for weight in subject.KerasSubject(copy).weights():
         own = granularities.get(units).of(weight.shape)
         pattern = patterns.found(weight.array)

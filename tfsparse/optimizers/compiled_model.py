@@ -1,12 +1,9 @@
-"""Putting `SparseOptimizer` into a compiled model, and pruning a model once."""
+"""Puts `SparseOptimizer` into a compiled model."""
 
 import keras
-import numpy as np
 from keras import ops
 
-from tfsparse import pruners
-from tfsparse.backend import ops as backend_ops
-from tfsparse.backend import replicas
+from tfsparse.backend import keras_internals, replicas
 from tfsparse.optimizers import masked_layer
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import selection
@@ -24,39 +21,51 @@ def sparsify(
     skip_first: bool = False,
     skip_last: bool = False,
 ) -> SparseOptimizer:
-    """Wrap the optimizer of a compiled model, with its live state, in a `SparseOptimizer`; the model stays as it is.
+    """Wrap the optimizer of a compiled model in a `SparseOptimizer`; layers and weights stay as they are.
+
+    The inner optimizer keeps its state. If the model has a `SparseOptimizer` already, the new one starts from its
+    masks.
 
     Args:
-        model: built and compiled; may have been trained.
-        schedule, sparsity, pruner, total_steps: as for `SparseOptimizer`.
-        sparsities: `{layer: sparsity}`, or pairs of a layer or a variable and its sparsity, instead of the common one.
-        exclude: layers or variables to leave dense.
-        skip_first, skip_last: leave the first or the last kernel of the model dense.
+        model: A built and compiled model, trained or not.
+        schedule: When masks are updated: a schedule, its name or its config. Default: "one_cycle".
+        sparsity: Target in [0, 1): of each kernel with `scope="layer"`, of all together with `scope="global"`.
+            Default: 0.5.
+        pruner: Which weights are pruned: a pruner, its name or its config. Default: "magnitude".
+        total_steps: Length of the schedule in optimizer steps, at least 2. Default: None, which must be set before the
+            first step.
+        sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own.
+        exclude: Layers or variables to leave dense.
+        skip_first: Whether to leave the first kernel of the model dense. Default: False.
+        skip_last: Whether to leave the last kernel of the model dense. Default: False.
 
-    Returns: the new optimizer (inside the `LossScaleOptimizer` if the model has one).
+    Returns:
+        The new optimizer. With float16 loss scaling it is inside the model's `LossScaleOptimizer`.
 
-    Raises: ValueError if the model is not built, not compiled, or has nothing to prune.
+    Raises:
+        ValueError: If the model is not built, not compiled, or has nothing to prune.
 
-    >>> tfsparse.sparsify(model, "polynomial", sparsity=0.8, total_steps=10_000)
+    Examples:
+        >>> tfsparse.sparsify(model, "polynomial", sparsity=0.8, total_steps=10_000)
     """
     check_ready(model)
     with replicas.strategy_scope(model):
         optimizer = SparseOptimizer(
-            plain(model.optimizer), schedule, sparsity, pruner, total_steps=total_steps
+            innermost_optimizer(model.optimizer), schedule, sparsity, pruner, total_steps=total_steps
         )
-        for item, wanted in selection.pairs(sparsities):
-            optimizer.set_sparsity(item, wanted)
+        for item, target in selection.pairs(sparsities):
+            optimizer.set_sparsity(item, target)
         optimizer.exclude_from_pruning(selection.excluded(model, exclude, skip_first, skip_last))
         optimizer.build(model.trainable_variables)
         previous = sparse_optimizer(model)
         if previous is not None:
             optimizer.continue_from(previous)
-        _compile_again(model, inside_loss_scaling(model.optimizer, optimizer, model.trainable_variables))
+        _compile_with(model, inside_loss_scaling(model.optimizer, optimizer, model.trainable_variables))
     return optimizer
 
 
 def sparse_optimizer(model: keras.Model) -> SparseOptimizer | None:
-    """The model's `SparseOptimizer`, also inside a `LossScaleOptimizer`; None if it trains without one."""
+    """Return the model's `SparseOptimizer`, also from inside a `LossScaleOptimizer`; None if there is none."""
     optimizer = getattr(model, "optimizer", None)
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
@@ -64,7 +73,7 @@ def sparse_optimizer(model: keras.Model) -> SparseOptimizer | None:
 
 
 def masks(model: keras.Model) -> list[tuple]:
-    """Pairs of a variable and its mask: those of trainable thresholds, and those of the model's `SparseOptimizer`."""
+    """Return pairs of a variable and its mask: of masked layers, and of the model's `SparseOptimizer`."""
     optimizer, pairs = sparse_optimizer(model), masked_layer.layer_masks(model)
     if optimizer is not None:
         pairs += zip(optimizer.pruned_variables, optimizer.masks, strict=True)
@@ -72,7 +81,11 @@ def masks(model: keras.Model) -> list[tuple]:
 
 
 def check_ready(model) -> None:
-    """Refuse a model that is not built or not compiled."""
+    """Refuse a model that is not built or not compiled.
+
+    Raises:
+        ValueError: If it is not.
+    """
     if not getattr(model, "built", False) or not model.trainable_variables:
         raise ValueError(
             f"Model {model.name!r} has no weights yet, so nothing can be chosen for pruning. Start it with "
@@ -85,108 +98,22 @@ def check_ready(model) -> None:
         )
 
 
-def prune(model: keras.Model, sparsity: float, pruner="magnitude", *, sparsities=(), exclude=()) -> None:
-    """Prune once, now: zero the lowest weights in place. Nothing keeps them at zero if training goes on.
-
-        weights = weights * pruner.masks(weights, sparsity)
-
-    Args: as for `sparsify`; the pruner must not need gradients.
-
-    Raises: ValueError for a pruner that scores gradients, or if there is nothing to prune.
-
-    >>> tfsparse.prune(model, 0.8); tfsparse.report(model).sparsity
-    0.8
-    """
-    chosen = pruners.get(pruner)
-    if chosen.needs_gradients:
-        raise ValueError(
-            f"{chosen!r} scores gradients, and there are none outside training. Write prune(model, {sparsity}, "
-            'pruner="magnitude"), or train with callbacks=[tfsparse.Prune("one_shot", ...)].'
-        )
-    keeper = SparseOptimizer("sgd", "constant", sparsity, chosen, total_steps=2)
-    for item, wanted in selection.pairs(sparsities):
-        keeper.set_sparsity(item, wanted)
-    keeper.exclude_from_pruning([v for item in exclude for v in selection.kernels(item)])
-    keeper.build(model.trainable_variables)
-    keeper.prune_now()
-
-
-def winning_ticket(model: keras.Model, initial_weights, mask) -> SparseOptimizer:
-    """Go back to where a training began, with the mask that it ended with: the lottery ticket, ready for `fit`.
-
-        weights = initial_weights * mask, and stay so: the optimizer is wrapped in a `SparseOptimizer`
-
-    Args:
-        model: built, and compiled with an optimizer that has not trained yet.
-        initial_weights: all of the model's weights before that training, as `model.get_weights()` gave them.
-        mask: a model of the same shapes, whose kernels' zeros are pruned; or one array per kernel, 1 lives, 0 pruned.
-
-    Returns: the new optimizer.
-
-    Raises: ValueError for shapes that differ, a kernel without a living weight, an optimizer that has trained.
-
-    Source: Frankle & Carbin, "The Lottery Ticket Hypothesis" (ICLR 2019); with masks found by GSM: Ding et al. (2019).
-
-    >>> initial = model.get_weights()
-    >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune(sparsity=0.9)])
-    >>> ticket = keras.models.clone_model(model); ticket.compile("sgd", loss="mse")
-    >>> tfsparse.winning_ticket(ticket, initial, mask=model); ticket.fit(x, y, epochs=10)
-    """
-    check_ready(model)
-    if backend_ops.number(model.optimizer.iterations):
-        raise ValueError(
-            f"The optimizer of {model.name!r} has trained already, and its momentum would move the ticket. Compile the "
-            "model anew first: model.compile(optimizer, loss)."
-        )
-    masks = _kernel_masks(model, mask)
-    _check_shapes("initial_weights", initial_weights, model.weights)
-    model.set_weights(initial_weights)
-    optimizer = sparsify(model, "constant", sparsity=0.0, total_steps=2)
-    for variable, value in zip(optimizer.masks, masks, strict=True):
-        variable.assign(value)
-    optimizer.target.assign([int(np.sum(m == 0)) for m in masks])
-    optimizer.apply_masks()
-    return optimizer
-
-
-def _kernel_masks(model, mask):
-    """One array of zeros and ones per kernel of the model."""
-    if isinstance(mask, keras.Model):
-        mask = [v for v in mask.trainable_variables if selection.is_prunable(v)]
-    masks = [(ops.convert_to_numpy(m) != 0).astype("float32") for m in mask]
-    kernels = [v for v in model.trainable_variables if selection.is_prunable(v)]
-    _check_shapes("mask", masks, kernels)
-    for kernel, values in zip(kernels, masks, strict=True):
-        if not values.any():
-            raise ValueError(f"mask leaves no weight of {kernel.path} alive, so nothing would pass through its layer.")
-    return masks
-
-
-def _check_shapes(what, values, variables):
-    shapes, expected = [tuple(np.shape(v)) for v in values], [tuple(v.shape) for v in variables]
-    if shapes != expected:
-        wrong = next((i for i, pair in enumerate(zip(shapes, expected, strict=False)) if len(set(pair)) > 1), None)
-        found = f"{len(shapes)} arrays" if wrong is None else f"one of shape {shapes[wrong]}"
-        wanted = f"{len(expected)}" if wrong is None else f"{expected[wrong]} of {variables[wrong].path}"
-        raise ValueError(f"{what} holds {found}, expected {wanted}: both must come from a model of the same shapes.")
-
-
 def replace_optimizer(model: keras.Model, optimizer) -> None:
-    """Compile a model with another optimizer; all else stays."""
+    """Compile a model with another optimizer; everything else stays."""
     if model.optimizer is not optimizer:
         with replicas.strategy_scope(model):
-            _compile_again(model, optimizer)
+            _compile_with(model, optimizer)
 
 
-def plain(optimizer):
-    """The optimizer that does the training, out of whatever wraps it."""
+def innermost_optimizer(optimizer):
+    """Return the optimizer that makes the steps, from inside all wrappers."""
     while hasattr(optimizer, "inner_optimizer"):
         optimizer = optimizer.inner_optimizer
     return optimizer
 
 
 def inside_loss_scaling(current, optimizer, variables):
-    """Loss scaling stays outside, with its scale as it stands."""
+    """Return `optimizer`, inside a copy of `current` if that scales losses; the copy has the present scale."""
     if not isinstance(current, keras.optimizers.LossScaleOptimizer):
         return optimizer
     outer = keras.optimizers.LossScaleOptimizer(
@@ -199,15 +126,15 @@ def inside_loss_scaling(current, optimizer, variables):
     return outer
 
 
-def _compile_again(model, optimizer):
-    """Compile with another optimizer only: loss and metrics, which may be built already, stay the objects they are."""
-    given = dict(model._compile_config.config)
+def _compile_with(model, optimizer):
+    """Compile with another optimizer. Loss and metrics, which may be built already, stay the same objects."""
+    given = dict(keras_internals.compile_arguments(model))
     model.compile(
         optimizer=optimizer,
         run_eagerly=model.run_eagerly,
         steps_per_execution=model.steps_per_execution,
         jit_compile=model.jit_compile,
     )
-    # what a saved file says about loss and metrics is what the user compiled with
+    # a saved file holds the loss and the metrics that the user passed
     kept = ("loss", "loss_weights", "metrics", "weighted_metrics")
-    model._compile_config.config.update({key: given.get(key) for key in kept})
+    keras_internals.compile_arguments(model).update({key: given.get(key) for key in kept})

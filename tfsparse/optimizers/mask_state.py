@@ -1,70 +1,93 @@
-"""What a `SparseOptimizer` remembers: masks, targets and the place in the schedule, all of them optimizer variables."""
+"""The state of a `SparseOptimizer`: masks, targets and schedule position, all of them optimizer variables."""
 
 import keras
 import numpy as np
 from keras import ops
 
+from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend import ops as backend_ops
-from tfsparse.backend import replicas
-from tfsparse.consistency import checks
 from tfsparse.optimizers import weight_storage
+from tfsparse.optimizers.masked_weights import MaskedWeights
+
+_FORMER_KEYS = {"fault": "nonfinite"}  # of files from before version 0.1; extra state was called "memory"
 
 
-class MaskState:
-    """The masks of some weights and how far they are to be pruned; identity: `0 <= zeros(mask) == counts(fraction)`.
+class MaskState(MaskedWeights):
+    """The masks of some weights, and how many entries of each are pruned.
 
-        counts = start + (target - start) * fraction
+        num_pruned = start + (target - start) * fraction
+
+    Identity: after an update `zeros(mask) == num_pruned(fraction)`.
 
     Args:
-        optimizer: the optimizer that owns the variables, built on all trainable variables.
-        targets: `{place among the trainable variables: entries to prune}`.
-        groups: which of the pruned weights the pruner sees together, as positions in `targets`.
-        begin, total_steps: first step and length of the schedule, in optimizer steps.
+        optimizer: The optimizer that owns the variables. It must be built on all trainable variables.
+        targets: `{index of the trainable variable: entries to prune}`.
+        groups: Which of the pruned weights the pruner sees together, as positions in `targets`.
+        begin: The optimizer step before the first step of the schedule.
+        total_steps: Length of the schedule in optimizer steps; 0: not known yet.
     """
 
     def __init__(self, optimizer, targets: dict[int, int], groups: list[list[int]], begin: int, total_steps: int):
-        self.places, self.groups = list(targets), groups
+        self.indices, self._groups = list(targets), groups
         self._optimizer = optimizer
-        self.masks = [self.add_like(v, "mask", "ones") for v in self.variables]
-        self.target = self._add_counts("target", list(targets.values()))
-        self.start = self._add_counts("start", [0] * len(targets))
-        self.begin = self._add_counts("begin", begin)
-        self.total_steps = self._add_counts("total_steps", total_steps)
-        self.nonfinite = self._add_counts("fault", -1)
+        self._masks = [self.add_like(v, "mask", "ones") for v in self.weights]
+        self.target = self._add_variable("target", list(targets.values()), "int")
+        self.start = self._add_variable("start", [0] * len(targets), "int")
+        self.begin = self._add_variable("begin", begin, "int")
+        self.total_steps = self._add_variable("total_steps", total_steps, "int")
+        self.nonfinite = self._add_variable("nonfinite", -1, "int")
         self.extra_state = {}
-        self.storage = weight_storage.of(optimizer.pruner)(self, optimizer.pruner)
+        self.storage = weight_storage.for_pruner(optimizer.pruner)(self)
 
     @property
-    def variables(self) -> list:
-        """The pruned variables, in the order of masks and targets."""
-        # looked up, not kept: model variables in an attribute of an optimizer would become the optimizer's
-        return [self._optimizer._trainable_variables[i] for i in self.places]
+    def pruner(self):
+        return self._optimizer.pruner
+
+    @property
+    def groups(self):
+        return self._groups
+
+    @property
+    def masks(self):
+        return self._masks
+
+    @property
+    def weights(self):
+        # looked up each time: model variables in an attribute of an optimizer would become the optimizer's own
+        return [keras_internals.trained_variables(self._optimizer)[i] for i in self.indices]
 
     @property
     def inner_optimizer(self):
         """The optimizer that makes the steps."""
         return self._optimizer.inner_optimizer
 
-    def add_like(self, variable, name, initializer):
-        """A new variable of the optimizer with the shape of a pruned weight, equal on all replicas."""
+    def slots(self, index):
+        variables = keras_internals.trained_variables(self._optimizer)
+        position = self.indices[index]
+        return keras_internals.slots(self.inner_optimizer, position, len(variables), variables[position])
+
+    def num_steps(self):
+        return backend_ops.number(self._optimizer.iterations)
+
+    # ---- variables --------------------------------------------------------------------------------------------------
+
+    def add_like(self, variable, name: str, initializer):
+        """Add a variable with the shape of a pruned weight to the optimizer; it is equal on all replicas."""
         return self._optimizer.add_variable(
             variable.shape,
             initializer=initializer,
             dtype=variable.dtype,
-            aggregation="only_first_replica",  # "none" diverges silently, "mean" makes halves
-            layout=getattr(variable, "_layout", None),
+            aggregation="only_first_replica",  # "none" diverges silently, "mean" makes masks of 0.5
+            layout=keras_internals.layout(variable),
             name=f"{variable.path.replace('/', '_')}_{name}",
         )
 
     def add_extra_state(self, values: dict) -> None:
-        """More variables that are saved with the masks: `{name: initial value}`."""
+        """Add float32 variables that are saved with the masks: `{name: initial value}`."""
         for name, value in values.items():
-            self.extra_state[name] = self._add_values(name, value, "float32")
+            self.extra_state[name] = self._add_variable(name, value, "float32")
 
-    def _add_counts(self, name, value):
-        return self._add_values(name, value, "int")
-
-    def _add_values(self, name, value, dtype):
+    def _add_variable(self, name, value, dtype):
         return self._optimizer.add_variable(
             np.shape(value),
             initializer=keras.initializers.Constant(np.asarray(value)),
@@ -73,118 +96,92 @@ class MaskState:
             name=name,
         )
 
-    def slots(self, position: int) -> list:
-        """The inner optimizer's state of one pruned weight: Keras keeps it in lists parallel to the variables."""
-        index, all_variables = self.places[position], self._optimizer._trainable_variables
-        variable = all_variables[index]
-        lists = [v for v in vars(self.inner_optimizer).values() if isinstance(v, (list, tuple))]
-        found = [items[index] for items in lists if len(items) == len(all_variables)]
-        return [s for s in found if isinstance(s, keras.Variable) and s is not variable and s.shape == variable.shape]
+    # ---- updates ----------------------------------------------------------------------------------------------------
 
-    def all_slots(self) -> list:
-        """The slots of all pruned weights."""
-        return [slot for position in range(len(self.masks)) for slot in self.slots(position)]
-
-    def assigned(self) -> list:
-        """All variables that `update` assigns, and those of weights that it reads."""
-        return [*self.masks, *self.storage.assigned(), self.nonfinite]
-
-    def counts(self, fraction):
-        """Entries to prune at this fraction of the target: integers, and exactly the target at 1."""
-        start, target = ops.cast(backend_ops.read(self.start), "int32"), ops.cast(backend_ops.read(self.target), "int32")
+    def num_pruned(self, fraction):
+        """Return the entries to prune of each weight, an integer tensor: exactly the target at fraction 1."""
+        start, target = (ops.cast(backend_ops.read(v), "int32") for v in (self.start, self.target))
         moved = ops.cast(ops.round(fraction * ops.cast(target - start, "float32")), "int32")
         return ops.where(fraction >= 1.0, target, start + moved)
 
-    def update(self, pruner, gradients, counts) -> None:
-        """New masks, from the weights that lived by the old ones (or live on dense_weights).
+    def assigned(self) -> list:
+        """Return all variables that `update` assigns, and those of weights that it reads."""
+        return [*self.masks, *self.storage.assigned(), self.nonfinite]
 
-        Args:
-            gradients: list of tensors, or None for a pruner that needs none.
-        """
-        weights, old = self.storage.weights_to_rank(), [backend_ops.read(m) for m in self.masks]
+    def update(self, gradients, num_pruned, pruner=None):
+        weights = self.storage.weights_to_rank()
         self._find_nonfinite(weights)
-        new = self.in_groups(pruner.masks, weights, gradients or [None] * len(old), old, counts)
-        for mask, value in zip(self.masks, new, strict=True):
-            replicas.assign(mask, value)
-
-    def in_groups(self, function, *values) -> list:
-        """`function(*values)` for the weights of each group together: lists with one entry per weight, in and out."""
-        results = [None] * len(self.masks)
-        for group in self.groups:
-            for position, result in zip(group, function(*([v[p] for p in group] for v in values)), strict=True):
-                results[position] = result
-        return results
-
-    def empty_slots(self) -> None:
-        """Slots of what is pruned now are emptied."""
-        for position, mask in enumerate(self.masks):
-            for slot in self.slots(position):
-                replicas.update(slot, backend_ops.masked, mask)
+        self._set_masks(weights, gradients, num_pruned, pruner)
 
     def _find_nonfinite(self, weights):
-        """Remember the first weight that holds NaN or infinity: a compiled step cannot raise."""
+        """Store the index of the first weight with NaN or infinity, or -1: a compiled step cannot raise."""
         sums = ops.stack([ops.sum(ops.cast(w, "float32")) for w in weights])
-        faulty = ops.logical_not(ops.isfinite(sums))
-        first = ops.where(ops.any(faulty), ops.argmax(ops.cast(faulty, "int32")), -1)
+        wrong = ops.logical_not(ops.isfinite(sums))
+        first = ops.where(ops.any(wrong), ops.argmax(ops.cast(wrong, "int32")), -1)
         replicas.assign(self.nonfinite, ops.cast(first, self.nonfinite.dtype))
 
     def raise_nonfinite(self, step: int) -> None:
-        """Raise ValueError if a weight held NaN or infinity at the last update."""
-        position = backend_ops.number(self.nonfinite)
-        if position >= 0:
+        """Refuse masks that were computed from NaN or infinity.
+
+        Raises:
+            ValueError: If a weight held NaN or infinity at the last update.
+        """
+        index = backend_ops.number(self.nonfinite)
+        if index >= 0:
             raise ValueError(
-                f"{self.variables[position].path} holds NaN or infinity at step {step}, so its "
-                "weights cannot be ranked. Training diverged: lower the learning rate or clip gradients, and restart "
-                "from the last checkpoint."
+                f"{self.weights[index].path} holds NaN or infinity at step {step}, so its weights cannot be ranked. "
+                "Training diverged: lower the learning rate or clip gradients, and restart from the last checkpoint."
             )
 
-    def check_replicas(self, on_divergence, sync_stats) -> None:
-        """Compare the masks of all replicas; a repair takes masks, weights and slots from the first one."""
-        names = [v.path for v in self.variables]
-        checks.check_masks(self.masks, names, on_divergence, self._dependents, sync_stats)
-
     def _dependents(self):
-        return [*self.variables, *self.masks, *self.all_slots(), *self.storage.dense_weights, self.nonfinite]
+        return [*super()._dependents(), self.nonfinite]
 
     def continue_from(self, other: "MaskState") -> None:
-        """Take over the masks of another state of the same variables and start from their zeros."""
-        places = {id(v): p for p, v in enumerate(other.variables)}
-        start = ops.convert_to_numpy(self.start).copy()
-        for position, variable in enumerate(self.variables):
-            if id(variable) in places:
-                self._continue_from(position, other, places[id(variable)])
-                start[position] = int(np.sum(ops.convert_to_numpy(self.masks[position]) == 0))
+        """Copy the masks of another state of the same variables; the schedule starts at their zeros."""
+        theirs = {id(v): index for index, v in enumerate(other.weights)}
+        start = np.array(ops.convert_to_numpy(self.start))
+        for index, variable in enumerate(self.weights):
+            if id(variable) in theirs:
+                self._copy_mask(index, other, theirs[id(variable)])
+                start[index] = int(np.sum(ops.convert_to_numpy(self.masks[index]) == 0))
         self.start.assign(start)
 
-    def _continue_from(self, position, other, theirs):
-        self.masks[position].assign(ops.convert_to_numpy(other.masks[theirs]))
+    def _copy_mask(self, index, other, theirs):
+        self.masks[index].assign(ops.convert_to_numpy(other.masks[theirs]))
         if self.storage.dense_weights and other.storage.dense_weights:
-            self.storage.dense_weights[position].assign(ops.convert_to_numpy(other.storage.dense_weights[theirs]))
+            self.storage.dense_weights[index].assign(ops.convert_to_numpy(other.storage.dense_weights[theirs]))
 
-    def named(self) -> dict:
-        """Variables by role: the names of layers may differ between the model that saved and the one that loads."""
+    # ---- files ------------------------------------------------------------------------------------------------------
+
+    def _by_key(self) -> dict:
+        """Variables by the key in a file. Keys have no layer names: these may differ when the file is loaded."""
         counts = (self.target, self.start, self.begin, self.total_steps, self.nonfinite)
-        masks = {f"mask_{p}": m for p, m in enumerate(self.masks)}
-        dense_weights = {f"dense_{p}": d for p, d in enumerate(self.storage.dense_weights)}
-        extra_state = {f"memory_{name}": v for name, v in self.extra_state.items()}
-        return masks | dense_weights | {v.name: v for v in counts} | extra_state
+        masks = {f"mask_{i}": mask for i, mask in enumerate(self.masks)}
+        dense = {f"dense_{i}": weight for i, weight in enumerate(self.storage.dense_weights)}
+        extra = {f"extra_{name}": v for name, v in self.extra_state.items()}
+        return masks | dense | {v.name: v for v in counts} | extra
 
     def save(self, store) -> None:
-        """Write all of it to a mapping of names to arrays."""
-        for name, variable in self.named().items():
-            store[name] = variable.numpy()
+        """Write all variables to a mapping of keys to arrays."""
+        for key, variable in self._by_key().items():
+            store[key] = variable.numpy()
 
     def load(self, store) -> None:
-        """The reverse.
+        """Read all variables from a mapping of keys to arrays.
 
-        Raises: ValueError if the file has no masks for these weights, instead of pruning with wrong ones.
+        Raises:
+            ValueError: If the file has no masks for these weights.
         """
-        own = self.named()
-        if set(own) != set(store.keys()) or any(tuple(store[k].shape) != tuple(v.shape) for k, v in own.items()):
+        own, saved = self._by_key(), {_present_key(key): store[key] for key in store.keys()}  # noqa: SIM118  no dict
+        if set(own) != set(saved) or any(tuple(saved[k].shape) != tuple(v.shape) for k, v in own.items()):
             raise ValueError(
                 f"This file has no masks for the optimizer's {len(self.masks)} pruned weights: it was saved by another "
                 "optimizer, or with other weights pruned. Load it before pruning is set up: model.load_weights(path), "
                 "then model.compile(...) and fit(..., callbacks=[tfsparse.Prune(...)])."
             )
-        for name, variable in own.items():
-            variable.assign(store[name])
+        for key, variable in own.items():
+            variable.assign(saved[key])
+
+
+def _present_key(key: str) -> str:
+    return _FORMER_KEYS.get(key, key.replace("memory_", "extra_", 1) if key.startswith("memory_") else key)

@@ -1,14 +1,12 @@
-"""The optimizer that keeps the masks true."""
-
-import math
+"""The optimizer that keeps pruned weights at zero."""
 
 import keras
 import numpy as np
 from keras import ops
 
 from tfsparse import pruners, schedules
+from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend import ops as backend_ops
-from tfsparse.backend import replicas
 from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.masks import topk
 from tfsparse.optimizers.mask_state import MaskState
@@ -19,28 +17,36 @@ from tfsparse.pruners import selection
 
 @keras.saving.register_keras_serializable(package="tfsparse")
 class SparseOptimizer(OptimizerWrapper):
-    """Wraps any Keras optimizer so that after every step `weight == weight * mask`.
+    """Wraps a Keras optimizer so that after every step `weight == weight * mask`.
 
         inner_optimizer.apply(gradients)
         if schedule.due(step, total_steps):
-            sparsity = start + (target - start) * schedule(step / total_steps)
+            num_pruned = start + (target - start) * schedule(step / total_steps)
             weights, slots = weights * masks, slots * masks     # a weight that returns starts from zero
-            masks = pruner.masks(weights, gradients, masks, sparsity)
+            masks = pruner.masks(weights, gradients, masks, num_pruned)
         weights = weights * masks
 
-    The masks, the target of every weight and the schedule's position are variables of the optimizer: whatever saves the
-    optimizer saves them, and a compiled step sees what is written to them.
+    Masks, targets and the position in the schedule are variables of the optimizer. So whatever saves the optimizer
+    saves them, and a compiled step sees what is assigned to them.
 
     Args:
-        inner_optimizer: a Keras optimizer, its name or its config. `LossScaleOptimizer` goes outside, not inside.
-        pruner, schedule: instance, name or config, see `tfsparse.pruners` and `tfsparse.schedules`.
-        sparsity: target in [0, 1) for each kernel (`scope="layer"`) or for all kernels together (`scope="global"`).
-        total_steps: optimizer steps over which the schedule runs, at least 2; `tfsparse.Prune` takes it from `fit`.
+        inner_optimizer: A Keras optimizer, its name or its config. `LossScaleOptimizer` goes outside, not inside.
+        schedule: When masks are updated: a schedule, its name or its config, see `tfsparse.schedules`. Default:
+            "one_cycle".
+        sparsity: Target in [0, 1): of each kernel with `scope="layer"`, of all together with `scope="global"`.
+            Default: 0.5.
+        pruner: Which weights are pruned: a pruner, its name or its config, see `tfsparse.pruners`. Default:
+            "magnitude".
+        total_steps: Length of the schedule in optimizer steps, at least 2. `tfsparse.Prune` takes it from `fit`.
+            Default: None, which is not known yet.
+        name: Name of this optimizer. Default: "sparse_" and the inner optimizer's name.
 
-    Raises: ValueError for a sparsity, an optimizer or a number of steps that cannot work, saying what to write.
+    Raises:
+        ValueError: If the optimizer, the sparsity or the number of steps cannot work.
 
-    >>> optimizer = SparseOptimizer("adam", "one_cycle", sparsity=0.9, total_steps=10_000)
-    >>> model.compile(optimizer, loss="mse")
+    Examples:
+        >>> optimizer = tfsparse.SparseOptimizer("adam", "one_cycle", sparsity=0.9, total_steps=10_000)
+        >>> model.compile(optimizer, loss="mse")
     """
 
     def __init__(
@@ -50,54 +56,75 @@ class SparseOptimizer(OptimizerWrapper):
         super().__init__(inner, name or f"sparse_{inner.name}")
         self.pruner, self.schedule = pruners.get(pruner), schedules.get(schedule)
         self.sparsity = selection.check_sparsity(sparsity)
-        self._asked = selection.Overrides()
-        self._total = check_total_steps(total_steps)
+        self._overrides = selection.Overrides()
+        self._total_steps = check_total_steps(total_steps)
         self._extra_state_shapes = {}
         self.sync_stats = SyncStats()
 
     # ---- what is pruned, and how far --------------------------------------------------------------------------------
 
     def set_sparsity(self, variable, sparsity: float) -> None:
-        """The target of one variable (or of the kernels of one layer) instead of the common one.
+        """Set the target of one variable, or of the kernels of one layer.
 
-        Before the optimizer is built this also includes variables that are not pruned by default; after, a compiled
-        training step sees the new target at its next mask update.
+        Before the optimizer is built this also includes variables that are not pruned by default. Afterwards a compiled
+        training step uses the new target at its next mask update.
+
+        Args:
+            variable: A variable, or a layer whose kernels are meant.
+            sparsity: Fraction of zeros in [0, 1).
+
+        Raises:
+            ValueError: If the variable has no target of its own, because all weights share a global one.
         """
         sparsity = selection.check_sparsity(sparsity)
         for v in selection.kernels(variable):
             if not self.built:
-                self._asked.set(v, sparsity)
+                self._overrides.set(v, sparsity)
                 continue
-            position = self._position(v)
-            if self.pruner.is_global and [position] not in self._state.groups:
+            index = self._mask_index(v)
+            if self.pruner.is_global and [index] not in self.mask_state.groups:
                 raise ValueError(
                     f"{v.path} shares one global target with other weights. Call set_sparsity before the optimizer is "
                     'built, or prune with scope="layer".'
                 )
-            targets = ops.convert_to_numpy(self.target).copy()
-            targets[position] = self.pruner.num_prunable(tuple(v.shape), sparsity)
+            targets = np.array(ops.convert_to_numpy(self.target))
+            targets[index] = self.pruner.num_prunable(tuple(v.shape), sparsity)
             self.target.assign(targets)
 
     def exclude_from_pruning(self, var_list=None, var_names=None) -> None:
-        """Leave variables (or all kernels of layers) dense: by object, or by words that occur in their paths."""
+        """Leave variables dense.
+
+        Args:
+            var_list: Variables, or layers whose kernels are meant.
+            var_names: Texts; a variable whose path contains one of them stays dense.
+
+        Raises:
+            ValueError: If the optimizer is built already.
+        """
         if self.built:
             raise ValueError("exclude_from_pruning must be called before the optimizer is built, as for weight decay.")
         for item in var_list or []:
             for v in selection.kernels(item):
-                self._asked.set(v, None)
-        self._asked.words += list(var_names or [])
+                self._overrides.set(v, None)
+        self._overrides.words += list(var_names or [])
 
     def mask(self, variable):
-        """The mask of a variable: 1 lives, 0 is pruned.
+        """Return the mask of a variable: 1 lives, 0 is pruned.
 
-        Raises: ValueError if the variable is not pruned.
+        Raises:
+            ValueError: If the variable is not pruned.
         """
-        return self._state.masks[self._position(variable)]
+        return self.masks[self._mask_index(variable)]
+
+    @property
+    def mask_state(self) -> MaskState:
+        """Masks, weights, slots and counts of a built optimizer."""
+        return self._state
 
     @property
     def pruned_variables(self) -> list:
         """The variables that have a mask, in the order of `masks` and `target`."""
-        return self._state.variables
+        return self._state.weights
 
     @property
     def masks(self) -> list:
@@ -106,151 +133,183 @@ class SparseOptimizer(OptimizerWrapper):
 
     @property
     def target(self):
-        """Integer variable: entries to prune of each weight at the end; a compiled step sees what is written to it."""
+        """Integer variable: the entries to prune of each weight at the end. It may be assigned to."""
         return self._state.target
 
     @property
     def total_steps(self) -> int | None:
-        """Optimizer steps over which the schedule runs."""
-        return (backend_ops.number(self._state.total_steps) or None) if self.built else self._total
+        """Length of the schedule in optimizer steps; None: not known yet."""
+        return (backend_ops.number(self._state.total_steps) or None) if self.built else self._total_steps
 
     def set_total_steps(self, steps: int) -> None:
-        """Lay the schedule over `steps` optimizer steps. (No setter: Keras skips one whose value is there already.)"""
-        self._total = check_total_steps(steps)
+        """Set the length of the schedule in optimizer steps, at least 2.
+
+        This is no property setter: Keras skips a setter when the new value is the present object.
+        """
+        self._total_steps = check_total_steps(steps)
         if self.built:
-            self._state.total_steps.assign(self._total)
+            self._state.total_steps.assign(self._total_steps)
 
     @property
     def steps_done(self) -> int:
-        """Steps of the schedule that lie behind."""
-        return backend_ops.number(self.iterations) - backend_ops.number(self._state.begin)
+        """Steps of the schedule that are done."""
+        return self._state.num_steps() - backend_ops.number(self._state.begin)
 
     def current_sparsity(self) -> float:
-        """Zeros in all masks over the entries of all pruned variables, counted now."""
-        return self.zeros() / sum(math.prod(v.shape) for v in self.pruned_variables)
+        """Return the zeros in all masks over the entries of all pruned variables, counted now."""
+        return self._state.sparsity()
 
-    def zeros(self) -> int:
-        """Zeros in all masks, counted now."""
-        return sum(int(np.sum(ops.convert_to_numpy(mask) == 0)) for mask in self.masks)
+    def num_zeros(self) -> int:
+        """Return the zeros in all masks, counted now."""
+        return self._state.num_zeros()
 
-    def _position(self, variable) -> int:
-        index = self._get_variable_index(variable)
-        if index not in self._state.places:
+    def _mask_index(self, variable) -> int:
+        index = keras_internals.variable_index(self, variable)
+        if index not in self._state.indices:
             raise ValueError(
                 f"{variable.path} is not pruned. Include it with set_sparsity before the optimizer is built."
             )
-        return self._state.places.index(index)
+        return self._state.indices.index(index)
 
     # ---- the step ---------------------------------------------------------------------------------------------------
 
     def build(self, variables):
-        """Create masks and targets for `variables`; the inner optimizer is built too unless it lives already."""
-        if self.built:  # a LossScaleOptimizer builds what it wraps once more
+        """Create masks and targets for `variables`, and build the inner optimizer if it is not built yet."""
+        if self.built:  # a LossScaleOptimizer builds its inner optimizer a second time
             return
         if not self.inner_optimizer.built:
             self.inner_optimizer.build(variables)
         super().build(variables)
-        targets = self._asked.resolve(variables, self.pruner, self.sparsity)
-        alone = [p for p, i in enumerate(targets) if self.pruner.is_global and self._asked.fixed(i)]
+        targets = self._overrides.resolve(variables, self.pruner, self.sparsity)
+        alone = [p for p, i in enumerate(targets) if self.pruner.is_global and self._overrides.fixed(i)]
         together = [p for p in range(len(targets)) if p not in alone]
         groups = [group for group in [together, *[[p] for p in alone]] if group]
-        self._state = MaskState(self, targets, groups, backend_ops.number(self.iterations), self._total or 0)
-        self._state.add_extra_state({name: np.zeros(shape) for name, shape in self._extra_state_shapes.items()})
+        begin = backend_ops.number(self.iterations)
+        self._state = MaskState(self, targets, groups, begin, self._total_steps or 0)
+        self.add_extra_state({name: np.zeros(shape) for name, shape in self._extra_state_shapes.items()})
 
     def add_extra_state(self, values: dict) -> None:
-        """Add variables to what is saved with the masks: `{name: initial value}`, float32; see `extra_state`. Only before
-        the first step, or together with a second `compile`: a compiled step knows its variables."""
+        """Add variables that are saved with the masks, for a method that must resume where it stopped.
+
+        Call it before the first step, or before another `compile`: a compiled step knows only the variables that
+        existed when it was compiled.
+
+        Args:
+            values: `{name: initial value}`; the variables are float32.
+        """
         self._state.add_extra_state(values)
 
     @property
     def extra_state(self) -> dict:
-        """`{name: variable}` of what `add_extra_state` was asked for; the optimizer itself uses none of it."""
+        """`{name: variable}` of what `add_extra_state` added. The optimizer itself does not use it."""
         return dict(self._state.extra_state) if self.built else {}
 
     def continue_from(self, other: "SparseOptimizer") -> None:
-        """Begin a new cycle where `other` stands: its masks stay, and the schedule runs from them to the new target."""
+        """Start a new schedule from the masks of another optimizer of the same variables."""
         self._state.continue_from(other._state)
 
     def apply(self, grads, trainable_variables=None):
-        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
+        """Make one step of the inner optimizer, update the masks if they are due, and apply them.
+
+        Raises:
+            ValueError: If `total_steps` is not known, or, in an eager step, if a weight holds NaN or infinity.
+        """
+        variables = keras_internals.trained_variables(self) if trainable_variables is None else trainable_variables
+        variables = list(variables)
         if not self.built:
             with keras.name_scope(self.name):
                 self.build(variables)
-        if not self._total:
+        if not self._total_steps:
             raise ValueError(
                 "SparseOptimizer does not know how long training is. Write SparseOptimizer(..., total_steps=10_000), "
                 "or leave it to fit with callbacks=[tfsparse.Prune(...)]."
             )
-        places, storage = [self._get_variable_index(v) for v in variables], self._state.storage
-        gradients = self._global_where_scored(dict(zip(places, grads, strict=True)))
-        before = backend_ops.read(self.iterations)
+        indices, storage = [keras_internals.variable_index(self, v) for v in variables], self._state.storage
+        gradients = self._global_gradients(dict(zip(indices, grads, strict=True)))
+        iterations = backend_ops.read(self.iterations)
         storage.before_step()
         self.inner_optimizer.apply(list(storage.gradients(gradients).values()), variables)
-        replicas.once(self._keep_true, before, self._scored(gradients))
-        if not backend_ops.is_symbolic(before):
+        replicas.once(self._update_masks, iterations, self._scored_gradients(gradients))
+        if not backend_ops.is_symbolic(iterations):
             self.raise_nonfinite()
 
-    def _global_where_scored(self, gradients):
-        """Gradients by place: this replica's share of the global ones where the pruner scores them."""
-        places = [i for i in self._state.places if gradients.get(i) is not None]
+    def _global_gradients(self, gradients):
+        """For a pruner that scores gradients: this replica's share of the global gradients, by index."""
+        indices = [i for i in self._state.indices if gradients.get(i) is not None]
         if not self.pruner.needs_gradients:
             return gradients
-        shares = map(replicas.share, replicas.global_gradients([gradients[i] for i in places]))
-        return gradients | dict(zip(places, shares, strict=True))
+        shared = map(replicas.share, replicas.global_gradients([gradients[i] for i in indices]))
+        return gradients | dict(zip(indices, shared, strict=True))
 
-    def _scored(self, gradients):
-        """The gradients that the pruner scores; a weight that got none has zeros."""
+    def _scored_gradients(self, gradients):
+        """The gradients that the pruner scores; zeros for a weight without a gradient."""
         if not self.pruner.needs_gradients:
             return []
-        pairs = [(gradients.get(i), v) for i, v in zip(self._state.places, self.pruned_variables, strict=True)]
+        pairs = [(gradients.get(i), v) for i, v in zip(self._state.indices, self.pruned_variables, strict=True)]
         return [ops.zeros(v.shape, v.dtype) if g is None else g for g, v in pairs]
 
-    def _keep_true(self, before, gradients):
+    def _update_masks(self, iterations_before, gradients):
         state, iterations = self._state, backend_ops.read(self.iterations)
         step, total = iterations - backend_ops.read(state.begin), backend_ops.read(state.total_steps)
         state.storage.after_step()
-        due = ops.logical_and(state.storage.due(self.schedule, step, total), ops.not_equal(iterations, before))
-        # read here, not in the branch: there a branch of JAX knows only the variables it assigns
-        pruner, counts = self.pruner.at_step(step, total), state.counts(self.schedule.fraction(step, total))
-        backend_ops.when(due, lambda: state.update(pruner, gradients, counts), state.assigned())
-        state.storage.apply()
+        stepped = ops.not_equal(iterations, iterations_before)  # not so with gradient accumulation or loss scaling
+        due = ops.logical_and(state.storage.update_is_due(self.schedule, step, total), stepped)
+        # computed here, not in the branch: a branch of JAX knows only the variables that it assigns
+        num_pruned = state.num_pruned(self.schedule.fraction(step, total))
+        pruner = self.pruner.at_step(step, total)
+        backend_ops.when(due, lambda: state.update(gradients, num_pruned, pruner), state.assigned())
+        state.apply()
 
     def raise_nonfinite(self) -> None:
-        """Raise ValueError if a weight held NaN or infinity at the last mask update: its mask would mean nothing."""
+        """Raise ValueError if a weight held NaN or infinity at the last mask update."""
         self._state.raise_nonfinite(self.steps_done)
 
     def check_replicas(self, on_divergence: str = "raise") -> None:
-        """Compare the masks of all replicas, as `tfsparse.consistency.checks.check_masks` does; `sync_stats` counts the bytes."""
+        """Compare the masks of all replicas, see `tfsparse.consistency.checks.check_masks`.
+
+        Args:
+            on_divergence: "raise" or "repair". A repair copies masks, weights and slots from the first replica.
+        """
         self._state.check_replicas(on_divergence, self.sync_stats)
 
     def finalize_variable_values(self, var_list):
+        """Let the inner optimizer write its averages, and apply the masks to them."""
         self.inner_optimizer.finalize_variable_values(var_list)
-        if self.use_ema:  # averages have overwritten the weights: masks come last
+        if self.use_ema:
             self.apply_masks()
 
     def apply_masks(self) -> None:
-        """`weight = weight * mask` now, for weights that were written to from outside. What was written of weights that
-        live on dense_weights is what they are from now on."""
+        """Apply the masks to weights that were written outside of training: `weight = weight * mask`.
+
+        With a straight-through pruner the values that were written become the dense weights.
+        """
         with replicas.strategy_scope(self):
             self._state.storage.accept_external_writes()
-            self._state.storage.apply()
+            self._state.apply()
 
     def prune_now(self) -> None:
-        """Go to the target at once, whatever the schedule says; for the end of a training that stopped early."""
+        """Prune to the final sparsity at once, for a training that ended before its schedule.
+
+        Raises:
+            ValueError: If the pruner needs gradients, or if a weight holds NaN or infinity.
+        """
         if self.pruner.needs_gradients:
             raise ValueError(
                 f"{self.pruner!r} needs gradients and there are none outside a training step. Train to the end of the "
                 'schedule, or prune now with tfsparse.prune(model, sparsity, pruner="magnitude").'
             )
-        counts = self._state.counts(ops.convert_to_tensor(self.schedule.final))
+        num_pruned = self._state.num_pruned(ops.convert_to_tensor(self.schedule.final))
         with replicas.strategy_scope(self):
-            self._state.update(self.pruner, None, counts)
-            self._state.storage.apply()
+            self._state.update(None, num_pruned)
+            self._state.apply()
         self.raise_nonfinite()
 
-    def prune_to(self, zeros: int) -> None:
-        """Prune now, up to `zeros` entries of all weights together (scope "global"), and empty their slots."""
-        self.target.assign(topk.split_proportionally(zeros, [math.prod(v.shape) - 1 for v in self.pruned_variables]))
+    def prune_to(self, num_zeros: int) -> None:
+        """Prune now until `num_zeros` entries of all weights together are zero, and empty their slots.
+
+        For a pruner with `scope="global"`. The count becomes the new target.
+        """
+        self.target.assign(topk.split_proportionally(num_zeros, [size - 1 for size in self._state.sizes]))
         self.prune_now()
         with replicas.strategy_scope(self):
             self._state.empty_slots()
@@ -258,36 +317,38 @@ class SparseOptimizer(OptimizerWrapper):
     # ---- saving -----------------------------------------------------------------------------------------------------
 
     def save_own_variables(self, store):
-        """Masks, targets and position; Keras saves the inner optimizer by itself."""
+        """Write masks, targets and position; Keras saves the inner optimizer by itself."""
         self._state.save(store)
 
     def load_own_variables(self, store):
-        """The reverse.
-
-        Raises: ValueError if the file has no masks for these weights, instead of pruning with wrong ones.
-        """
+        """Read masks, targets and position; refuse a file without masks for these weights."""
         self._state.load(store)
 
     def get_config(self):
+        """Return the arguments of the constructor, the overrides, and the shapes of extra state."""
         return {
             "inner_optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
-            "pruner": keras.saving.serialize_keras_object(self.pruner),
             "schedule": keras.saving.serialize_keras_object(self.schedule),
             "sparsity": self.sparsity,
+            "pruner": keras.saving.serialize_keras_object(self.pruner),
             "total_steps": self.total_steps,
             "name": self.name,
-            "asked": self._asked.get_config(),
-            "remembered": {name: list(v.shape) for name, v in self.extra_state.items()},
+            "overrides": self._overrides.get_config(),
+            "extra_state": {name: list(v.shape) for name, v in self.extra_state.items()},
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        """Return the optimizer that `get_config` described.
+
+        Files from before version 0.1 call the overrides `asked` and the extra state `remembered`.
+        """
         config = dict(config)
-        asked, remembered = config.pop("asked", None), config.pop("remembered", {})
+        overrides = config.pop("overrides", None) or config.pop("asked", None)
+        extra_state = config.pop("extra_state", None) or config.pop("remembered", None)
         with keras.saving.custom_object_scope(custom_objects or {}):
             config["inner_optimizer"] = keras.saving.deserialize_keras_object(config["inner_optimizer"])
         optimizer = cls(**config)
-        if asked:
-            optimizer._asked = selection.Overrides(**asked)
-        optimizer._extra_state_shapes = remembered
+        optimizer._overrides = selection.Overrides(**(overrides or {}))
+        optimizer._extra_state_shapes = extra_state or {}
         return optimizer

@@ -1,6 +1,7 @@
-"""What becomes of pruned weights: gone until they start afresh, or living on dense_weights."""
+"""What happens to pruned weights: they become zero, or they go on training in hidden dense copies."""
 
 import abc
+import functools
 
 import keras
 from keras import ops
@@ -9,19 +10,18 @@ from tfsparse.backend import ops as backend_ops
 from tfsparse.backend import replicas
 from tfsparse.optimizers.validation import couples_coordinates
 
-_ROUND_OFF = 1e-4  # between engines: what changed by less was written by nobody
+_ROUND_OFF = 1e-4  # relative; TensorFlow and JAX differ by less, so a smaller change was not written by the user
 
 
 class WeightStorage(abc.ABC):
-    """What differs in a step of `SparseOptimizer` by what becomes of pruned weights.
+    """The part of a training step that depends on how pruned weights are stored.
 
     Args:
-        state: the optimizer's `MaskState`, which has variables and masks.
-        pruner: the optimizer's.
+        state: The `MaskedWeights` with the variables, the masks and the pruner.
     """
 
-    def __init__(self, state, pruner):
-        self.state, self.pruner = state, pruner
+    def __init__(self, state):
+        self.state = state
 
     @abc.abstractmethod
     def before_step(self) -> None:
@@ -29,23 +29,23 @@ class WeightStorage(abc.ABC):
 
     @abc.abstractmethod
     def gradients(self, gradients: dict) -> dict:
-        """Gradients, by place among the trainable variables, as the inner optimizer may see them."""
+        """Return the gradients, by index of the trainable variable, that the inner optimizer gets."""
 
     @abc.abstractmethod
     def after_step(self) -> None:
-        """Called after the inner optimizer's step, in cross-replica context like all that follow."""
+        """Called after the inner optimizer's step; in cross-replica context like all methods that follow."""
 
     @abc.abstractmethod
-    def due(self, schedule, step, total):
-        """Are the masks computed anew at this step?"""
+    def update_is_due(self, schedule, step, total):
+        """Return whether the masks are computed at this step, as a boolean tensor."""
 
     @abc.abstractmethod
     def assigned(self) -> list:
-        """The variables that `weights_to_rank` reads or assigns."""
+        """Return the variables that `weights_to_rank` reads or assigns."""
 
     @abc.abstractmethod
     def weights_to_rank(self) -> list:
-        """The weights that the pruner ranks at an update of the masks."""
+        """Return the weights that the pruner ranks at an update of the masks."""
 
     @abc.abstractmethod
     def apply(self) -> None:
@@ -53,29 +53,29 @@ class WeightStorage(abc.ABC):
 
     @abc.abstractmethod
     def accept_external_writes(self) -> None:
-        """Accept what was written to the model's variables from outside."""
+        """Accept values that were written to the model's variables outside of training."""
 
     @property
     def dense_weights(self) -> list:
-        """The variables in which pruned weights live on, one per mask, or none."""
+        """The variables in which pruned weights are trained on, one per mask; an empty list if there are none."""
         return []
 
     def _with_masks(self, function, gradients):
-        """`function(gradient, mask)` of what is pruned and has a gradient; the others as they are."""
-        pairs = zip(self.state.places, self.state.masks, strict=True)
+        """Apply `function(gradient, mask)` to the gradients of pruned weights; leave the others as they are."""
+        pairs = zip(self.state.indices, self.state.masks, strict=True)
         return gradients | {i: function(gradients[i], mask) for i, mask in pairs if gradients.get(i) is not None}
 
 
 class HardPruning(WeightStorage):
-    """Pruned weights are zero, and one that returns starts from zero with empty slots.
+    """Pruned weights are zero. A weight that returns starts from zero with empty slots.
 
-        before an update:   weights = weights * masks;  slots = slots * masks      what gathered since the last one
+        before an update:   weights = weights * masks;  slots = slots * masks      what gathered since the last update
         after every step:   weights = weights * masks
     """
 
-    def __init__(self, state, pruner):
-        super().__init__(state, pruner)
-        self._couples = couples_coordinates(state.inner_optimizer, state.variables)
+    @functools.cached_property
+    def _couples(self):
+        return couples_coordinates(self.state.inner_optimizer, self.state.weights)
 
     def before_step(self):
         pass
@@ -88,76 +88,77 @@ class HardPruning(WeightStorage):
     def after_step(self):
         pass
 
-    def due(self, schedule, step, total):
+    def update_is_due(self, schedule, step, total):
         return schedule.due(step, total)
 
     def assigned(self):
-        return [*self.state.variables, *self.state.all_slots()]
+        return [*self.state.weights, *self.state.all_slots()]
 
     def weights_to_rank(self):
         self.apply()
         self.state.empty_slots()
-        return [backend_ops.read(v) for v in self.state.variables]
+        return [backend_ops.read(weight) for weight in self.state.weights]
 
     def apply(self):
-        for variable, mask in zip(self.state.variables, self.state.masks, strict=True):
-            replicas.update(variable, backend_ops.masked, mask)
+        for weight, mask in zip(self.state.weights, self.state.masks, strict=True):
+            replicas.update(weight, backend_ops.masked, mask)
 
     def accept_external_writes(self):
         pass
 
 
 class StraightThrough(WeightStorage):
-    """Straight-through: pruned weights live on in dense copies, dense_weights, and may return with the value they reached.
+    """Pruned weights are trained on in dense copies. They may return with the value that they have reached.
 
-        before every step:  variables = dense;  gradients = pruner.backward(gradients, masks)
-        after it:           dense = variables;  masks from dense;  variables = pruner.values(dense, masks)
+        before every step:  weights = dense;  gradients = pruner.backward(gradients, masks)
+        after it:           dense = weights;  masks from dense;  weights = pruner.values(dense, masks)
 
-    The masks follow at every step to the end of training and beyond: what lives is a matter of the dense weights.
+    The masks are computed at every step to the end of training and after it, since they depend on the dense weights.
     """
 
-    def __init__(self, state, pruner):
-        super().__init__(state, pruner)
-        values = [keras.initializers.Constant(backend_ops.array(v)) for v in state.variables]
-        self._dense = [state.add_like(v, "dense", value) for v, value in zip(state.variables, values, strict=True)]
+    def __init__(self, state):
+        super().__init__(state)
+        values = [keras.initializers.Constant(backend_ops.array(v)) for v in state.weights]
+        self._dense = [state.add_like(v, "dense", value) for v, value in zip(state.weights, values, strict=True)]
 
     @property
     def dense_weights(self):
         return self._dense
 
     def before_step(self):
-        replicas.once(lambda: _assign(self.state.variables, self._dense))
+        replicas.once(lambda: _assign(self.state.weights, self._dense))
 
     def gradients(self, gradients):
-        return self._with_masks(self.pruner.backward, gradients)
+        return self._with_masks(self.state.pruner.backward, gradients)
 
     def after_step(self):
-        _assign(self._dense, self.state.variables)
+        _assign(self._dense, self.state.weights)
 
-    def due(self, schedule, step, total):
+    def update_is_due(self, schedule, step, total):
         return True
 
     def assigned(self):
         return self._dense
 
     def weights_to_rank(self):
-        return [backend_ops.read(d) for d in self._dense]
+        return [backend_ops.read(dense) for dense in self._dense]
 
     def apply(self):
-        _assign(self.state.variables, self._shown())
+        _assign(self.state.weights, self._sparse_values())
 
     def accept_external_writes(self):
-        """What differs from what was shown was written by somebody, and is a dense weight from now on."""
-        for dense, variable, shown in zip(self._dense, self.state.variables, self._shown(), strict=True):
+        """Take every value that differs from `_sparse_values` as a new dense weight, and keep the number of zeros."""
+        for dense, variable, sparse in zip(self._dense, self.state.weights, self._sparse_values(), strict=True):
             value = backend_ops.read(variable)
-            written = ops.abs(value - shown) > _ROUND_OFF * ops.maximum(ops.abs(value), ops.abs(shown))
+            written = ops.abs(value - sparse) > _ROUND_OFF * ops.maximum(ops.abs(value), ops.abs(sparse))
             _assign([dense], [ops.where(written, value, backend_ops.read(dense))])
-        zeros = [ops.sum(ops.cast(backend_ops.read(m) == 0, "int32")) for m in self.state.masks]
-        self.state.update(self.pruner, None, zeros)
+        zeros = [ops.sum(ops.cast(backend_ops.read(mask) == 0, "int32")) for mask in self.state.masks]
+        self.state.update(None, zeros)
 
-    def _shown(self):
-        """The model's variables as they must be."""
-        return self.state.in_groups(self.pruner.values, self.weights_to_rank(), [backend_ops.read(m) for m in self.state.masks])
+    def _sparse_values(self):
+        """What the model's variables must hold."""
+        masks = [backend_ops.read(mask) for mask in self.state.masks]
+        return self.state.in_groups(self.state.pruner.values, self.weights_to_rank(), masks)
 
 
 def _assign(variables, values):
@@ -165,6 +166,6 @@ def _assign(variables, values):
         replicas.assign(variable, value)
 
 
-def of(pruner) -> type[WeightStorage]:
-    """The storage that a pruner has in mind for what it prunes."""
+def for_pruner(pruner) -> type[WeightStorage]:
+    """Return the storage that a pruner needs."""
     return StraightThrough if pruner.straight_through else HardPruning

@@ -4,7 +4,7 @@ import keras
 
 
 def _forwarded(name: str) -> property:
-    """An attribute that is the inner optimizer's."""
+    """Return a property that reads and writes the inner optimizer's attribute."""
 
     def write(self, value):
         if "inner_optimizer" in self.__dict__:  # the base class writes its defaults before there is an inner optimizer
@@ -14,11 +14,11 @@ def _forwarded(name: str) -> property:
 
 
 class OptimizerWrapper(keras.optimizers.Optimizer):
-    """Looks from outside like `inner_optimizer`, which makes the steps: its rate, its settings, its count of steps.
+    """Forwards learning rate, settings, variables and the count of steps to the optimizer inside.
 
     Args:
-        inner_optimizer: the optimizer inside.
-        name: of this one.
+        inner_optimizer: The optimizer that makes the steps.
+        name: Name of this optimizer.
     """
 
     use_ema = _forwarded("use_ema")

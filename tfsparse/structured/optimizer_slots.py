@@ -18,7 +18,7 @@ def compile_like(small: keras.Model, model: keras.Model, origins: dict, cut: Cal
     if not model.compiled:
         return
     given = model._compile_config.config
-    optimizer = compiled_model.plain(model.optimizer)
+    optimizer = compiled_model.innermost_optimizer(model.optimizer)
     new = type(optimizer).from_config(optimizer.get_config())
     small.compile(
         optimizer=new,

@@ -60,7 +60,7 @@ def check_traced_once(pruner: Pruner) -> None:
             return super().masks(weights, *others)
 
     model = fit(Counting.from_config(pruner.get_config()))
-    groups = len(compiled_model.sparse_optimizer(model)._state.groups)
+    groups = len(compiled_model.sparse_optimizer(model).mask_state.groups)
     assert 0 < len(traces) <= 2 * groups, f"masks was traced {len(traces)} times in {EPOCHS * STEPS} steps"
 
 

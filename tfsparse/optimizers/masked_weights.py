@@ -1,0 +1,134 @@
+"""Pruned weights with their masks, whoever holds them: the core that both roads share."""
+
+import abc
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from keras import ops
+
+from tfsparse.backend import ops as backend_ops
+from tfsparse.backend import replicas
+from tfsparse.consistency import checks
+from tfsparse.masks import topk
+
+
+class MaskedWeights(abc.ABC):
+    """Some weights that are pruned together, and their masks.
+
+        update:    weights = weights * masks;  slots = slots * masks       a weight that returns starts from zero
+                   masks = pruner.masks(weights, gradients, masks, num_pruned)
+        apply:     weights = weights * masks
+
+    A subclass says where the variables are. On Keras 3 they are variables of the optimizer, on the TFMOT road those of
+    the layer wrappers.
+
+    Attributes:
+        pruner: The `tfsparse.pruners.Pruner` that computes the masks.
+        storage: The `WeightStorage` that says what happens to pruned weights.
+    """
+
+    @property
+    @abc.abstractmethod
+    def weights(self) -> list:
+        """The pruned variables."""
+
+    @property
+    @abc.abstractmethod
+    def masks(self) -> list:
+        """One mask variable per weight: 1 lives, 0 is pruned."""
+
+    @abc.abstractmethod
+    def slots(self, index: int) -> list:
+        """The optimizer's variables of one weight: momenta, averages."""
+
+    @abc.abstractmethod
+    def num_steps(self) -> int:
+        """Optimizer steps done, counted now."""
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """Which weights the pruner sees together, as lists of indices."""
+        return [list(range(len(self.masks)))]
+
+    # ---- counts -----------------------------------------------------------------------------------------------------
+
+    @property
+    def sizes(self) -> list[int]:
+        """Entries of each weight."""
+        return [math.prod(weight.shape) for weight in self.weights]
+
+    def num_zeros(self) -> int:
+        """Zeros in all masks, counted now."""
+        return sum(int(np.sum(ops.convert_to_numpy(backend_ops.read(mask)) == 0)) for mask in self.masks)
+
+    def sparsity(self) -> float:
+        """Zeros in all masks over the entries of all weights, counted now."""
+        return self.num_zeros() / sum(self.sizes)
+
+    def num_prunable(self, sparsity: float) -> int:
+        """Entries that the pruner prunes of all weights when `sparsity` is the target."""
+        return sum(self.pruner.num_prunable(tuple(weight.shape), sparsity) for weight in self.weights)
+
+    # ---- masks ------------------------------------------------------------------------------------------------------
+
+    def update(self, gradients: Sequence | None, num_pruned: Sequence, pruner=None) -> None:
+        """Compute new masks and assign them. In cross-replica context; call `apply` afterwards.
+
+        Args:
+            gradients: One tensor per weight; None for a pruner that needs none.
+            num_pruned: Entries to prune of each weight: ints or integer tensors.
+            pruner: What computes the masks; None: `self.pruner`.
+        """
+        self._set_masks(self.storage.weights_to_rank(), gradients, num_pruned, pruner)
+
+    def apply(self) -> None:
+        """`weight = weight * mask`, in cross-replica context."""
+        self.storage.apply()
+
+    def empty_slots(self) -> None:
+        """Set the slots of pruned weights to zero."""
+        for index, mask in enumerate(self.masks):
+            for slot in self.slots(index):
+                replicas.update(slot, backend_ops.masked, mask)
+
+    def all_slots(self) -> list:
+        """The slots of all weights."""
+        return [slot for index in range(len(self.masks)) for slot in self.slots(index)]
+
+    def prune_to(self, num_zeros: int) -> None:
+        """Prune now until `num_zeros` entries of all weights together are zero, and empty their slots."""
+        self.update(None, topk.split_proportionally(num_zeros, [size - 1 for size in self.sizes]))
+        self.apply()
+        self.empty_slots()
+
+    def in_groups(self, function: Callable, *values: Sequence) -> list:
+        """Call `function(*values)` for the weights of each group together; one entry per weight, in and out."""
+        results = [None] * len(self.masks)
+        for group in self.groups:
+            for index, result in zip(group, function(*([v[i] for i in group] for v in values)), strict=True):
+                results[index] = result
+        return results
+
+    def _set_masks(self, weights, gradients, num_pruned, pruner):
+        function = (pruner or self.pruner).masks
+        old = [backend_ops.read(mask) for mask in self.masks]
+        new = self.in_groups(function, weights, gradients or [None] * len(old), old, num_pruned)
+        for mask, value in zip(self.masks, new, strict=True):
+            replicas.assign(mask, value)
+
+    # ---- replicas ---------------------------------------------------------------------------------------------------
+
+    def check_replicas(self, on_divergence: str = "raise", sync_stats=None) -> None:
+        """Compare the masks of all replicas, see `tfsparse.consistency.checks.check_masks`.
+
+        Args:
+            on_divergence: "raise" or "repair". A repair copies masks, weights and slots from the first replica.
+            sync_stats: Where the bytes that were sent are counted; None: nowhere.
+        """
+        names = [getattr(weight, "path", weight.name) for weight in self.weights]
+        checks.check_masks(self.masks, names, on_divergence, self._dependents, sync_stats)
+
+    def _dependents(self):
+        """What diverges with a mask."""
+        return [*self.weights, *self.masks, *self.all_slots(), *self.storage.dense_weights]

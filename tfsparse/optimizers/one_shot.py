@@ -1,0 +1,117 @@
+"""Pruning without training: cut a model once, or start again from a winning ticket."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfsparse import pruners
+from tfsparse.backend import ops as backend_ops
+from tfsparse.optimizers.compiled_model import check_ready, sparsify
+from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
+from tfsparse.pruners import selection
+
+
+def prune(model: keras.Model, sparsity: float, pruner="magnitude", *, sparsities=(), exclude=()) -> None:
+    """Prune a model once, now: zero the lowest weights in place.
+
+        weights = weights * pruner.masks(weights, num_pruned)
+
+    Nothing keeps them at zero if training goes on; `tfsparse.Prune` does.
+
+    Args:
+        model: A built model.
+        sparsity: Target in [0, 1): of each kernel with `scope="layer"`, of all together with `scope="global"`.
+        pruner: Which weights are pruned: a pruner that needs no gradients, its name or its config. Default:
+            "magnitude".
+        sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own.
+        exclude: Layers or variables to leave dense.
+
+    Raises:
+        ValueError: If the pruner scores gradients, or if there is nothing to prune.
+
+    Examples:
+        >>> tfsparse.prune(model, 0.8)
+        >>> tfsparse.report(model).sparsity
+        0.8
+    """
+    chosen = pruners.get(pruner)
+    if chosen.needs_gradients:
+        raise ValueError(
+            f"{chosen!r} scores gradients, and there are none outside training. Write prune(model, {sparsity}, "
+            'pruner="magnitude"), or train with callbacks=[tfsparse.Prune("one_shot", ...)].'
+        )
+    optimizer = SparseOptimizer("sgd", "constant", sparsity, chosen, total_steps=2)
+    for item, target in selection.pairs(sparsities):
+        optimizer.set_sparsity(item, target)
+    optimizer.exclude_from_pruning([v for item in exclude for v in selection.kernels(item)])
+    optimizer.build(model.trainable_variables)
+    optimizer.prune_now()
+
+
+def winning_ticket(model: keras.Model, initial_weights, mask) -> SparseOptimizer:
+    """Reset a model to the weights before training, with the masks after it: the lottery ticket, ready for `fit`.
+
+        weights = initial_weights * mask        and stay so: the optimizer is wrapped in a `SparseOptimizer`
+
+    Args:
+        model: A built model, compiled with an optimizer that has not trained yet.
+        initial_weights: All weights of the model before that training, as `model.get_weights()` returned them.
+        mask: A model of the same shapes, whose zeros are the pruned weights; or one array per kernel, 1 lives,
+            0 is pruned.
+
+    Returns:
+        The new optimizer.
+
+    Raises:
+        ValueError: If shapes differ, a kernel would have no living weight, or the optimizer has trained.
+
+    Source:
+        Frankle & Carbin, "The Lottery Ticket Hypothesis" (ICLR 2019). With masks found by GSM: Ding et al. (NeurIPS
+        2019).
+
+    Examples:
+        >>> initial = model.get_weights()
+        >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune(sparsity=0.9)])
+        >>> ticket = keras.models.clone_model(model)
+        >>> ticket.compile("sgd", loss="mse")
+        >>> tfsparse.winning_ticket(ticket, initial, mask=model)
+        >>> ticket.fit(x, y, epochs=10)
+    """
+    check_ready(model)
+    if backend_ops.number(model.optimizer.iterations):
+        raise ValueError(
+            f"The optimizer of {model.name!r} has trained already, and its momentum would move the ticket. Compile the "
+            "model anew first: model.compile(optimizer, loss)."
+        )
+    masks = _kernel_masks(model, mask)
+    _check_shapes("initial_weights", initial_weights, model.weights)
+    model.set_weights(initial_weights)
+    optimizer = sparsify(model, "constant", sparsity=0.0, total_steps=2)
+    for variable, value in zip(optimizer.masks, masks, strict=True):
+        variable.assign(value)
+    optimizer.target.assign([int(np.sum(m == 0)) for m in masks])
+    optimizer.apply_masks()
+    return optimizer
+
+
+def _kernel_masks(model, mask):
+    """Return one array of zeros and ones per kernel of the model."""
+    if isinstance(mask, keras.Model):
+        mask = [v for v in mask.trainable_variables if selection.is_prunable(v)]
+    masks = [(ops.convert_to_numpy(m) != 0).astype("float32") for m in mask]
+    kernels = [v for v in model.trainable_variables if selection.is_prunable(v)]
+    _check_shapes("mask", masks, kernels)
+    for kernel, values in zip(kernels, masks, strict=True):
+        if not values.any():
+            raise ValueError(f"mask leaves no weight of {kernel.path} alive, so nothing would pass through its layer.")
+    return masks
+
+
+def _check_shapes(what, values, variables):
+    shapes, expected = [tuple(np.shape(v)) for v in values], [tuple(v.shape) for v in variables]
+    if shapes == expected:
+        return
+    wrong = next((i for i, pair in enumerate(zip(shapes, expected, strict=False)) if len(set(pair)) > 1), None)
+    given = f"{len(shapes)} arrays" if wrong is None else f"one of shape {shapes[wrong]}"
+    needed = f"{len(expected)}" if wrong is None else f"{expected[wrong]} of {variables[wrong].path}"
+    raise ValueError(f"{what} holds {given}, expected {needed}: both must come from a model of the same shapes.")
