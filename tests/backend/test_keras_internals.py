@@ -54,3 +54,21 @@ def test_compile_arguments():
     assert arguments["loss"] == "mse" and arguments["metrics"] == ["mae"], (
         "model._compile_config no longer holds what the user passed to compile"
     )
+
+
+def test_has_random_generator():
+    import tf_keras
+
+    for layers in (keras.layers, tf_keras.layers):
+        random = [layers.Dropout(0.5), layers.GaussianNoise(1.0), layers.RandomFlip(), layers.LSTMCell(2, dropout=0.5)]
+        for layer in random:
+            layer.build((None, 4, 4))
+            found = keras_internals.has_random_generator(layer)
+            assert found, f"a {layer.__module__} layer no longer holds its generator of random numbers as an attribute"
+        assert not keras_internals.has_random_generator(layers.Dense(2)), "every layer now holds a generator"
+
+
+def test_steps_per_execution():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse", steps_per_execution=3)
+    assert keras_internals.steps_per_execution(model) == 3, "models no longer say how many steps one call makes"

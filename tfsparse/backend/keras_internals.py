@@ -58,3 +58,23 @@ def compile_arguments(model) -> dict:
     `model.get_compile_config()` serialises them, so that losses and metrics would be other objects.
     """
     return model._compile_config.config
+
+
+# ---- layers ----------------------------------------------------------------------------------------------------------
+
+
+def has_random_generator(layer) -> bool:
+    """Return whether a layer of Keras 3 or tf_keras holds a generator of random numbers itself.
+
+    Dropout, noise and augmentation have no class in common, and neither Keras lists generators in public.
+    """
+    generators = ("SeedGenerator", "RandomGenerator")
+    return any(type(value).__name__ in generators for value in vars(layer).values())
+
+
+def steps_per_execution(model) -> int:
+    """Return how many steps one call of the compiled training function makes.
+
+    Keras 3 has a public attribute; tf_keras keeps a private variable.
+    """
+    return int(getattr(model, "steps_per_execution", None) or model._steps_per_execution)
