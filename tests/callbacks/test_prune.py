@@ -206,7 +206,7 @@ def test_a_fit_that_ends_short_is_refused_before_the_first_step(tmp_path):
     with pytest.raises(ValueError, match="would end short"):
         fit(model, Prune(), epochs=2)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
-    with pytest.raises(ValueError, match="Finish the one"):
+    with pytest.raises(ValueError, match="Finish the running schedule"):
         fit(model, Prune(sparsity=0.9), epochs=2)
 
 

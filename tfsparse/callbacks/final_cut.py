@@ -3,15 +3,18 @@
 import abc
 
 from tfsparse.backend import ops as backend_ops
+from tfsparse.callbacks.fit_hooks import FitHooks
 
 
-class FinalCut(abc.ABC):
+class FinalCut(FitHooks):
     """Mixed into a callback of Keras 3 or tf_keras: one cut after the last step of a `fit`, before its validation.
 
         after the last step:            values = weights; cut
         in the last epoch's logs:       cut_<metric> of the model as it is, uncut_<metric> with `values` put back
 
-    data: what is measured on, as a tuple of arguments of `evaluate` or as a dataset; None: nothing is.
+    Args:
+        data: What the cut is measured on: a tuple of arguments of `evaluate`, or a dataset. Default: None, which
+            measures nothing.
     """
 
     def __init__(self, data=None):
@@ -19,59 +22,48 @@ class FinalCut(abc.ABC):
         self.data = data
 
     @abc.abstractmethod
-    def _prepare(self, steps: int) -> None:
-        """Called once before the first of the `steps` steps of a fit."""
-
-    @abc.abstractmethod
     def _cut(self) -> None:
         """Prune."""
 
     @abc.abstractmethod
-    def _apply_masks(self) -> None:
-        """Zero again what is pruned."""
+    def _restore_cut(self) -> None:
+        """Prune again after the weights of before the cut were evaluated."""
 
     @abc.abstractmethod
-    def _pruned_variables(self) -> list:
-        """What the cut changes."""
-
-    def set_params(self, params):
-        super().set_params(params)
-        if params.get("steps") is None:
-            raise ValueError(
-                "The dataset's length is unknown, so nobody knows which step is the last. Write fit(..., "
-                "steps_per_epoch=...)."
-            )
+    def _cut_variables(self) -> list:
+        """Return the variables that the cut changes."""
 
     def on_epoch_begin(self, epoch, logs=None):
-        if getattr(self, "_prepared_for", None) is not self.params:
-            self._prepared_for, self._uncut = self.params, None  # once per fit: only here is the first epoch known
-            self._prepare((self.params["epochs"] - epoch) * self.params["steps"])
+        super().on_epoch_begin(epoch, logs)
         self._is_last_epoch = epoch == self.params["epochs"] - 1
+
+    def _begin_fit(self, first_epoch, num_steps):
+        self._values_before_cut = None
 
     def on_train_batch_end(self, batch, logs=None):
         if self._is_last_epoch and batch == self.params["steps"] - 1:
             self._cut_now()
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs is not None and self._uncut and self.data is not None:
-            logs.update(self._measured())
+        if logs is not None and self._values_before_cut and self.data is not None:
+            logs.update(self._metrics_of_both())
 
     def on_train_end(self, logs=None):
-        if not self._uncut:  # stopped early
+        if not self._values_before_cut:  # training stopped early
             self._cut_now()
 
     def _cut_now(self):
-        self._uncut = [backend_ops.array(v).copy() for v in self._pruned_variables()]
+        self._values_before_cut = [backend_ops.to_numpy(v).copy() for v in self._cut_variables()]
         self._cut()
 
-    def _measured(self):
+    def _metrics_of_both(self):
         after = self._evaluate()
         try:
-            for variable, value in zip(self._pruned_variables(), self._uncut, strict=True):
+            for variable, value in zip(self._cut_variables(), self._values_before_cut, strict=True):
                 variable.assign(value)
             before = self._evaluate()
         finally:
-            self._apply_masks()
+            self._restore_cut()
         return {f"uncut_{k}": v for k, v in before.items()} | {f"cut_{k}": v for k, v in after.items()}
 
     def _evaluate(self):

@@ -1,41 +1,52 @@
-"""The one line that users add."""
-
-import warnings
+"""The callback that makes `fit` train a sparse model."""
 
 import keras
 import numpy as np
 from keras import ops
 
 from tfsparse import pruners, schedules
-from tfsparse.consistency import checks
+from tfsparse.callbacks.fit_hooks import check_reaches_end
+from tfsparse.callbacks.prune_core import PruneCore, Unfinished
 from tfsparse.optimizers import compiled_model
 from tfsparse.optimizers.validation import ChecksTrainingLength, check_total_steps
 from tfsparse.pruners import selection
 
 
-class Prune(keras.callbacks.Callback):
-    """Train a model sparse: `model.fit(..., callbacks=[Prune("one_cycle", sparsity=0.9)])`.
+class Prune(PruneCore, keras.callbacks.Callback):
+    """Trains a model sparse: `model.fit(..., callbacks=[Prune("one_cycle", sparsity=0.9)])`.
 
-    Owns no state. Before Keras compiles the training step it wraps the compiled optimizer in a `SparseOptimizer`, which
-    does the work; so saved files, `BackupAndRestore` and a second `fit` all see the sparse optimizer. `sparsity` (zeros
-    in the masks over entries of the pruned weights, in [0, 1]) joins the loss in the progress bar and in the history.
+        before the first step:   model.optimizer = SparseOptimizer(model.optimizer, schedule, sparsity, pruner)
+        after every epoch:       logs["sparsity"] = zeros in the masks / entries of the pruned weights
 
-    A schedule, once begun, ends at the step where it said it would: a `fit` that resumes it continues it. When it has
-    ended, a further `fit` with an equal `Prune` trains on at the target; with another target, pruner or schedule it
-    begins a new cycle from the present masks.
+    The callback has no state of its own. `SparseOptimizer` does the work and is saved with the model, so files,
+    `BackupAndRestore` and a second `fit` continue with the same masks.
+
+    A schedule that has begun ends at the step that was set for it, also when a later `fit` resumes it. After its end, a
+    further `fit` with an equal `Prune` trains on at the target. With another target, pruner or schedule it starts a new
+    schedule from the present masks.
 
     Args:
-        schedule, sparsity, pruner: as for `SparseOptimizer`.
-        total_steps: steps of the schedule; None: what this `fit` has left, `epochs x steps`. Give it when one schedule
-            spans several calls of `fit`.
-        sparsities, exclude, skip_first, skip_last: as for `sparsify`.
-        on_divergence: what to do if the replicas' masks differ, which is looked at before every mask update and at the
-            end of every epoch: "raise", or "repair" them from the first replica.
+        schedule: When masks are updated: a schedule, its name or its config, see `tfsparse.schedules`. Default:
+            "one_cycle".
+        sparsity: Target in [0, 1): of each kernel with `scope="layer"`, of all together with `scope="global"`.
+            Default: 0.5.
+        pruner: Which weights are pruned: a pruner, its name or its config, see `tfsparse.pruners`. Default:
+            "magnitude".
+        total_steps: Length of the schedule in optimizer steps, at least 2. Set it when one schedule spans several calls
+            of `fit`. Default: None, which is all steps of this `fit`.
+        sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own.
+        exclude: Layers or variables to leave dense.
+        skip_first: Whether to leave the first kernel of the model dense. Default: False.
+        skip_last: Whether to leave the last kernel of the model dense. Default: False.
+        on_divergence: What to do if the masks of replicas differ: "raise", or "repair" them from the first replica.
+            They are compared before every mask update and at the end of every epoch. Default: "raise".
 
-    Raises: ValueError before the first step if the target cannot be reached: model not built or compiled, dataset of
-        unknown length, fewer than 2 steps, a schedule that would end after this `fit`.
+    Raises:
+        ValueError: Before the first step, if the target cannot be reached: the model is not built or not compiled, the
+            dataset's length is unknown, training has fewer than 2 steps, or the schedule would end after this `fit`.
 
-    >>> model.fit(x, y, epochs=10, callbacks=[Prune("one_cycle", sparsity=0.9)])
+    Examples:
+        >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", sparsity=0.9)])
     """
 
     def __init__(
@@ -51,19 +62,17 @@ class Prune(keras.callbacks.Callback):
         skip_last: bool = False,
         on_divergence: str = "raise",
     ):
-        super().__init__()
+        super().__init__(check_total_steps(total_steps), on_divergence)
         self.schedule, self.pruner = schedules.get(schedule), pruners.get(pruner)
         self.sparsity = selection.check_sparsity(sparsity)
-        self.total_steps = check_total_steps(total_steps)
-        self.sparsities, self.exclude = selection.pairs(sparsities), list(exclude)
+        self.sparsities, self.exclude = selection.as_pairs(sparsities), list(exclude)
         self.skip_first, self.skip_last = skip_first, skip_last
-        self.on_divergence = checks.check_choice(on_divergence)
 
     def set_model(self, model):
         super().set_model(model)
         compiled_model.check_ready(model)
         current = compiled_model.sparse_optimizer(model)
-        if current is None or self._asks_for_more(current):
+        if current is None or self._needs_new_schedule(current):
             compiled_model.sparsify(
                 model,
                 self.schedule,
@@ -76,95 +85,60 @@ class Prune(keras.callbacks.Callback):
                 skip_last=self.skip_last,
             )
 
-    def set_params(self, params):
-        super().set_params(params)
-        if self.total_steps is None and params.get("steps") is None:
-            raise ValueError(
-                "The dataset's length is unknown, so a schedule cannot be laid over it. Write fit(..., "
-                "steps_per_epoch=...) or Prune(..., total_steps=<epochs x steps per epoch>)."
-            )
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if getattr(self, "_resolved_for", None) is self.params:
-            return
-        self._resolved_for = self.params  # once per fit, and only here is the first epoch known
-        self._resolve(epoch)
-        self._update_ahead = self._next_update()
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if self._update_ahead():
-            self._check()
-
-    def on_epoch_end(self, epoch, logs=None):
-        optimizer = self._check()
-        if logs is not None:
-            logs["sparsity"] = optimizer.current_sparsity()
-            if optimizer.sync_stats.num_syncs:
-                logs["mask_bytes"] = optimizer.sync_stats.bytes
-
-    def on_train_end(self, logs=None):
-        optimizer = self._optimizer
-        if self.total_steps is None and not self._finished(optimizer):
-            warnings.warn(
-                f"Training ended at step {optimizer.steps_done} of {optimizer.total_steps}, at a sparsity of "
-                f"{optimizer.current_sparsity():.4f}: cut to the target {optimizer.sparsity:g} now, without training "
-                "after it. To avoid the cut let training run to its end, or pass a smaller total_steps.",
-                stacklevel=2,
-            )
-            optimizer.prune_now()
-
     @property
     def _optimizer(self):
         return compiled_model.sparse_optimizer(self.model)
 
-    def _next_update(self):
-        """Says before which batches masks are about to be updated; on JAX a look at the model synchronises it."""
-        optimizer, total = self._optimizer, self._optimizer.total_steps
-        steps = np.arange(1, total + 1)
-        due = steps[ops.convert_to_numpy(optimizer.schedule.due(steps, total))]
-        return checks.NextUpdate(due, self.model.steps_per_execution, lambda: self._optimizer.steps_done)
+    @property
+    def _masked_weights(self):
+        return [self._optimizer.mask_state]
 
-    def _check(self):
-        """See that the last update was sound and that all replicas hold equal masks."""
-        optimizer = self._optimizer
-        optimizer.raise_nonfinite()
-        optimizer.check_replicas(self.on_divergence)
-        return optimizer
+    @property
+    def _sync_stats(self):
+        return self._optimizer.sync_stats
 
-    def _resolve(self, first_epoch):
-        """Fill in the length of the schedule, or refuse a `fit` that ends before it."""
+    def _batches_per_step(self):
+        return self._optimizer.gradient_accumulation_steps or 1
+
+    def _set_schedule(self, first_epoch, num_steps):
         optimizer = self._optimizer
         if self.total_steps is not None:
             optimizer.set_total_steps(self.total_steps)
             return
-        left = (self.params["epochs"] - first_epoch) * self.params["steps"]
-        left //= optimizer.gradient_accumulation_steps or 1
-        optimizer.set_total_steps(optimizer.total_steps or left)
-        if optimizer.steps_done + left < optimizer.total_steps:
-            raise ValueError(
-                f"The schedule has done {optimizer.steps_done} of {optimizer.total_steps} steps and this fit has only "
-                f"{left}, so it would end short of sparsity {optimizer.sparsity:g}. Train for more epochs, or write "
-                f"Prune(..., total_steps={optimizer.total_steps}) to spread one schedule over several fits."
-            )
+        optimizer.set_total_steps(optimizer.total_steps or num_steps)
+        check_reaches_end("Prune", optimizer.steps_done, num_steps, optimizer.total_steps, optimizer.sparsity)
         if isinstance(optimizer.inner_optimizer, ChecksTrainingLength):
-            optimizer.inner_optimizer.check_training_length(left)
+            optimizer.inner_optimizer.check_training_length(num_steps)
 
-    def _finished(self, optimizer) -> bool:
-        """Has the schedule ended, or do the masks hold what it ends with already?"""
-        if optimizer.total_steps is not None and optimizer.steps_done >= optimizer.total_steps:
-            return True
-        asked = int(np.sum(ops.convert_to_numpy(optimizer.target)))
-        return optimizer.schedule.final == 1 and optimizer.num_zeros() == asked
+    def _due_steps(self):
+        optimizer = self._optimizer
+        steps = np.arange(1, optimizer.total_steps + 1)
+        return steps[ops.convert_to_numpy(optimizer.schedule.due(steps, optimizer.total_steps))]
 
-    def _asks_for_more(self, optimizer) -> bool:
-        """Does this callback want another cycle than the one the model has? Not while one is running."""
-        asked = (self.schedule, self.pruner, self.sparsity)
-        if asked == (optimizer.schedule, optimizer.pruner, optimizer.sparsity):
+    def _steps_done(self):
+        return self._optimizer.steps_done
+
+    def _unfinished(self):
+        optimizer = self._optimizer
+        ended = optimizer.total_steps is not None and optimizer.steps_done >= optimizer.total_steps
+        target = int(np.sum(ops.convert_to_numpy(optimizer.target)))
+        if ended or (optimizer.schedule.final == 1 and optimizer.num_zeros() == target):
+            return []
+        return [Unfinished(optimizer.steps_done, optimizer.total_steps, optimizer.sparsity, optimizer.prune_now)]
+
+    def _check_masks(self):
+        self._optimizer.raise_nonfinite()
+        super()._check_masks()
+
+    def _needs_new_schedule(self, optimizer) -> bool:
+        """Whether this callback asks for another schedule than the optimizer has; refused while that one runs."""
+        requested = (self.schedule, self.pruner, self.sparsity)
+        if requested == (optimizer.schedule, optimizer.pruner, optimizer.sparsity):
             return False
         if optimizer.total_steps is not None and 0 < optimizer.steps_done < optimizer.total_steps:
             raise ValueError(
                 f"The model is at step {optimizer.steps_done} of {optimizer.total_steps} of {optimizer.schedule!r} to "
                 f"sparsity {optimizer.sparsity:g}; Prune asks for {self.schedule!r} to {self.sparsity:g}. Finish the "
-                "one with its own arguments first, or compile the model anew to start afresh."
+                "running schedule with its own arguments first, or compile the model anew to start afresh."
             )
         return True

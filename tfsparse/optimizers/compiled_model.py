@@ -53,7 +53,7 @@ def sparsify(
         optimizer = SparseOptimizer(
             innermost_optimizer(model.optimizer), schedule, sparsity, pruner, total_steps=total_steps
         )
-        for item, target in selection.pairs(sparsities):
+        for item, target in selection.as_pairs(sparsities):
             optimizer.set_sparsity(item, target)
         optimizer.exclude_from_pruning(selection.excluded(model, exclude, skip_first, skip_last))
         optimizer.build(model.trainable_variables)

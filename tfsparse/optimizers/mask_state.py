@@ -67,7 +67,7 @@ class MaskState(MaskedWeights):
         return keras_internals.slots(self.inner_optimizer, position, len(variables), variables[position])
 
     def num_steps(self):
-        return backend_ops.number(self._optimizer.iterations)
+        return backend_ops.to_int(self._optimizer.iterations)
 
     # ---- variables --------------------------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ class MaskState(MaskedWeights):
         Raises:
             ValueError: If a weight held NaN or infinity at the last update.
         """
-        index = backend_ops.number(self.nonfinite)
+        index = backend_ops.to_int(self.nonfinite)
         if index >= 0:
             raise ValueError(
                 f"{self.weights[index].path} holds NaN or infinity at step {step}, so its weights cannot be ranked. "

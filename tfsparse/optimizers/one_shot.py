@@ -41,7 +41,7 @@ def prune(model: keras.Model, sparsity: float, pruner="magnitude", *, sparsities
             'pruner="magnitude"), or train with callbacks=[tfsparse.Prune("one_shot", ...)].'
         )
     optimizer = SparseOptimizer("sgd", "constant", sparsity, chosen, total_steps=2)
-    for item, target in selection.pairs(sparsities):
+    for item, target in selection.as_pairs(sparsities):
         optimizer.set_sparsity(item, target)
     optimizer.exclude_from_pruning([v for item in exclude for v in selection.kernels(item)])
     optimizer.build(model.trainable_variables)
@@ -78,7 +78,7 @@ def winning_ticket(model: keras.Model, initial_weights, mask) -> SparseOptimizer
         >>> ticket.fit(x, y, epochs=10)
     """
     check_ready(model)
-    if backend_ops.number(model.optimizer.iterations):
+    if backend_ops.to_int(model.optimizer.iterations):
         raise ValueError(
             f"The optimizer of {model.name!r} has trained already, and its momentum would move the ticket. Compile the "
             "model anew first: model.compile(optimizer, loss)."

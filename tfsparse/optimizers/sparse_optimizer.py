@@ -106,7 +106,7 @@ class SparseOptimizer(OptimizerWrapper):
         for item in var_list or []:
             for v in selection.kernels(item):
                 self._overrides.set(v, None)
-        self._overrides.words += list(var_names or [])
+        self._overrides.dense_names += list(var_names or [])
 
     def mask(self, variable):
         """Return the mask of a variable: 1 lives, 0 is pruned.
@@ -139,7 +139,7 @@ class SparseOptimizer(OptimizerWrapper):
     @property
     def total_steps(self) -> int | None:
         """Length of the schedule in optimizer steps; None: not known yet."""
-        return (backend_ops.number(self._state.total_steps) or None) if self.built else self._total_steps
+        return (backend_ops.to_int(self._state.total_steps) or None) if self.built else self._total_steps
 
     def set_total_steps(self, steps: int) -> None:
         """Set the length of the schedule in optimizer steps, at least 2.
@@ -153,7 +153,7 @@ class SparseOptimizer(OptimizerWrapper):
     @property
     def steps_done(self) -> int:
         """Steps of the schedule that are done."""
-        return self._state.num_steps() - backend_ops.number(self._state.begin)
+        return self._state.num_steps() - backend_ops.to_int(self._state.begin)
 
     def current_sparsity(self) -> float:
         """Return the zeros in all masks over the entries of all pruned variables, counted now."""
@@ -181,10 +181,10 @@ class SparseOptimizer(OptimizerWrapper):
             self.inner_optimizer.build(variables)
         super().build(variables)
         targets = self._overrides.resolve(variables, self.pruner, self.sparsity)
-        alone = [p for p, i in enumerate(targets) if self.pruner.is_global and self._overrides.fixed(i)]
+        alone = [p for p, i in enumerate(targets) if self.pruner.is_global and self._overrides.has_own_sparsity(i)]
         together = [p for p in range(len(targets)) if p not in alone]
         groups = [group for group in [together, *[[p] for p in alone]] if group]
-        begin = backend_ops.number(self.iterations)
+        begin = backend_ops.to_int(self.iterations)
         self._state = MaskState(self, targets, groups, begin, self._total_steps or 0)
         self.add_extra_state({name: np.zeros(shape) for name, shape in self._extra_state_shapes.items()})
 
@@ -238,7 +238,7 @@ class SparseOptimizer(OptimizerWrapper):
         indices = [i for i in self._state.indices if gradients.get(i) is not None]
         if not self.pruner.needs_gradients:
             return gradients
-        shared = map(replicas.share, replicas.global_gradients([gradients[i] for i in indices]))
+        shared = map(replicas.divide_by_replicas, replicas.global_gradients([gradients[i] for i in indices]))
         return gradients | dict(zip(indices, shared, strict=True))
 
     def _scored_gradients(self, gradients):
@@ -349,6 +349,6 @@ class SparseOptimizer(OptimizerWrapper):
         with keras.saving.custom_object_scope(custom_objects or {}):
             config["inner_optimizer"] = keras.saving.deserialize_keras_object(config["inner_optimizer"])
         optimizer = cls(**config)
-        optimizer._overrides = selection.Overrides(**(overrides or {}))
+        optimizer._overrides = selection.Overrides.from_config(overrides or {})
         optimizer._extra_state_shapes = extra_state or {}
         return optimizer

@@ -111,14 +111,14 @@ class StraightThrough(WeightStorage):
     """Pruned weights are trained on in dense copies. They may return with the value that they have reached.
 
         before every step:  weights = dense;  gradients = pruner.backward(gradients, masks)
-        after it:           dense = weights;  masks from dense;  weights = pruner.values(dense, masks)
+        after it:           dense = weights;  masks from dense;  weights = pruner.forward(dense, masks)
 
     The masks are computed at every step to the end of training and after it, since they depend on the dense weights.
     """
 
     def __init__(self, state):
         super().__init__(state)
-        values = [keras.initializers.Constant(backend_ops.array(v)) for v in state.weights]
+        values = [keras.initializers.Constant(backend_ops.to_numpy(v)) for v in state.weights]
         self._dense = [state.add_like(v, "dense", value) for v, value in zip(state.weights, values, strict=True)]
 
     @property
@@ -158,7 +158,7 @@ class StraightThrough(WeightStorage):
     def _sparse_values(self):
         """What the model's variables must hold."""
         masks = [backend_ops.read(mask) for mask in self.state.masks]
-        return self.state.in_groups(self.state.pruner.values, self.weights_to_rank(), masks)
+        return self.state.in_groups(self.state.pruner.forward, self.weights_to_rank(), masks)
 
 
 def _assign(variables, values):

@@ -56,18 +56,19 @@ class TargetSparsityCallback(FinalCut):
         if logs is not None:
             layers = self._layers()
             logs["sparsity"] = _sparsity(layers)
-            logs["alpha"] = float(backend_ops.array(layers[0].alpha))
-            if self._uncut and self.sparsity is not None:
+            logs["alpha"] = float(backend_ops.to_numpy(layers[0].alpha))
+            if self._values_before_cut and self.sparsity is not None:
                 logs["uncut_sparsity"] = self._uncut_sparsity
         super().on_epoch_end(epoch, logs)
 
-    def _prepare(self, steps):
+    def _begin_fit(self, first_epoch, num_steps):
+        super()._begin_fit(first_epoch, num_steps)
         layers = self._checked_layers()
         self._total = self.params["epochs"] * self.params["steps"]
         self._period = max(self._total // self.updates, min(_SLOWEST, self._total // 20), 1)
         if self.sparsity is not None and self._is_new():
             # an earlier fit, or this one before it was killed, has left its scale and set alpha
-            scale = float(backend_ops.array(layers[0].control)[0]) or float(backend_ops.array(layers[0].alpha)) or 5e-4
+            scale = float(backend_ops.to_numpy(layers[0].control)[0]) or float(backend_ops.to_numpy(layers[0].alpha)) or 5e-4
             begun = _sparsity(layers)
             self._remember(layers, PIDController(scale, actual=begun, start=begun))
 
@@ -77,7 +78,7 @@ class TargetSparsityCallback(FinalCut):
 
     def _steer(self):
         layers = self._layers()
-        control = PIDController(*backend_ops.array(layers[0].control).tolist())
+        control = PIDController(*backend_ops.to_numpy(layers[0].control).tolist())
         done = self.schedule(self._position / self._total)
         wanted = control.start + (self.sparsity - control.start) * done
         self._remember(layers, control.next(wanted, _sparsity(layers)))
@@ -99,9 +100,9 @@ class TargetSparsityCallback(FinalCut):
             for variable, new in zip(variables, thresholds.cut(*value, mask), strict=True):
                 variable.assign(new)
 
-    _apply_masks = _cut
+    _restore_cut = _cut
 
-    def _pruned_variables(self):
+    def _cut_variables(self):
         return [v for layer in self._layers() for v in (*layer.kernels, *layer.thresholds)]
 
     def _layers(self):

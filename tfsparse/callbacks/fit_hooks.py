@@ -1,0 +1,75 @@
+"""What every pruning callback of both roads must know of a `fit`: its first epoch and its number of steps."""
+
+import abc
+import warnings
+
+
+class FitHooks(abc.ABC):
+    """Mixed into a callback of Keras 3 or tf_keras. Calls `_begin_fit` once per `fit`, before its first step.
+
+    The first epoch is known only in `on_epoch_begin`: a `fit` that resumes does not start at epoch 0.
+
+    A subclass that has an attribute `total_steps` that is not None needs no dataset of known length.
+    """
+
+    _begun_with = None
+
+    @abc.abstractmethod
+    def _begin_fit(self, first_epoch: int, num_steps: int | None) -> None:
+        """Prepare for a `fit`.
+
+        Args:
+            first_epoch: The epoch at which this `fit` starts, from 0.
+            num_steps: Optimizer steps of this `fit`; None: the dataset's length is unknown.
+        """
+
+    def _batches_per_step(self) -> int:
+        """Batches whose gradients are accumulated before each optimizer step."""
+        return 1
+
+    def set_params(self, params):
+        super().set_params(params)
+        if params.get("steps") is None and getattr(self, "total_steps", None) is None:
+            name = type(self).__name__
+            other = f" or {name}(..., total_steps=<epochs x steps per epoch>)" if hasattr(self, "total_steps") else ""
+            raise ValueError(
+                f"The dataset's length is unknown, so {name} does not know how many steps training has. Write fit(..., "
+                f"steps_per_epoch=...){other}."
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._begun_with is self.params:
+            return
+        self._begun_with, steps = self.params, self.params.get("steps")
+        batches = None if steps is None else (self.params["epochs"] - epoch) * steps
+        self._begin_fit(epoch, None if batches is None else batches // self._batches_per_step())
+
+
+def check_reaches_end(name: str, done: int, num_steps: int, total: int, sparsity: float) -> None:
+    """Refuse a `fit` that ends before its schedule does.
+
+    Args:
+        name: Of the callback, for the message.
+        done: Steps of the schedule that are done.
+        num_steps: Optimizer steps of this `fit`.
+        total: Length of the schedule in optimizer steps.
+        sparsity: The target that would be missed.
+
+    Raises:
+        ValueError: If `done + num_steps < total`.
+    """
+    if done + num_steps < total:
+        raise ValueError(
+            f"The schedule has done {done} of {total} steps and this fit has only {num_steps}, so it would end short "
+            f"of sparsity {sparsity:g}. Train for more epochs, or write {name}(..., total_steps={total}) to spread one "
+            "schedule over several fits."
+        )
+
+
+def warn_of_final_cut(done: int, total: int, sparsity: float, target: float) -> None:
+    """Warn that training ended before the schedule and that the weights are cut to the target now."""
+    warnings.warn(
+        f"Training ended at step {done} of {total}, at a sparsity of {sparsity:.4f}: cut to the target {target:g} now, "
+        "without training after it. To avoid the cut let training run to its end, or pass a smaller total_steps.",
+        stacklevel=4,
+    )
