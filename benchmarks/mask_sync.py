@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, help="where to write the JSON")
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
-    testing.two_replicas()
+    testing.split_cpu()
     results = measure(shapes(), options.rounds)
     if options.out:
         machine.write(options.out, results)
@@ -58,7 +58,7 @@ def shapes() -> list[tuple[int, ...]]:
 
 def measure(sizes: list[tuple[int, ...]], rounds: int) -> dict:
     """Bytes, seconds and ratios of all ways; each round times each of them once."""
-    strategy = testing.two_cpus()
+    strategy = testing.two_cpu_strategy()
     random = np.random.default_rng(0)
     with strategy.scope():
         masks = [_variable((random.random(s) >= SPARSITY).astype("float32")) for s in sizes]

@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=steps.SHAPES, default=list(steps.SHAPES))
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    testing.two_replicas()
+    testing.split_cpu()
     results = {"machine": machine.describe(), "versions": machine.versions(*PACKAGES), "rounds": options.rounds}
     results["models"] = {}
     for name in options.models:

@@ -12,7 +12,7 @@ import pytest
 
 from tfsparse import testing
 
-testing.two_replicas()
+testing.split_cpu()
 
 
 @pytest.fixture(autouse=True, scope="session")

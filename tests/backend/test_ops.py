@@ -29,7 +29,7 @@ def test_read_is_a_value_not_the_variable():
     before = backend_ops.read(variable)
     variable.assign(2.0)
     assert float(ops.convert_to_numpy(before)) == 1.0
-    assert backend_ops.number(keras.Variable(3, dtype="int32")) == 3
+    assert backend_ops.to_int(keras.Variable(3, dtype="int32")) == 3
 
 
 def test_masked_zeros_have_no_sign():

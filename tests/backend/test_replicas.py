@@ -17,7 +17,7 @@ def test_digest_sees_one_bit():
 def test_alone_nothing_is_reduced():
     gradients = [ops.ones((2, 2))]
     assert replicas.global_gradients(gradients)[0] is gradients[0]
-    np.testing.assert_array_equal(ops.convert_to_numpy(replicas.share(gradients[0])), np.ones((2, 2)))
+    np.testing.assert_array_equal(ops.convert_to_numpy(replicas.divide_by_replicas(gradients[0])), np.ones((2, 2)))
 
 
 def test_update_and_replica_values():
@@ -30,14 +30,14 @@ def test_update_and_replica_values():
 def test_two_replicas_get_the_global_gradient_and_its_share():
     import tensorflow as tf
 
-    from tfsparse.testing import two_cpus
+    from tfsparse.testing import two_cpu_strategy
 
-    strategy = two_cpus()
+    strategy = two_cpu_strategy()
 
     def step():
         own = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group + 1, tf.float32)
         total = replicas.global_gradients([own])[0]
-        return total, replicas.share(total)
+        return total, replicas.divide_by_replicas(total)
 
     total, share = strategy.run(tf.function(step))
     assert [float(v) for v in strategy.experimental_local_results(total)] == [3, 3]

@@ -89,7 +89,7 @@ def digests(model):
 def fit(*callbacks, mirrored=True, **options):
     """Train the small model with five mask updates."""
     prune = tfsparse.Prune(tfsparse.OneCycle(updates=5), sparsity=0.6, **options)
-    with testing.two_cpus().scope() if mirrored else contextlib.nullcontext():
+    with testing.two_cpu_strategy().scope() if mirrored else contextlib.nullcontext():
         model = testing.small_model()
         model.compile(keras.optimizers.SGD(0.1, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(True))
     fixtures.fit_on(model, [prune, *callbacks])
@@ -192,7 +192,7 @@ def test_weights_that_diverged_under_equal_masks_are_the_first_replicas_after_a_
 @mirrored_only
 @pytest.mark.parametrize("policy", MaskStore.policies)
 def test_push_and_pull_between_the_copies_of_a_variable(policy):
-    with testing.two_cpus().scope():
+    with testing.two_cpu_strategy().scope():
         mask = keras.Variable(np.ones((3, 5)))
     flip(mask, 1, 4)
     flip(mask, 0, 7)

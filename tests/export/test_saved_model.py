@@ -14,7 +14,7 @@ from keras import ops
 import tfsparse
 from tfsparse import testing
 from tfsparse.export import packing
-from tfsparse.testing.devices import two_cpus
+from tfsparse.testing.devices import two_cpu_strategy
 
 ELSEWHERE = """
 import sys
@@ -183,7 +183,7 @@ def test_a_saved_model_with_signatures_of_ones_own(tmp_path):
 
 
 def test_a_model_trained_on_two_replicas(tmp_path):
-    with two_cpus().scope():
+    with two_cpu_strategy().scope():
         model = pruned()
         model.compile("sgd", "mse")
     x = examples()

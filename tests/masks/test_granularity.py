@@ -24,7 +24,7 @@ def expand(units, scores, pruned):
 def test_a_kernel_is_cut_as_its_own_kind_alone_would_cut_it(kinds, shape):
     both, alone = granularity.get(kinds), granularity.get(kinds["dense" if len(shape) == 2 else "conv"])
     scores = np.abs(RANDOM.normal(size=shape)).astype("float32")
-    numbers = [(g.units(shape), g.entries(shape), g.most(shape), g.highest(shape)) for g in (both, alone)]
+    numbers = [(g.num_units(shape), g.entries_per_unit(shape), g.max_pruned_units(shape), g.max_sparsity(shape)) for g in (both, alone)]
     assert numbers[0] == numbers[1]
     np.testing.assert_array_equal(expand(both, scores, 3), expand(alone, scores, 3))
     settled = (ops.convert_to_numpy(g.break_ties(scores, scores > 1)) for g in (both, alone))
@@ -33,15 +33,15 @@ def test_a_kernel_is_cut_as_its_own_kind_alone_would_cut_it(kinds, shape):
 
 def test_highest_and_patterned():
     plain, half = granularity.get(BOTH), granularity.get({"dense": "1:4", "conv": "weight"})
-    assert (plain.highest((8, 8)), half.highest((8, 8)), half.highest((3, 8, 8))) == (1.0, 0.75, 1.0)
-    assert (plain.patterned, half.patterned) == (False, True)
+    assert (plain.max_sparsity((8, 8)), half.max_sparsity((8, 8)), half.max_sparsity((3, 8, 8))) == (1.0, 0.75, 1.0)
+    assert (plain.has_pattern, half.has_pattern) == (False, True)
 
 
 def test_what_is_written_is_one_and_the_same_however_it_was_given():
     given = ({"conv": "weight", "dense": [1, 4]}, BOTH)
     first, second = (pruners.Magnitude(granularity=g) for g in given)
     assert first == second and hash(first) == hash(second) and list(first.granularity) == ["dense", "conv"]
-    assert granularity.written([1, 4]) == (1, 4) and granularity.written("2:4") == "2:4"
+    assert granularity.to_config([1, 4]) == (1, 4) and granularity.to_config("2:4") == "2:4"
 
 
 def test_in_a_model_each_kernel_has_its_own_pattern():

@@ -149,7 +149,7 @@ def test_n_of_m_equals_the_reference_at_the_full_pattern():
     for shape in [(8, 5), (10, 3), (3, 3, 8, 4)]:
         scores = np.abs(RANDOM.normal(size=shape)).astype("float32")
         units = granularity.get("2:4")
-        np.testing.assert_array_equal(mask_of(units, scores, units.most(shape)), reference.n_of_m(scores, 2, 4))
+        np.testing.assert_array_equal(mask_of(units, scores, units.max_pruned_units(shape)), reference.n_of_m(scores, 2, 4))
 
 
 def test_n_of_m_ramps_by_the_groups_that_lose_least():

@@ -19,7 +19,7 @@ def numpy(values):
 
 def forward(pruner, weights, masks):
     arrays = [[np.array(a, "float32") for a in group] for group in (weights, masks)]
-    return numpy(pruner.values(*arrays))
+    return numpy(pruner.forward(*arrays))
 
 
 def sparse(pruner, variables, inner=None, sparsity=0.5, schedule="constant", total=100):

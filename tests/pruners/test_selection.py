@@ -27,12 +27,17 @@ def test_kernels_of_layers_and_variables():
         selection.kernels(keras.layers.ReLU())
 
 
-def test_wishes_survive_saving():
+def test_overrides_survive_saving():
     model = testing.small_model()
-    wishes = selection.Overrides(words=["head"])
-    wishes.set(model.get_layer("hidden").kernel, 0.5)
+    overrides = selection.Overrides(dense_names=["head"])
+    overrides.set(model.get_layer("hidden").kernel, 0.5)
     from tfsparse import Magnitude
 
-    targets = wishes.resolve(model.trainable_variables, Magnitude(), 0.75)
-    again = selection.Overrides(**wishes.get_config())
+    targets = overrides.resolve(model.trainable_variables, Magnitude(), 0.75)
+    again = selection.Overrides.from_config(overrides.get_config())
     assert targets == again.resolve(model.trainable_variables, Magnitude(), 0.75) == {0: 27, 2: 256}
+
+
+def test_overrides_of_older_files_load():
+    overrides = selection.Overrides.from_config({"places": {"2": 0.5}, "words": ["head"]})
+    assert (overrides.sparsities, overrides.dense_names) == ({2: 0.5}, ["head"])

@@ -114,7 +114,7 @@ def test_a_bias_that_is_new_has_empty_slots():
 
 
 def test_two_replicas_get_a_smaller_model_too():
-    with testing.two_cpus().scope():
+    with testing.two_cpu_strategy().scope():
         net = trained(keras.optimizers.SGD(0.01, momentum=0.9), jit_compile=False)
     small = shrink(net, KEEP)
     assert small.distribute_strategy.num_replicas_in_sync == 2

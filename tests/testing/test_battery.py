@@ -42,7 +42,7 @@ def test_granularities_and_scopes(options):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("options", PATTERNS, ids=str)
 def test_granularities_and_scopes_on_every_engine(options):
-    testing.check_engines_agree(pruners.Magnitude(**options))
+    testing.check_execution_modes_agree(pruners.Magnitude(**options))
     testing.check_export(pruners.Magnitude(**options))
 
 
@@ -116,6 +116,6 @@ def test_planted_optimizer_bugs_are_found(monkeypatch):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replicas are TensorFlow's")
 def test_planted_divergence_of_replicas_is_found(monkeypatch):
     monkeypatch.setattr(replicas, "global_gradients", list)  # trap 2: every replica scores its own gradients
-    monkeypatch.setattr(replicas, "share", lambda g: g)
+    monkeypatch.setattr(replicas, "divide_by_replicas", lambda g: g)
     with pytest.raises(AssertionError, match="two replicas instead of one device"):
-        testing.check_mirrored(pruners.Saliency())
+        testing.check_two_replicas_agree(pruners.Saliency())

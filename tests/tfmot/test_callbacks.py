@@ -150,13 +150,13 @@ def test_weights_that_return_have_empty_slots(legacy):
 
 def test_mirrored_replicas_agree_and_are_what_one_device_gives():
     from tfsparse.backend import replicas
-    from tfsparse.testing import two_cpus
+    from tfsparse.testing import two_cpu_strategy
 
     for scope in ("layer", "global"):
         single = _model(scope=scope)
         alone = models.EveryStep(lambda m: replicas.digest(models.masks(m)))
         models.fit(single, tfmot.Prune(sparsity=0.8), alone)
-        with two_cpus().scope():
+        with two_cpu_strategy().scope():
             mirrored = _model(scope=scope)
         together = models.EveryStep(lambda m: [replicas.digest(_replica_masks(m, i)) for i in range(2)])
         models.fit(mirrored, tfmot.Prune(sparsity=0.8), together)
@@ -182,9 +182,9 @@ class Flip(tf_keras.callbacks.Callback):
 
 
 def _mirrored_model():
-    from tfsparse.testing import two_cpus
+    from tfsparse.testing import two_cpu_strategy
 
-    with two_cpus().scope():
+    with two_cpu_strategy().scope():
         return _model()
 
 

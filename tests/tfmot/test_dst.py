@@ -85,7 +85,7 @@ def test_two_replicas_are_one_device():
                 first, second = replicas.replica_values(variable)
                 assert np.array_equal(first, second)
 
-    with testing.two_cpus().scope():
+    with testing.two_cpu_strategy().scope():
         mirrored = compiled()
         fit(mirrored, callbacks=[tf_keras.callbacks.LambdaCallback(on_train_batch_end=look)])
     assert_same(mirrored, fit(compiled()), exactly=False)

@@ -6,7 +6,7 @@ import tf_keras_models as models
 
 import tfsparse
 from tfsparse import tfmot
-from tfsparse.testing import two_cpus
+from tfsparse.testing import two_cpu_strategy
 from tfsparse.tfmot import GSM
 
 W1, G1 = [[0.5, -0.2], [0.1, 0.0]], [[0.1, -0.3], [0.9, 2.0]]
@@ -60,7 +60,7 @@ def test_trains_wrapped_models_to_the_cut_and_saves(tmp_path):
 
 def test_two_replicas_are_one_device():
     single = models.compiled(models.small(), GSM(0.05, 0.9, 1e-3, 4))
-    with two_cpus().scope():
+    with two_cpu_strategy().scope():
         mirrored = models.compiled(models.small(), GSM(0.05, 0.9, 1e-3, 4))
     for model in (single, mirrored):
         models.fit(model)

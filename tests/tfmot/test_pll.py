@@ -9,7 +9,7 @@ import tf_keras_models as models
 from tfsparse import tfmot
 from tfsparse.backend import replicas
 from tfsparse.methods.pll import rules
-from tfsparse.testing import two_cpus
+from tfsparse.testing import two_cpu_strategy
 
 ENTRIES, STEPS = 1140, models.STEPS
 
@@ -171,7 +171,7 @@ def test_two_replicas_are_one_device():
         masks = [mask for w in models.stock_wrappers(model) for _, mask, _ in w.pruning_vars]
         return {replicas.digest([replicas.replica_values(m)[i] for m in masks]) for i in range(2)}
 
-    with two_cpus().scope():
+    with two_cpu_strategy().scope():
         model = compiled()
     callback, look = pll(start=rules.FixedStart(0.1)), models.EveryStep(copies)
     fit(model, callback, look)

@@ -148,12 +148,12 @@ def is_symbolic(tensor) -> bool:
     return False
 
 
-def number(value) -> int:
+def to_int(value) -> int:
     """The present value of an integer variable, also while a step is being traced."""
-    return int(array(value))
+    return int(to_numpy(value))
 
 
-def array(value) -> np.ndarray:
+def to_numpy(value) -> np.ndarray:
     """The present value of a variable, also while a step is being traced."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

@@ -35,7 +35,7 @@ def global_gradients(gradients: Sequence) -> list:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
 
 
-def share(gradient):
+def divide_by_replicas(gradient):
     """This replica's share of a gradient that is global already, for an optimizer that will sum over replicas again."""
     if not _on_tensorflow():
         return gradient
@@ -93,7 +93,7 @@ def replica_values(variable) -> list[np.ndarray]:
     return [np.array(v) for v in copies(variable)]
 
 
-def replicas(value) -> int:
+def num_replicas(value) -> int:
     """How many copies of a variable there are in all processes; 1: there is nothing to compare or to send. A variable
     that JAX has cut into parts counts as one."""
     native = _native(value)
@@ -142,7 +142,7 @@ def _gather(strategy):
     return tf.function(lambda words: strategy.run(of_replica, (words,)), signature, autograph=False)
 
 
-def from_leader(variable) -> None:
+def copy_from_first(variable) -> None:
     """Give all replicas in all processes the value that the first one has."""
     value = replica_values(variable)[0]
     first = exchange(value.tobytes(), variable)[0]

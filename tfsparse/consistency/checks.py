@@ -41,7 +41,7 @@ def check_masks(
     >>> check_masks(optimizer.masks, [v.path for v in optimizer.pruned_variables])
     []
     """
-    pairs = [(mask, name) for mask, name in zip(masks, names, strict=True) if replicas.replicas(mask) > 1]
+    pairs = [(mask, name) for mask, name in zip(masks, names, strict=True) if replicas.num_replicas(mask) > 1]
     if not pairs:
         return []
     masks, names = zip(*pairs, strict=True)
@@ -86,7 +86,7 @@ def _repair(masks, dependents, sync_stats):
         replicas.assign(mask, value)
     sync_stats.bytes += store.sync_stats.bytes  # of the same event
     for variable in dependents:
-        replicas.from_leader(variable)
+        replicas.copy_from_first(variable)
 
 
 def _message(names, replicas, count):

@@ -143,7 +143,7 @@ def _choices(patient, place, units, sparsity):
     _disturb(copy)
     one_shot.prune(copy, sparsity, pruners.Magnitude(granularity=units))
     for weight in subject.KerasSubject(copy).weights():
-        own = granularities.get(units).of(weight.shape)
+        own = granularities.get(units).for_shape(weight.shape)
         pattern = patterns.found(weight.array)
         verdict = place.verdict(weight, pattern)
         chosen = str(own) if verdict.gains else "dense"
@@ -166,7 +166,7 @@ def _config(base, units, sparsity, rows):
     if units != "weight" and pruner.pop("scope", "layer") == "global":
         notes.append("scope: layer instead of global, since what a layer gains goes by its own share of zeros")
     section = {key: before[key] for key in ("schedule",) if key in before}
-    section |= {"pruner": pruner | {"granularity": granularities.written(units)}, "sparsity": sparsity}
+    section |= {"pruner": pruner | {"granularity": granularities.to_config(units)}, "sparsity": sparsity}
     section |= {
         key: True
         for key, row in (("skip_first", rows[0]), ("skip_last", rows[-1]))

@@ -15,11 +15,11 @@ class Granularity(abc.ABC):
     """How the entries of a weight are grouped into units that are pruned as one; as text it is what `get` takes."""
 
     @abc.abstractmethod
-    def units(self, shape) -> int:
+    def num_units(self, shape) -> int:
         """Number of units in a weight of this shape."""
 
     @abc.abstractmethod
-    def entries(self, shape) -> int:
+    def entries_per_unit(self, shape) -> int:
         """Zeros that one pruned unit gives."""
 
     @abc.abstractmethod
@@ -34,11 +34,11 @@ class Granularity(abc.ABC):
         """The scores with ties between living and pruned entries settled, where units rank entries inside."""
         return scores
 
-    def most(self, shape) -> int:
+    def max_pruned_units(self, shape) -> int:
         """How many units may be pruned: one always lives."""
-        return self.units(shape) - 1
+        return self.num_units(shape) - 1
 
-    def highest(self, shape) -> float:
+    def max_sparsity(self, shape) -> float:
         """The sparsity at which the pattern ends; 1.0 for those that have no end."""
         return 1.0
 
@@ -47,7 +47,7 @@ class Granularity(abc.ABC):
         return self
 
     @property
-    def patterned(self) -> bool:
+    def has_pattern(self) -> bool:
         """Do entries live on in a pruned unit? Then nothing can be exchanged unit by unit."""
         return False
 
@@ -58,10 +58,10 @@ class Weight(Granularity):
     def __str__(self):
         return "weight"
 
-    def units(self, shape):
+    def num_units(self, shape):
         return math.prod(shape)
 
-    def entries(self, shape):
+    def entries_per_unit(self, shape):
         return 1
 
     def pool(self, scores):
@@ -77,10 +77,10 @@ class Channel(Granularity):
     def __str__(self):
         return "channel"
 
-    def units(self, shape):
+    def num_units(self, shape):
         return shape[-1]
 
-    def entries(self, shape):
+    def entries_per_unit(self, shape):
         return math.prod(shape[:-1])
 
     def pool(self, scores):
@@ -102,10 +102,10 @@ class Block(Granularity):
     def __str__(self):
         return f"({self.outputs}, {self.inputs})"
 
-    def units(self, shape):
+    def num_units(self, shape):
         return math.prod(shape[:-2]) * math.prod(self._grid(shape))
 
-    def entries(self, shape):
+    def entries_per_unit(self, shape):
         return min(self.outputs, shape[-1]) * min(self.inputs, shape[-2])
 
     def pool(self, scores):
@@ -151,23 +151,23 @@ class NofM(Granularity):
     def __str__(self):
         return f"{self.n}:{self.m}"
 
-    def units(self, shape):
+    def num_units(self, shape):
         return math.prod(shape) // shape[-2] * (shape[-2] // self.m)
 
     def break_ties(self, scores, mask):
         return ops.where(mask > 0, scores, -1.0)
 
-    def most(self, shape):
-        return self.units(shape)
+    def max_pruned_units(self, shape):
+        return self.num_units(shape)
 
-    def entries(self, shape):
+    def entries_per_unit(self, shape):
         return self.m - self.n
 
-    def highest(self, shape):
+    def max_sparsity(self, shape):
         return 1 - self.n / self.m
 
     @property
-    def patterned(self):
+    def has_pattern(self):
         return True
 
     def pool(self, scores):
@@ -209,11 +209,11 @@ class ByKind(Granularity):
     def __init__(self, dense, conv):
         self.dense, self.conv = get(dense), get(conv)
 
-    def units(self, shape):
-        return self.for_shape(shape).units(shape)
+    def num_units(self, shape):
+        return self.for_shape(shape).num_units(shape)
 
-    def entries(self, shape):
-        return self.for_shape(shape).entries(shape)
+    def entries_per_unit(self, shape):
+        return self.for_shape(shape).entries_per_unit(shape)
 
     def pool(self, scores):
         return self.for_shape(scores.shape).pool(scores)
@@ -224,15 +224,15 @@ class ByKind(Granularity):
     def break_ties(self, scores, mask):
         return self.for_shape(scores.shape).break_ties(scores, mask)
 
-    def most(self, shape):
-        return self.for_shape(shape).most(shape)
+    def max_pruned_units(self, shape):
+        return self.for_shape(shape).max_pruned_units(shape)
 
-    def highest(self, shape):
-        return self.for_shape(shape).highest(shape)
+    def max_sparsity(self, shape):
+        return self.for_shape(shape).max_sparsity(shape)
 
     @property
-    def patterned(self):
-        return self.dense.patterned or self.conv.patterned
+    def has_pattern(self):
+        return self.dense.has_pattern or self.conv.has_pattern
 
     def for_shape(self, shape):
         return self.dense if len(shape) == 2 else self.conv
@@ -244,7 +244,7 @@ def get(granularity: str | tuple[int, int] | dict | Granularity) -> Granularity:
 
     Raises: ValueError for anything else.
 
-    >>> get("2:4").entries((8, 3)), get({"dense": (1, 4), "conv": "weight"}).entries((8, 3))
+    >>> get("2:4").entries_per_unit((8, 3)), get({"dense": (1, 4), "conv": "weight"}).entries_per_unit((8, 3))
     (2, 4)
     """
     if isinstance(granularity, Granularity):
@@ -268,14 +268,14 @@ def get(granularity: str | tuple[int, int] | dict | Granularity) -> Granularity:
     )
 
 
-def written(granularity):
+def to_config(granularity):
     """As it is kept in configurations: lists of YAML and JSON are tuples, kinds stand in one order.
 
-    >>> written({"conv": "weight", "dense": [1, 4]})
+    >>> to_config({"conv": "weight", "dense": [1, 4]})
     {'dense': (1, 4), 'conv': 'weight'}
     """
     if isinstance(granularity, dict):
-        return {kind: written(granularity[kind]) for kind in _KINDS}
+        return {kind: to_config(granularity[kind]) for kind in _KINDS}
     return tuple(granularity) if isinstance(granularity, list) else granularity
 
 

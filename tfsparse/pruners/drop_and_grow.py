@@ -6,9 +6,9 @@ import math
 
 from keras import ops
 
+from tfsparse.backend.hashing import hash_uniform
 from tfsparse.masks import topk
 from tfsparse.pruners.pruner import ScorePruner
-from tfsparse.pruners.random import hash_uniform
 
 _ROUND_UP = 1 + 1e-6  # float32 writes 0.15 * 20 as a hair less than 3
 
@@ -99,7 +99,7 @@ class DropAndGrow(ScorePruner):
             )
 
     def _check_granularity(self):
-        if self._units.patterned:
+        if self._units.has_pattern:
             raise ValueError(
                 f"{type(self).__name__} got granularity={self.granularity!r}, a fixed pattern: expected "
                 f'"weight", "channel" or a block (outputs, inputs), as in {type(self).__name__}("weight").'

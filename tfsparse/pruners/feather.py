@@ -51,7 +51,7 @@ class Feather(ScorePruner):
     def score(self, weight, gradient, mask):
         return ops.abs(weight)
 
-    def values(self, weights, masks):
+    def forward(self, weights, masks):
         sizes = [ops.abs(ops.cast(w, "float32")) for w in weights]
         thresholds = self._thresholds(sizes, masks)
         return [_shrunk(*each) for each in zip(weights, sizes, thresholds, masks, strict=True)]

@@ -41,7 +41,7 @@ class Pruner(Configurable, abc.ABC):
         """This pruner at a step of training (counted from 1) of `total`: for methods that change with time."""
         return self
 
-    def values(self, weights: Sequence, masks: Sequence) -> list:
+    def forward(self, weights: Sequence, masks: Sequence) -> list:
         """What the model's variables hold, zero wherever the mask is; only asked of a straight-through pruner."""
         return [backend_ops.masked(w, m) for w, m in zip(weights, masks, strict=True)]
 
@@ -57,7 +57,7 @@ class Pruner(Configurable, abc.ABC):
         """Entries that are pruned when `sparsity` of a weight is asked; 0 if this pruner cannot prune such a weight."""
         return topk.num_pruned(float(sparsity), math.prod(shape))
 
-    def unit(self, shape: tuple) -> int:
+    def entries_per_unit(self, shape: tuple) -> int:
         """Entries that live or die together; a joint total is met to within one unit."""
         return 1
 
@@ -95,7 +95,7 @@ class ScorePruner(Pruner):
                 f'scope="global" finds its own allocation, so allocation={allocation!r} has no meaning: '
                 'drop one of them, for example Magnitude(scope="layer", allocation="erk").'
             )
-        self.granularity, self.scope, self.allocation = granularities.written(granularity), scope, allocation
+        self.granularity, self.scope, self.allocation = granularities.to_config(granularity), scope, allocation
 
     @abc.abstractmethod
     def score(self, weight, gradient, mask):
@@ -112,8 +112,8 @@ class ScorePruner(Pruner):
         alive = [self._units.pool(m) for m in masks]
         counts = [self._num_units(s.shape, n) for s, n in zip(scores, num_pruned, strict=True)]
         if self.is_global:
-            most = [self._units.most(s.shape) for s in scores]
-            entries = [self._units.entries(s.shape) for s in scores]
+            most = [self._units.max_pruned_units(s.shape) for s in scores]
+            entries = [self._units.entries_per_unit(s.shape) for s in scores]
             total = sum(c * e for c, e in zip(counts, entries, strict=True))
             unit_masks = topk.prune_lowest_globally(pooled, total, most, entries, alive)
         else:
@@ -127,19 +127,19 @@ class ScorePruner(Pruner):
 
     def num_prunable(self, shape, sparsity):
         shape = tuple(shape)
-        if self._units.units(shape) == 0:
+        if self._units.num_units(shape) == 0:
             return 0
-        limit = self._units.most(shape) * self._units.entries(shape)
-        highest = self._units.highest(shape)
+        limit = self._units.max_pruned_units(shape) * self._units.entries_per_unit(shape)
+        highest = self._units.max_sparsity(shape)
         if sparsity > highest + 1e-9:
             raise ValueError(
                 f"granularity={self.granularity!r} ends at a sparsity of {highest:g} in a kernel of shape {shape} and "
                 f"cannot reach {sparsity:g}: write sparsity={highest:g}."
             )
-        return min(self._num_units(shape, topk.num_pruned(sparsity, math.prod(shape))) * self._units.entries(shape), limit)
+        return min(self._num_units(shape, topk.num_pruned(sparsity, math.prod(shape))) * self._units.entries_per_unit(shape), limit)
 
-    def unit(self, shape):
-        return self._units.entries(tuple(shape))
+    def entries_per_unit(self, shape):
+        return self._units.entries_per_unit(tuple(shape))
 
     @property
     def is_global(self):
@@ -147,7 +147,7 @@ class ScorePruner(Pruner):
 
     def _num_units(self, shape, num_pruned):
         """The nearest number of units for a number of entries to prune."""
-        entries, most = self._units.entries(shape), self._units.most(shape)
+        entries, most = self._units.entries_per_unit(shape), self._units.max_pruned_units(shape)
         if isinstance(num_pruned, numbers.Integral):
             return min((int(num_pruned) + entries // 2) // entries, most)
         return ops.minimum(ops.floor_divide(ops.cast(num_pruned, "int32") + entries // 2, entries), most)

@@ -36,7 +36,7 @@ def excluded(model, exclude: Iterable = (), skip_first: bool = False, skip_last:
     return result + prunable[: int(skip_first)] + prunable[len(prunable) - int(skip_last) :]
 
 
-def pairs(sparsities) -> list[tuple]:
+def as_pairs(sparsities) -> list[tuple]:
     """(layer or variable, sparsity) from `{layer: sparsity}` or from pairs: Keras's variables cannot be keys."""
     return list(sparsities.items() if hasattr(sparsities, "items") else sparsities)
 
@@ -56,35 +56,42 @@ def check_sparsity(sparsity, what: str = "sparsity") -> float:
 
 
 class Overrides:
-    """What the user asked of single variables: a sparsity, or None to leave one dense.
+    """What the user asked for single variables: a sparsity, or None to leave a variable dense.
 
-    Variables are known by identity until the optimizer is built and by their place among its variables after.
+    Before the optimizer is built, a variable is known by its identity; after it, by its index among the optimizer's
+    trainable variables.
+
+    Args:
+        sparsities: `{index: sparsity or None}` of trainable variables.
+        dense_names: Parts of variable paths. A variable whose path contains one of them stays dense.
     """
 
-    def __init__(self, places: dict | None = None, words: list[str] | None = None):
-        self.places = {int(place): sparsity for place, sparsity in (places or {}).items()}
-        self.words = list(words or [])
-        self._objects = {}
+    def __init__(self, sparsities: dict | None = None, dense_names: list[str] | None = None):
+        self.sparsities = {int(index): sparsity for index, sparsity in (sparsities or {}).items()}
+        self.dense_names = list(dense_names or [])
+        self._unresolved = {}
 
     def set(self, variable, sparsity: float | None) -> None:
-        """Ask `sparsity` of a variable, or None to leave it dense."""
-        self._objects[id(variable)] = (sparsity, variable.path)
+        """Request a sparsity for a variable, or None to leave it dense."""
+        self._unresolved[id(variable)] = (sparsity, variable.path)
 
-    def fixed(self, place: int) -> bool:
-        """True if a sparsity was asked of this very variable."""
-        return self.places.get(place) is not None
+    def has_own_sparsity(self, index: int) -> bool:
+        """Return True if the user requested a sparsity for this variable."""
+        return self.sparsities.get(index) is not None
 
     def resolve(self, variables, pruner, sparsity: float) -> dict[int, int]:
-        """`{place: entries to prune}` for the variables that are pruned.
+        """Return `{index: number of entries to prune}` for the variables that are pruned.
 
-        Raises: ValueError if none is, or if a wish is for a variable that the optimizer does not train.
+        Raises:
+            ValueError: If no variable can be pruned, or if a variable with an override is not trained.
         """
-        self._find_places(variables)
-        common = [i for i, v in enumerate(variables) if is_prunable(v) and i not in self.places]
-        shares = pruner.allocate([tuple(variables[i].shape) for i in common], sparsity)
-        wanted = dict(zip(common, shares, strict=True)) | {i: s for i, s in self.places.items() if s is not None}
-        counts = {i: pruner.num_prunable(tuple(variables[i].shape), s) for i, s in sorted(wanted.items())}
-        targets = {i: c for i, c in counts.items() if c > 0 or wanted[i] == 0}
+        self._find_indices(variables)
+        common = [i for i, v in enumerate(variables) if is_prunable(v) and i not in self.sparsities]
+        allocated = pruner.allocate([tuple(variables[i].shape) for i in common], sparsity)
+        requested = dict(zip(common, allocated, strict=True))
+        requested |= {i: s for i, s in self.sparsities.items() if s is not None}
+        counts = {i: pruner.num_prunable(tuple(variables[i].shape), s) for i, s in sorted(requested.items())}
+        targets = {i: count for i, count in counts.items() if count > 0 or requested[i] == 0}
         if not targets:
             raise ValueError(
                 f"Nothing to prune: none of the {len(variables)} trainable variables is a kernel of rank >= 2 that "
@@ -93,15 +100,21 @@ class Overrides:
         return targets
 
     def get_config(self) -> dict:
-        """What `Overrides(**config)` takes back."""
-        return {"places": {str(k): v for k, v in self.places.items()}, "words": self.words}
+        """Return what `from_config` accepts."""
+        return {"sparsities": {str(i): s for i, s in self.sparsities.items()}, "dense_names": self.dense_names}
 
-    def _find_places(self, variables):
+    @classmethod
+    def from_config(cls, config: dict) -> "Overrides":
+        """Create the overrides that `get_config` described. Older files call the keys `places` and `words`."""
+        old = {"places": "sparsities", "words": "dense_names"}
+        return cls(**{old.get(key, key): value for key, value in config.items()})
+
+    def _find_indices(self, variables):
         for i, variable in enumerate(variables):
-            if id(variable) in self._objects:
-                self.places[i] = self._objects.pop(id(variable))[0]
-            elif any(word in variable.path for word in self.words):
-                self.places[i] = None
-        if self._objects:
-            _, path = next(iter(self._objects.values()))
+            if id(variable) in self._unresolved:
+                self.sparsities[i] = self._unresolved.pop(id(variable))[0]
+            elif any(name in variable.path for name in self.dense_names):
+                self.sparsities[i] = None
+        if self._unresolved:
+            _, path = next(iter(self._unresolved.values()))
             raise ValueError(f"{path} is not among the trainable variables of this optimizer. Is its layer frozen?")

@@ -1,8 +1,8 @@
 """SET: sparse evolutionary training."""
 
+from tfsparse.backend.hashing import hash_uniform
 from tfsparse.pruners.drop_and_grow import DropAndGrow
 from tfsparse.pruners.pruner import pruners
-from tfsparse.pruners.random import hash_uniform
 
 
 @pruners.register

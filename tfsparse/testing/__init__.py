@@ -7,49 +7,49 @@
 """
 
 from tfsparse.testing.alone import check_config, check_exact_count_with_ties, check_monotone
-from tfsparse.testing.devices import check_mirrored, check_stateless_apply, two_cpus, two_replicas
+from tfsparse.testing.devices import check_stateless_apply, check_two_replicas_agree, split_cpu, two_cpu_strategy
 from tfsparse.testing.fixtures import small_data, small_model
 from tfsparse.testing.registry import check_pruner, checks
 from tfsparse.testing.thresholds import check_thresholds, threshold_checks
 from tfsparse.testing.training import (
-    check_engines_agree,
     check_exclusion_and_overrides,
+    check_execution_modes_agree,
     check_export,
     check_gradient_accumulation,
+    check_masks_are_traced_once,
     check_mixed_precision,
     check_moving_average,
-    check_plain_weights,
     check_resume_from_backup,
     check_resume_from_file,
     check_resume_from_tf_checkpoint,
-    check_traced_once,
+    check_weights_load_into_plain_model,
     check_zero_after_every_step,
 )
 
 __all__ = [
     "check_config",
-    "check_engines_agree",
     "check_exact_count_with_ties",
     "check_exclusion_and_overrides",
+    "check_execution_modes_agree",
     "check_export",
     "check_gradient_accumulation",
-    "check_mirrored",
+    "check_masks_are_traced_once",
     "check_mixed_precision",
     "check_monotone",
     "check_moving_average",
-    "check_plain_weights",
     "check_pruner",
     "check_resume_from_backup",
     "check_resume_from_file",
     "check_resume_from_tf_checkpoint",
     "check_stateless_apply",
     "check_thresholds",
-    "check_traced_once",
+    "check_two_replicas_agree",
+    "check_weights_load_into_plain_model",
     "check_zero_after_every_step",
     "checks",
     "small_data",
     "small_model",
+    "split_cpu",
     "threshold_checks",
-    "two_cpus",
-    "two_replicas",
+    "two_cpu_strategy",
 ]

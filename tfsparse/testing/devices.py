@@ -14,8 +14,8 @@ from tfsparse.testing.fixtures import SPARSITY, EveryStep, assert_same, fit, sma
 from tfsparse.testing.registry import check, only
 
 
-def two_replicas() -> None:
-    """Split the CPU into two logical devices, as `check_mirrored` needs; call it before TensorFlow is used."""
+def split_cpu() -> None:
+    """Split the CPU into two logical devices, as `check_two_replicas_agree` needs; call it before TensorFlow is used."""
     import tensorflow as tf
 
     half = tf.config.LogicalDeviceConfiguration()
@@ -23,20 +23,20 @@ def two_replicas() -> None:
 
 
 @functools.cache  # a second strategy would count its collectives from the same number and mix them up with the first's
-def two_cpus():
+def two_cpu_strategy():
     """One strategy over two logical CPUs for the whole process."""
     import tensorflow as tf
 
     devices = [d.name for d in tf.config.list_logical_devices("CPU")]
-    assert len(devices) >= 2, "call tfsparse.testing.two_replicas() before TensorFlow is used, as in conftest.py"
+    assert len(devices) >= 2, "call tfsparse.testing.split_cpu() before TensorFlow is used, as in conftest.py"
     return tf.distribute.MirroredStrategy(devices[:2])
 
 
 @check
 @only("tensorflow")
-def check_mirrored(pruner: Pruner) -> None:
+def check_two_replicas_agree(pruner: Pruner) -> None:
     """Two replicas agree with each other at every step, and with one device given the same batches."""
-    strategy = two_cpus()
+    strategy = two_cpu_strategy()
 
     def look(model):
         optimizer = compiled_model.sparse_optimizer(model)

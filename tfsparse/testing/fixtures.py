@@ -60,7 +60,7 @@ def zeros(mask) -> int:
 def assert_counts(pruner, shapes, wanted, zeros, when):
     """Exact per weight; for weights that compete, exact in total, or to one unit where units are larger."""
     short = sum(wanted) - sum(zeros)
-    exact = 0 <= short < max(pruner.unit(s) for s in shapes) if pruner.is_global else wanted == zeros
+    exact = 0 <= short < max(pruner.entries_per_unit(s) for s in shapes) if pruner.is_global else wanted == zeros
     assert exact, f"{when}: asked {wanted} zeros, got {zeros}"
 
 

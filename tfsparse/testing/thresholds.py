@@ -15,7 +15,7 @@ from tfsparse.masks import topk as mask_lib
 from tfsparse.methods.dst import DST, dst, finalize
 from tfsparse.optimizers import masked_layer
 from tfsparse.reporting.report import report
-from tfsparse.testing.devices import two_cpus
+from tfsparse.testing.devices import two_cpu_strategy
 from tfsparse.testing.fixtures import (
     SPARSITY,
     EveryStep,
@@ -157,7 +157,7 @@ def check_thresholds_mirrored(threshold: str) -> None:
                 first, second = replicas.replica_values(variable)
                 assert np.array_equal(first, second), f"{variable.path} differs between the replicas"
 
-    with two_cpus().scope():
+    with two_cpu_strategy().scope():
         mirrored = fit(threshold, callbacks=[EveryStep(look)])
     assert_same(mirrored, fit(threshold), "two replicas instead of one device", exactly=False)
 

@@ -42,7 +42,7 @@ def check_zero_after_every_step(pruner: Pruner) -> None:
 
 
 @check
-def check_engines_agree(pruner: Pruner) -> None:
+def check_execution_modes_agree(pruner: Pruner) -> None:
     """Eager, graph, jit and several steps per execution give the same masks and weights."""
     eager = fit(pruner, run_eagerly=True)
     for options in ({"jit_compile": False}, {"jit_compile": True}, {"steps_per_execution": 3, "jit_compile": False}):
@@ -50,7 +50,7 @@ def check_engines_agree(pruner: Pruner) -> None:
 
 
 @check
-def check_traced_once(pruner: Pruner) -> None:
+def check_masks_are_traced_once(pruner: Pruner) -> None:
     """Ten steps are traced once: nothing of the pruner is Python per step."""
     traces = []
 
@@ -110,7 +110,7 @@ def check_resume_from_tf_checkpoint(pruner: Pruner) -> None:
 
 
 @check
-def check_plain_weights(pruner: Pruner) -> None:
+def check_weights_load_into_plain_model(pruner: Pruner) -> None:
     """Weights of the plain model load before pruning, and the pruned model's load into the plain one."""
     with tempfile.TemporaryDirectory() as folder:
         plain = small_model()

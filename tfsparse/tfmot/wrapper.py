@@ -60,7 +60,7 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
     def build(self, input_shape):
         super(pruning_wrapper.PruneLowMagnitude, self).build(input_shape)  # TFMOT's own refuses blocks of convolutions
         weights = self.layer.get_prunable_weights()
-        self.prunable_weights = [w for w in weights if self.units.units(tuple(w.shape)) > 0]
+        self.prunable_weights = [w for w in weights if self.units.num_units(tuple(w.shape)) > 0]
         for weight in self.prunable_weights:
             variable = native(weight)
             mask = self._add("mask", variable.shape, variable.dtype, "ones")

@@ -6,7 +6,7 @@ import pytest
 
 from tfsparse.methods.activation_density import density
 from tfsparse.structured import Channels
-from tfsparse.testing.devices import two_cpus
+from tfsparse.testing.devices import two_cpu_strategy
 
 layers = keras.layers
 
@@ -104,7 +104,7 @@ def test_a_model_without_anything_to_resize_is_refused():
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute")
 def test_replicas_add_their_counts():
     x = np.random.default_rng(0).normal(size=(7, 6, 6, 2)).astype("float32")  # the last batch: three on two replicas
-    with two_cpus().scope():
+    with two_cpu_strategy().scope():
         model = residual()
     one, two = measure(residual(), x), measure(model, x)
     assert two.groups == pytest.approx(one.groups, abs=2e-3) and two.network == pytest.approx(one.network, abs=2e-3)

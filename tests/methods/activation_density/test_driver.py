@@ -12,7 +12,7 @@ import tfsparse
 from tfsparse.backend import replicas, run_directory
 from tfsparse.methods.activation_density import training
 from tfsparse.methods.activation_density.examples import Shuffled
-from tfsparse.testing.devices import two_cpus
+from tfsparse.testing.devices import two_cpu_strategy
 
 layers = keras.layers
 RANDOM = np.random.default_rng(0)
@@ -398,13 +398,13 @@ def test_a_dataset_by_a_function_of_the_epoch(tmp_path):
 @on_tensorflow
 def test_two_replicas_train_and_load(tmp_path):
     def fit():
-        with two_cpus().scope():
+        with two_cpu_strategy().scope():
             model = net(run_eagerly=False, jit_compile=False)
         done = driver(model, directory=tmp_path / "run", prune_epochs=[1])
         return done, done.fit(X, Y, **FIT | {"epochs": 2, "validation_split": 0.0})
 
     done, history = fit()
-    assert done.model.distribute_strategy is two_cpus() and history.history["stage"] == [0, 1]
+    assert done.model.distribute_strategy is two_cpu_strategy() and history.history["stage"] == [0, 1]
     for variable in [*done.model.trainable_variables, *done.model.optimizer.variables]:
         one, two = replicas.replica_values(variable)
         np.testing.assert_array_equal(one, two)

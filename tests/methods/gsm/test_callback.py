@@ -139,7 +139,7 @@ def test_interrupted_and_resumed_is_the_straight_run(tmp_path):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replicas are TensorFlow's")
 def test_two_replicas_are_one_device():
-    with testing.two_cpus().scope():
+    with testing.two_cpu_strategy().scope():
         mirrored = compiled(keras.optimizers.SGD(0.05))
     fit(mirrored, PruneGSM(4, data=(X, Y)))
     alone = compiled(keras.optimizers.SGD(0.05))

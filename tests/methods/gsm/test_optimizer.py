@@ -103,7 +103,7 @@ def test_trains_and_is_cut(tmp_path):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replicas are TensorFlow's")
 @pytest.mark.filterwarnings("ignore:The cut will not be lossless")
 def test_two_replicas_are_one_device():
-    with testing.two_cpus().scope():
+    with testing.two_cpu_strategy().scope():
         mirrored = _fit()
     for mine, theirs in zip(mirrored.trainable_variables, _fit().trainable_variables, strict=True):
         np.testing.assert_allclose(ops.convert_to_numpy(mine), ops.convert_to_numpy(theirs), atol=1e-5)

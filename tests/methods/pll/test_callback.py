@@ -249,7 +249,7 @@ def test_two_replicas_are_one_device():
 
     single, found = pll(start=rules.FixedStart(0.1)), []
     alone = fit(compiled(jit_compile=False), single)
-    with testing.two_cpus().scope():
+    with testing.two_cpu_strategy().scope():
         mirrored = compiled(jit_compile=False)
     together = pll(start=rules.FixedStart(0.1))
     fit(mirrored, together, EveryStep(digests))
@@ -268,7 +268,7 @@ def test_a_replica_of_its_own_mind_is_caught():
             copy = mirrored.optimizer.masks[0].value.values[1]
             copy.assign(1 - copy)
 
-    with testing.two_cpus().scope():
+    with testing.two_cpu_strategy().scope():
         mirrored = compiled(jit_compile=False)
     callback = pll(start=rules.FixedStart(0.1), every=4)
     with pytest.raises(RuntimeError, match="hidden/kernel"):

@@ -4,7 +4,7 @@ import pytest
 from keras import layers, ops
 
 from tfsparse.methods.pll.curvature import Curvature
-from tfsparse.testing.devices import two_cpus
+from tfsparse.testing.devices import two_cpu_strategy
 
 on_tensorflow = keras.backend.backend() == "tensorflow"
 random = np.random.default_rng(3)
@@ -315,7 +315,7 @@ def test_in_the_middle_of_fit():
 @pytest.mark.parametrize("inside", [False, True])
 def test_of_the_whole_batch_on_two_replicas(inside):
     expected, look = Curvature(net(), (X, Y)).trace(2), Look()
-    strategy = two_cpus()
+    strategy = two_cpu_strategy()
     with strategy.scope():
         model = net()
         if inside:
@@ -359,7 +359,7 @@ def test_errors_say_what_to_write():
         Curvature(model, X)
     with pytest.raises(ValueError, match="no weights yet"):
         Curvature(keras.Sequential([layers.Dense(2)]), (X, Y))
-    with pytest.raises(ValueError, match="no variable of model"):
+    with pytest.raises(ValueError, match="is not a variable of model"):
         Curvature(model, (X, Y), variables=[keras.Variable(1.0)])
     curvature = Curvature(model, (X, Y))
     with pytest.raises(ValueError, match=r"vectors of shapes \[\(4, 3\)\]: expected .*\[\(4, 3\), \(3, 2\)\]"):

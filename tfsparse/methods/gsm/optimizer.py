@@ -56,7 +56,7 @@ class GSM(keras.optimizers.Optimizer):
         weights = [backend_ops.read(variables[i]) for i in kernels]
         whole = replicas.global_gradients([gradients[i] for i in kernels])
         for i, gradient in zip(kernels, rule.active_gradients(weights, whole, self.compression), strict=True):
-            gradients[i] = replicas.share(gradient)
+            gradients[i] = replicas.divide_by_replicas(gradient)
         super().apply(gradients, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
@@ -71,7 +71,7 @@ class GSM(keras.optimizers.Optimizer):
 
     def decay_exponent(self, steps: int) -> float:
         """`sum of learning_rate * weight_decay / (1 - momentum)` over the next steps: passive weights keep exp(-it)."""
-        first = backend_ops.number(self.iterations)
+        first = backend_ops.to_int(self.iterations)
         return rule.decay_exponent(self._learning_rate, self.momentum, self.coupled_decay, first, steps)
 
     def check_training_length(self, steps: int) -> None:
