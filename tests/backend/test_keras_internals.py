@@ -72,3 +72,19 @@ def test_steps_per_execution():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     model.compile("sgd", "mse", steps_per_execution=3)
     assert keras_internals.steps_per_execution(model) == 3, "models no longer say how many steps one call makes"
+
+
+def test_frozen_statistics():
+    import tf_keras
+
+    inputs = np.random.default_rng(0).normal(size=(8, 4, 4, 3)).astype("float32")
+    for fused in (True, False):
+        layer = tf_keras.layers.BatchNormalization(fused=fused)
+        layer.build(inputs.shape)
+        before = layer.get_weights()
+        vars(layer).update({name: value for _, name, value in keras_internals.frozen_statistics(layer)})
+        layer(inputs, training=True)
+        for old, new in zip(before, layer.get_weights(), strict=True):
+            np.testing.assert_array_equal(
+                old, new, "tf_keras's BatchNormalization writes its moving statistics through another private method"
+            )

@@ -78,3 +78,16 @@ def steps_per_execution(model) -> int:
     Keras 3 has a public attribute; tf_keras keeps a private variable.
     """
     return int(getattr(model, "steps_per_execution", None) or model._steps_per_execution)
+
+
+def frozen_statistics(layer) -> list:
+    """Return the replacements with which a tf_keras BatchNormalization in training leaves its moving statistics alone.
+
+    Each is `(object, name of a method, what stands in its place)`. In public it either updates them or normalises by
+    them.
+    """
+
+    def unchanged(variable, *_, **__):
+        return variable
+
+    return [(layer, name, unchanged) for name in ("_assign_moving_average", "_assign_new_value")]

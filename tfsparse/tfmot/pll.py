@@ -7,7 +7,7 @@ from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
 from tfsparse.masks import granularity
 from tfsparse.methods.pll.controller import PLLController, initial_extra_state
 from tfsparse.tfmot import kernels, slots
-from tfsparse.tfmot.curvature import Curvature
+from tfsparse.tfmot.methods.curvature import Curvature
 from tfsparse.tfmot.prune import lay, rank_globally
 from tfsparse.tfmot.pruning import native
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
@@ -27,7 +27,7 @@ class PLL(PLLController, tf_keras.callbacks.Callback):
         calibration_data: one batch `(x, y)` or `(x, y, sample_weight)`.
         sparsity: target in [0, 1) of all wrapped layers together; None: curvature decides.
         every, start, rate, end, total_steps: as for `tfsparse.PLL`.
-        loss: see `tfsparse.tfmot.curvature.Curvature`.
+        loss: see `tfsparse.tfmot.methods.curvature.Curvature`.
 
     Raises: ValueError or TypeError before the first step if it cannot work.
 

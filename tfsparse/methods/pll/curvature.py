@@ -1,13 +1,17 @@
 """Curvature of a Keras model's loss on a fixed batch: on TensorFlow and JAX."""
 
-import inspect
-
 import keras
-import numpy as np
-from keras import ops, tree
 
 from tfsparse.backend import ops as backend_ops
-from tfsparse.methods.pll.hessian import Hessian, in_inference, replaced, tensorflow_product
+from tfsparse.methods.pll.hessian import (
+    Hessian,
+    batch,
+    chosen_variables,
+    inference_calls,
+    mean_loss,
+    replaced,
+    tensorflow_product,
+)
 from tfsparse.pruners.selection import is_prunable
 
 
@@ -41,9 +45,9 @@ class Curvature(Hessian):
     """
 
     def __init__(self, model, data, loss=None, variables=None):
-        super().__init__(_chosen(model, variables))
+        super().__init__(chosen_variables(model, variables, is_prunable))
         self.model = model
-        self._loss = _compiled_loss(model) if loss is None else _scalar(keras.losses.get(loss))
+        self._loss = _compiled_loss(model) if loss is None else mean_loss(keras.losses.get(loss), keras.losses.Loss)
         self._data = batch(data)
         chosen = {id(v) for v in self.variables}
         self._others = [v for v in model.variables if id(v) not in chosen]
@@ -56,7 +60,7 @@ class Curvature(Hessian):
     def _value(self, state):
         weights, others, (x, y, sample_weight) = state
         mapping = list(zip(self.variables + self._others, [*weights, *others], strict=True))
-        with keras.StatelessScope(mapping), _without_noise(self.model):
+        with keras.StatelessScope(mapping), replaced(inference_calls(self.model, keras.layers)):
             return self._loss(y, self.model(x, training=True), sample_weight)
 
     def _derivative(self, state, vectors):
@@ -69,38 +73,6 @@ class Curvature(Hessian):
         return tensorflow_product(lambda: self._value(state), weights, vectors)
 
 
-def _without_noise(model):
-    """Layers that draw random numbers are called as in inference, whatever their caller says."""
-    return replaced([(layer, "call", in_inference(layer)) for layer in model._flatten_layers() if _draws(layer)])
-
-
-def _draws(layer) -> bool:
-    """True for a layer with a seed generator, and for recurrent ones, which use their cell's; what holds a
-    BatchNormalization must go on in training, and its inner layers are asked one by one."""
-    inner = layer._flatten_layers(include_self=False)
-    has_generator = any(isinstance(value, keras.random.SeedGenerator) for value in vars(layer).values())
-    return (
-        (has_generator or isinstance(layer, keras.layers.RNN))
-        and "training" in inspect.signature(layer.call).parameters
-        and not any(isinstance(each, keras.layers.BatchNormalization) for each in inner)
-    )
-
-
-def _chosen(model, variables):
-    if not model.built:
-        raise ValueError(f"Model {model.name!r} has no weights yet: call it on a batch, or model.build(shape), first.")
-    chosen = [v for v in model.trainable_variables if is_prunable(v)] if variables is None else list(variables)
-    if not chosen:
-        raise ValueError(
-            f"Model {model.name!r} has no kernel of rank >= 2 among its {len(model.trainable_variables)} trainable "
-            "variables. Name others: Curvature(model, data, variables=model.trainable_variables)."
-        )
-    foreign = [v for v in chosen if not any(v is own for own in model.variables)]
-    if foreign:
-        raise ValueError(f"{foreign[0]!r} is no variable of model {model.name!r}. Pass some of model.variables.")
-    return chosen
-
-
 def _compiled_loss(model):
     loss = getattr(model, "_compile_loss", None)  # `compute_loss`, which is public, adds the regularisation
     if loss is None:
@@ -109,31 +81,3 @@ def _compiled_loss(model):
             "Curvature(model, data, loss='mse')."
         )
     return loss
-
-
-def _scalar(loss):
-    """A loss as Keras's own are called: (y, y_pred, sample_weight) -> the mean."""
-    if isinstance(loss, keras.losses.Loss):
-        return loss
-
-    def mean(y, y_pred, sample_weight=None):
-        values = loss(y, y_pred)
-        return ops.mean(values if sample_weight is None else values * ops.cast(sample_weight, values.dtype))
-
-    return mean
-
-
-def batch(data) -> tuple:
-    """`(x, y, sample_weight)` as nests of tensors.
-
-    Raises: TypeError or ValueError for what is no batch."""
-    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise TypeError(
-            f"data={type(data).__name__}: expected one batch, (x, y) or (x, y, sample_weight). "
-            "Of a dataset take the first: data=next(iter(dataset))."
-        )
-    lengths = [np.shape(array)[0] for array in tree.flatten(data) if array is not None]
-    if len(set(lengths)) > 1:
-        raise ValueError(f"data with {lengths} rows: expected as many in each, as in data=(x[:256], y[:256]).")
-    x, y, sample_weight = (*data, None)[:3]
-    return tree.map_structure(lambda a: None if a is None else ops.convert_to_tensor(a), (x, y, sample_weight))

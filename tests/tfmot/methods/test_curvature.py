@@ -5,8 +5,8 @@ import tf_keras
 from thoroughly import also
 
 from tfsparse import tfmot
-from tfsparse.testing import two_cpus
-from tfsparse.tfmot.curvature import Curvature
+from tfsparse.testing import two_cpu_strategy
+from tfsparse.tfmot.methods.curvature import Curvature
 
 layers = tf_keras.layers
 random = np.random.default_rng(3)
@@ -136,7 +136,7 @@ def test_noise_is_off():
 
 def test_on_the_first_of_two_replicas():
     expected = Curvature(net("float32"), (X, Y)).trace(2)
-    with two_cpus().scope():
+    with two_cpu_strategy().scope():
         model = net("float32", wrapped=True)
         assert Curvature(model, (X, Y)).trace(2) == pytest.approx(expected, rel=1e-5)
     assert Curvature(model, (X, Y)).trace(2) == pytest.approx(expected, rel=1e-5)
