@@ -88,3 +88,66 @@ def test_frozen_statistics():
             np.testing.assert_array_equal(
                 old, new, "tf_keras's BatchNormalization writes its moving statistics through another private method"
             )
+
+
+def test_replaced():
+    import tf_keras
+
+    for name, layer in (("_kernel", keras.layers.Dense(2)), ("kernel", tf_keras.layers.Dense(2))):
+        layer.build((None, 3))
+        kernel = layer.kernel
+        with keras_internals.replaced([(layer, name, 3), (layer, "call", abs)]):
+            assert layer.kernel == 3, f"a {layer.__module__} layer no longer keeps its kernel in its __dict__"
+            assert layer.call is abs, f"a {layer.__module__} layer no longer finds its call in its __dict__ first"
+        assert layer.kernel is kernel and "call" not in vars(layer) and len(layer.trainable_variables) == 2, (
+            f"a {layer.__module__} layer lost a variable that was replaced in its __dict__"
+        )
+
+
+def test_own_trainable_variables():
+    import tf_keras
+
+    for layers in (keras.layers, tf_keras.layers):
+        layer = layers.TimeDistributed(layers.Dense(2))
+        layer.build((None, 4, 3))
+        layer.trainable = False
+        found = [len(keras_internals.own_trainable_variables(each)) for each in (layer, layer.layer)]
+        assert found == [0, 2], f"a {layer.__module__} layer no longer lists its own trainable variables"
+
+
+def test_is_functional():
+    import tf_keras
+
+    for module in (keras, tf_keras):
+        inputs = module.Input((3,))
+        graphs = module.Model(inputs, inputs), module.Sequential([inputs, module.layers.Dense(2)])
+        subclassed = type("Subclassed", (module.Model,), {"call": lambda self, x: x})()
+        assert all(map(keras_internals.is_functional, graphs)), f"{module.__name__} marks Functional models otherwise"
+        assert not keras_internals.is_functional(subclassed), f"{module.__name__} calls every model a graph of layers"
+
+
+def shared_layer_model():
+    inputs, shared = keras.Input((3,), name="inputs"), keras.layers.Dense(3, name="shared")
+    return keras.Model(inputs, shared(shared(inputs)) + 1)
+
+
+def test_graph():
+    model = shared_layer_model()
+    assert keras_internals.graph(model) is model, "Functional models no longer keep their nodes in _nodes_by_depth"
+    sequential = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    assert keras_internals.graph(sequential) is not None, "Sequential no longer keeps a Functional model in _functional"
+    assert keras_internals.graph(keras.Sequential([keras.layers.Dense(2)])) is None, (
+        "a Sequential model that is not built has a graph now"
+    )
+
+
+def test_nodes():
+    names = [node.operation.name for node in keras_internals.nodes(shared_layer_model())]
+    assert names[:2] == ["shared", "shared"] and len(names) == 3, (
+        "_nodes_by_depth no longer lists every call once, with the inputs at the greatest depth"
+    )
+
+
+def test_operation_of():
+    operation = keras_internals.operation_of(shared_layer_model().output)
+    assert type(operation).__name__ == "Add", "tensor._keras_history.operation is no longer what made the tensor"

@@ -3,6 +3,8 @@
 A new release of Keras breaks this file and no other.
 """
 
+import contextlib
+
 
 def all_layers(model) -> list:
     """Return the model itself, its layers, and the layers inside those, at any depth.
@@ -91,3 +93,72 @@ def frozen_statistics(layer) -> list:
         return variable
 
     return [(layer, name, unchanged) for name in ("_assign_moving_average", "_assign_new_value")]
+
+
+@contextlib.contextmanager
+def replaced(attributes):
+    """Replace attributes of objects inside of a `with`.
+
+    They are written to `__dict__`: Keras's layers track what is set in public, and would lose variables.
+
+    Args:
+        attributes: List of `(object, name of the attribute, value inside of the with)`.
+
+    Yields:
+        Nothing.
+    """
+    before = [(vars(item), name, vars(item).get(name)) for item, name, _ in attributes]
+    for item, name, value in attributes:
+        vars(item)[name] = value
+    try:
+        yield
+    finally:
+        for items, name, value in before:
+            del items[name]
+            if value is not None:
+                items[name] = value
+
+
+def own_trainable_variables(layer) -> list:
+    """Return the trainable variables that a layer of Keras 3 or tf_keras has itself, frozen or not.
+
+    Public `layer.trainable_variables` adds those of the layers inside, and is empty for a frozen layer.
+    """
+    return layer._trainable_variables if hasattr(layer, "_trainable_variables") else layer._trainable_weights
+
+
+def is_functional(model) -> bool:
+    """Return whether a model of Keras 3 or tf_keras is Functional or a Sequential with an Input: a graph of layers.
+
+    The class of `Model(inputs, outputs)` has no public name; tf_keras marks such models in private.
+    """
+    return hasattr(model, "operations") or getattr(model, "_is_graph_network", False)
+
+
+# ---- graphs of Keras 3 models ----------------------------------------------------------------------------------------
+
+
+def graph(model):
+    """Return the graph of a Functional or built Sequential model; None for anything else.
+
+    A Sequential model keeps a Functional one inside, and neither has a public name for the nodes of its graph.
+    """
+    inner = getattr(model, "_functional", None) or model
+    return inner if hasattr(inner, "_nodes_by_depth") else None
+
+
+def nodes(graph) -> list:
+    """Return all calls of layers and operations in a graph, each after the calls whose outputs it needs.
+
+    `model.layers` and `model.operations` list what is called, not how often and on what.
+    """
+    by_depth = graph._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
+
+
+def operation_of(tensor):
+    """Return the layer or operation that made a `KerasTensor`.
+
+    The classes of operations such as `x + y` have no public names, so they are known by their results.
+    """
+    return tensor._keras_history.operation
