@@ -31,7 +31,7 @@ def calibration():
 
 
 def pll(sparsity=0.75, every=4, **options):
-    return tfmot.PLL(calibration(), sparsity, every, **options)
+    return tfmot.PLL(calibration(), sparsity, every=every, **options)
 
 
 def fit(model, *callbacks, epochs=5, **options):
@@ -80,7 +80,7 @@ def test_decides_as_the_keras_3_road_does():
     twin.layers[1].set_weights(first)
     twin.layers[2].set_weights(model.layers[-1].layer.get_weights())
     twin.compile(keras.optimizers.SGD(0.05, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    theirs = tfsparse.PLL(calibration(), 0.75, 4, start=rules.FixedStart(0.1))
+    theirs = tfsparse.PLL(calibration(), 0.75, every=4, start=rules.FixedStart(0.1))
     fit(model, ours)
     x, y = models.data((6, 9))
     twin.fit(x, y, batch_size=len(x) // STEPS, epochs=5, shuffle=False, verbose=0, callbacks=[theirs])

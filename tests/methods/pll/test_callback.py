@@ -38,7 +38,7 @@ def calibration():
 
 
 def pll(sparsity=0.75, every=2, **options):
-    return PLL(calibration(), sparsity, every, **options)
+    return PLL(calibration(), sparsity, every=every, **options)
 
 
 def fit(model, *callbacks, epochs=10, **options):
@@ -71,7 +71,7 @@ def test_reaches_what_global_magnitude_reaches_by_the_end_and_keeps_it():
     assert np.linalg.norm(direction) == pytest.approx(1, rel=1e-4)  # the last eigenvector, where the next one starts
 
 
-def test_the_bites_are_the_rules():
+def test_an_event_prunes_what_the_rules_say():
     callback, states = pll(sparsity=None, start=rules.FixedStart(0.1)), []
     look = EveryStep(lambda m: states.append([values(m.optimizer.pruned_variables), values(m.optimizer.masks)]))
     fit(compiled(), look, callback)  # looks before it prunes
@@ -109,7 +109,7 @@ def test_slots_of_what_is_pruned_are_emptied_at_once():
 
     def look(model):
         optimizer = model.optimizer
-        state = optimizer._state
+        state = optimizer.mask_state
         pairs = [(m, slot) for p, m in enumerate(optimizer.masks) for slot in state.slots(p)]
         found.append(max(np.abs(values([s])[0][values([m])[0] == 0]).max(initial=0.0) for m, s in pairs))
         assert len(pairs) == len(optimizer.masks)
@@ -237,7 +237,7 @@ def test_logs_share_and_the_printed_summary(capsys):
     assert history["curvature"][-1] == np.float32(callback.history[-1]["h"])
     assert history["sparsity"][-1] == callback.current_sparsity()
     assert 0 < callback.measuring_share(False) < callback.measuring_share() < 1
-    assert 0 < callback.seconds_first < callback.seconds
+    assert 0 < callback.cost.seconds_first < callback.cost.seconds
     assert "PLL: started at step" in capsys.readouterr().out
 
 

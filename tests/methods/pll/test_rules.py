@@ -82,7 +82,7 @@ class Probe:
     def loss(self):
         return self.values["loss"]
 
-    def within(self, budget):
+    def num_within_budget(self, budget):
         return int(np.sum(np.cumsum(np.square(np.arange(1, 101) / 10)) <= budget))
 
 
@@ -116,12 +116,12 @@ def test_share_measures_nothing():
 
 
 def test_a_bite_meets_the_goal_in_equal_shares():
-    living, bites = 100_000, []
+    living, shares_pruned = 100_000, []
     for left in range(8, 0, -1):
-        bites.append(num_to_prune(0, living, 10_000, left) / living)
-        living -= round(bites[-1] * living)
+        shares_pruned.append(num_to_prune(0, living, 10_000, left) / living)
+        living -= round(shares_pruned[-1] * living)
     assert living == 10_000
-    np.testing.assert_allclose(bites, 1 - 0.1 ** (1 / 8), atol=1e-4)
+    np.testing.assert_allclose(shares_pruned, 1 - 0.1 ** (1 / 8), atol=1e-4)
 
 
 def test_a_bite_has_bounds():

@@ -1,4 +1,4 @@
-"""PLL for Keras 3 models: curvature decides when and how much to prune."""
+"""PLL for Keras 3 models."""
 
 import keras
 import numpy as np
@@ -11,56 +11,63 @@ from tfsparse.schedules import OneShot
 
 
 class PLL(PLLController, keras.callbacks.Callback):
-    """Pruning through the lens of the loss landscape: `fit(..., callbacks=[PLL((x[:128], y[:128]), sparsity=0.9)])`.
+    """Lets the curvature of the loss decide when and how much to prune (Roulette, PLL).
 
         at every `every`-th step, until pruning has ended:
             before the start:  kappa = |largest eigenvalue of the Hessian|, by power iteration from the last eigenvector
-                               start when kappa has come down from its first peak           (`rules.Peak`)
+                               start when kappa has fallen from its first peak               (`rules.Peak`)
             after it:          h = trace(H) / living weights;  L = loss;  both of the calibration data
                                prune the most of the smallest |w| with h / 2 * sum of w² <= 0.05 L (`rules.LossBudget`),
-                               at most a fifth of what lives; with a sparsity, as much as it demands by `end`
-        masks only shrink; slots of what is pruned are emptied; after the end nothing is measured
-
-    What is known of the method is its abstract: it prunes iteratively while training from scratch, within the usual
-    number of iterations, and lets the landscape of the loss decide instead of hand-set parameters. The estimators, both
-    rules and all numbers are ours.
+                               at most a fifth of the living; with a sparsity, as much as it needs by `end`
+        masks only shrink; slots of pruned weights are emptied; after the end nothing is measured
 
     With a sparsity, exactly as many weights are zero at fraction `end` of training as `Magnitude(scope="global")` would
-    prune. Without one pruning stops when three events in a row admit less than a hundredth of what lives, or at `end`.
+    prune. Without one, pruning stops when three events in a row admit less than a hundredth of the living weights, or
+    at `end`.
 
-    Curvature is measured with five products at the first check, then three, and four at each event. `summary()` says
-    how much of the time that took; `history` lists every check of this fit. The epochs' logs get `sparsity`,
-    `curvature` (the last one measured: kappa until pruning starts, then h) and `measuring_share`. Everything that the
-    rules know is saved with the optimizer, so that a resumed run is the straight run.
+    Curvature is measured with five products at the first check, then three, and four at each pruning event. `summary()`
+    says what share of the time that took. The epochs' logs get `sparsity`, `curvature` (kappa until pruning starts,
+    then h) and `measuring_share`. All state is saved with the optimizer, so a resumed run equals the straight run.
 
     Args:
-        calibration_data: one batch `(x, y)` or `(x, y, sample_weight)`, at least as large as a training batch, equal
+        calibration_data: One batch `(x, y)` or `(x, y, sample_weight)`, at least as large as a training batch and equal
             on all processes.
-        sparsity: target in [0, 1) of all kernels together; None: curvature decides.
-        every: optimizer steps between checks; None: `rules.default_every`. A product costs about three gradients of
-            the calibration data, so measuring takes some `6 * rows / (every * batch size)` of training: under 5 % from
-            2400 steps on if the data are one training batch, besides compiling.
-        start: "peak", `rules.Peak(...)`, or `rules.FixedStart(0.1)` for a fixed fraction of training.
-        rate: "loss_budget", `rules.LossBudget(...)`, or `rules.Share(0.2)` for a fixed share per event.
-        end: fraction of training in (0, 1] by which pruning has ended.
-        total_steps: length of training; None: what this `fit` has left. Give it when it spans several calls of `fit`.
-        loss: see `Curvature`; None: the one that the model is compiled with.
-        exclude, skip_first, skip_last: as for `sparsify`.
+        sparsity: Target in [0, 1) of all kernels together. Default: None, which lets curvature decide.
+        every: Optimizer steps between checks, >= 1. A product costs about three gradients of the calibration data, so
+            measuring takes about `6 * rows / (every * batch size)` of training. Default: None, which is
+            `rules.default_every`.
+        start: When pruning starts: "peak", `rules.Peak(...)`, or `rules.FixedStart(0.1)`. Default: "peak".
+        rate: How much an event prunes: "loss_budget", `rules.LossBudget(...)`, or `rules.Share(0.2)`. Default:
+            "loss_budget".
+        end: Fraction of training in (0, 1] at which pruning has ended. Default: 0.5.
+        total_steps: Length of training in optimizer steps. Set it when training spans several calls of `fit`. Default:
+            None, which is all steps of this `fit`.
+        loss: Name, function or `keras.losses.Loss` of `(y, model(x))`. Default: None, the compiled loss.
+        exclude: Layers or variables to leave dense.
+        skip_first: Whether to leave the first kernel of the model dense. Default: False.
+        skip_last: Whether to leave the last kernel of the model dense. Default: False.
 
-    Raises: ValueError or TypeError before the first step if it cannot work.
+    Raises:
+        ValueError: Before the first step, if the arguments, the model or the length of training cannot work.
+        TypeError: If `calibration_data` is not one batch.
 
-    Source: Zhong, Zhang, Qiu, Cheng, "PLLController: A Pruning Framework to Train a Sparse Neural Network From Scratch",
-    IEEE Access 9, 2021.
+    Source:
+        Zhong, Zhang, Qiu, Cheng, "Roulette: A Pruning Framework to Train a Sparse Neural Network From Scratch" (IEEE
+        Access 9, 2021). Only its abstract is public: it prunes iteratively while training from scratch, within the
+        usual number of iterations, and lets the loss landscape decide instead of hand-set parameters. The estimators,
+        both rules and all numbers are ours.
 
-    >>> pll = tfsparse.PLL((x[:128], y[:128]))
-    >>> model.fit(x, y, epochs=10, callbacks=[pll])
-    >>> print(pll.summary())
+    Examples:
+        >>> pll = tfsparse.PLL((x[:128], y[:128]), sparsity=0.9)
+        >>> model.fit(x, y, epochs=10, callbacks=[pll])
+        >>> print(pll.summary())
     """
 
     def __init__(
         self,
         calibration_data,
         sparsity: float | None = None,
+        *,
         every: int | None = None,
         start="peak",
         rate="loss_budget",
@@ -71,16 +78,25 @@ class PLL(PLLController, keras.callbacks.Callback):
         skip_first: bool = False,
         skip_last: bool = False,
     ):
-        super().__init__(calibration_data, sparsity, every, start, rate, end, total_steps, loss)
+        super().__init__(
+            calibration_data,
+            sparsity,
+            every=every,
+            start=start,
+            rate=rate,
+            end=end,
+            total_steps=total_steps,
+            loss=loss,
+        )
         self.exclude, self.skip_first, self.skip_last = list(exclude), skip_first, skip_last
 
     def _prepare(self, model):
         compiled_model.check_ready(model)
         optimizer = compiled_model.sparse_optimizer(model)
-        if optimizer is None or not self._began_by_such(optimizer):
+        if optimizer is None or not self._resumes(optimizer):
             optimizer = compiled_model.sparsify(
                 model,
-                OneShot(start=0.0),  # due once: all else is decided here
+                OneShot(start=0.0),  # one update, in the first step, of no weight: every other one is decided here
                 self.sparsity or 0.0,
                 Magnitude(scope="global"),
                 exclude=self.exclude,
@@ -88,16 +104,16 @@ class PLL(PLLController, keras.callbacks.Callback):
                 skip_last=self.skip_last,
             )
             masks = [keras.ops.convert_to_numpy(mask) for mask in optimizer.masks]
-            optimizer.target.assign([int(np.sum(mask == 0)) for mask in masks])  # until the first event
+            optimizer.target.assign([int(np.sum(mask == 0)) for mask in masks])  # until the first pruning event
             optimizer.add_extra_state(initial_extra_state(optimizer.pruned_variables))
         self._accumulation = optimizer.gradient_accumulation_steps or 1
         return Curvature(model, self.calibration_data, self.loss, optimizer.pruned_variables)
 
-    def _began_by_such(self, optimizer):
+    def _resumes(self, optimizer):
         return "progress" in optimizer.extra_state and optimizer.sparsity == (self.sparsity or 0.0)
 
-    def _resolve(self, first_epoch):
-        super()._resolve(first_epoch)
+    def _set_length(self, num_steps):
+        super()._set_length(num_steps)
         self._optimizer.set_total_steps(int(self._progress.total))
 
     @property
@@ -109,19 +125,11 @@ class PLL(PLLController, keras.callbacks.Callback):
         return self._optimizer.extra_state
 
     @property
-    def _pruned(self):
-        optimizer = self._optimizer
-        return optimizer.pruned_variables, optimizer.masks
-
-    def _steps(self):
-        return int(keras.ops.convert_to_numpy(self._optimizer.iterations))
+    def _masked_weights(self):
+        return self._optimizer.mask_state
 
     def _batches_per_step(self):
         return self._accumulation
 
-    def _goal(self):
-        pruner, shapes = self._optimizer.pruner, [tuple(v.shape) for v in self._optimizer.pruned_variables]
-        return sum(pruner.num_prunable(shape, 1.0 if self.sparsity is None else self.sparsity) for shape in shapes)
-
-    def _prune_to(self, zeros):
-        self._optimizer.prune_to(zeros)
+    def _prune_to(self, num_zeros):
+        self._optimizer.prune_to(num_zeros)

@@ -1,43 +1,44 @@
-"""What PLL does between the batches, on either road: a callback without the road's own callback class."""
+"""The PLL controller: the callback of both roads, without what each Keras forces."""
 
 import abc
 import math
 import time
-import warnings
 
 import numpy as np
 from keras import ops
 
 from tfsparse.backend import ops as backend_ops
 from tfsparse.backend import replicas
-from tfsparse.consistency import checks
-from tfsparse.masks import topk
+from tfsparse.callbacks.fit_hooks import FitHooks, warn_of_final_cut
 from tfsparse.methods.pll import rules
+from tfsparse.methods.pll.curvature_probe import CurvatureProbe, MeasuringCost
+from tfsparse.optimizers.masked_weights import MaskedWeights
 from tfsparse.optimizers.validation import check_total_steps
 from tfsparse.pruners import selection
 
 
-class PLLController(abc.ABC):
-    """The hooks of both `PLL` callbacks; what they decide is in `tfsparse.methods.pll.rules`.
+class PLLController(FitHooks):
+    """Mixed into a callback of Keras 3 or tf_keras. The decisions themselves are in `tfsparse.methods.pll.rules`.
 
         every `every` steps until pruning has ended:
             not started:  curvature = |largest eigenvalue|;  started = start.reached(curvature)
             started:      n = num_to_prune(rate.admitted(), ...);  prune the n smallest living weights of the model
 
-    All state is in `_extra_state`, variables that the road saves: `progress`, and the eigenvector as `direction_0`, ...
+    All state is in variables that are saved with the model (`_extra_state`): `progress`, and the last eigenvector as
+    `direction_0`, `direction_1`, ...
 
     Attributes:
-        history: one dict per check: step, sparsity, pruned, and what was measured of kappa, h, loss.
-        products: Hessian-vector products until now.
-        seconds, seconds_first: spent measuring; of these in the first call of each kind, which compiles.
+        history: One dict per check: step, sparsity, pruned, and what was measured of kappa, h and loss.
+        cost: What measuring has cost so far.
     """
 
-    async_safe = False  # Keras would call the hooks in another thread, while the next step runs
+    async_safe = False  # else Keras would call the hooks in another thread, while the next step runs
 
     def __init__(
         self,
         calibration_data,
         sparsity: float | None = None,
+        *,
         every: int | None = None,
         start="peak",
         rate="loss_budget",
@@ -50,39 +51,27 @@ class PLLController(abc.ABC):
         self.sparsity = None if sparsity is None else selection.check_sparsity(sparsity)
         self.start, self.rate = rules.starts.get(start), rules.rates.get(rate)
         self.every, self.end, self.total_steps = _check_every(every), _check_end(end), check_total_steps(total_steps)
-        self.history, self.products, self.seconds, self.seconds_first = [], 0, 0.0, 0.0
-        self._called = set()
+        self.history, self.cost = [], MeasuringCost()
 
-    # ---- what the road says -----------------------------------------------------------------------------------------
+    # ---- what each road provides ------------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def _prepare(self, model):
-        """Make `model` prunable by this callback, and its memory; returns the curvature of its pruned weights."""
+        """Make `model` prunable by this callback, with its extra state; return the curvature of its pruned weights."""
 
     @property
     @abc.abstractmethod
     def _extra_state(self) -> dict:
-        """The saved variables."""
+        """`{name: variable}`, saved with the model."""
 
     @property
     @abc.abstractmethod
-    def _pruned(self) -> tuple[list, list]:
-        """Variables: pruned weights, masks."""
+    def _masked_weights(self) -> MaskedWeights:
+        """All pruned weights of the model, which are ranked together."""
 
-    @abc.abstractmethod
-    def _steps(self) -> int:
-        """Optimizer steps that the model has done."""
-
-    @abc.abstractmethod
-    def _goal(self) -> int:
-        """Zeros at the end: those of global magnitude pruning to `sparsity`; without one the most there can be."""
-
-    @abc.abstractmethod
-    def _prune_to(self, zeros: int) -> None:
-        """Prune the smallest weights until `zeros` are gone; empty their slots."""
-
-    def _batches_per_step(self) -> int:
-        return 1
+    def _prune_to(self, num_zeros: int) -> None:
+        """Prune the smallest weights until `num_zeros` entries are zero, and empty their slots."""
+        self._masked_weights.prune_to(num_zeros)
 
     # ---- hooks ------------------------------------------------------------------------------------------------------
 
@@ -90,33 +79,27 @@ class PLLController(abc.ABC):
         super().set_model(model)
         self._curvature = self._prepare(model)
 
-    def set_params(self, params):
-        super().set_params(params)
-        if self.total_steps is None and params.get("steps") is None:
-            raise ValueError(
-                "The dataset's length is unknown, so nobody knows when half of training is over. Write fit(..., "
-                "steps_per_epoch=...) or PLL(..., total_steps=<epochs x steps per epoch>)."
-            )
-
     def on_train_begin(self, logs=None):
-        self._began, self._at_begin = time.perf_counter(), (self.seconds, self.seconds_first)
+        self._start_time = time.perf_counter()
+        self._seconds_before = self.cost.seconds, self.cost.seconds_first
 
     def on_epoch_begin(self, epoch, logs=None):
-        if getattr(self, "_resolved_for", None) is not self.params:
-            self._resolved_for = self.params  # once per fit, and only here is the first epoch known
-            self._resolve(epoch)
-            self._check_if_due()  # a run that was saved before a check of its last step
-        self._first, self._batches, self._batch = self._steps(), 0, -1
+        super().on_epoch_begin(epoch, logs)
+        self._epoch_start, self._num_batches, self._batch = self._masked_weights.num_steps(), 0, -1
+
+    def _begin_fit(self, first_epoch, num_steps):
+        self._set_length(num_steps)
+        self._check_if_due()  # a run that was saved before the check of its last step
 
     def on_train_batch_end(self, batch, logs=None):
-        self._batches, self._batch = self._batches + batch - self._batch, batch
-        # on JAX the look at the model synchronises it, so first what the steps can be at most
-        done = self._first - self._progress.begin + -(-self._batches // self._batches_per_step())
-        if self._progress.ended < 0 and done // self._every > self._progress.checked // self._every:
+        self._num_batches, self._batch = self._num_batches + batch - self._batch, batch
+        # an upper bound of the steps done; on JAX reading the real number synchronises the model
+        steps = self._epoch_start - self._progress.begin + -(-self._num_batches // self._batches_per_step())
+        if self._progress.ended < 0 and steps // self._every > self._progress.checked // self._every:
             self._check_if_due()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._check_replicas()
+        self._masked_weights.check_replicas()
         if logs is not None:
             logs["curvature"] = self._progress.curvature
             logs["sparsity"] = self.current_sparsity()
@@ -124,32 +107,36 @@ class PLLController(abc.ABC):
 
     def on_train_end(self, logs=None):
         if self.total_steps is None and self.sparsity is not None and self._progress.ended < 0:
-            step = self._steps() - int(self._progress.begin)
-            warnings.warn(
-                f"Training ended at step {step} of {self._progress.total:.0f}, at a sparsity of "
-                f"{self.current_sparsity():.4f}: cut to the target {self.sparsity:g} now, without training after it. "
-                "To avoid the cut let training run to its end, or pass a smaller total_steps.",
-                stacklevel=2,
-            )
-            self._prune_to(self._goal())
+            steps = self._masked_weights.num_steps() - int(self._progress.begin)
+            warn_of_final_cut(steps, int(self._progress.total), self.current_sparsity(), self.sparsity)
+            self._prune_to(self._target())
         if self.params.get("verbose"):
             print(self.summary())
 
-    # ---- what users read --------------------------------------------------------------------------------------------
+    # ---- results ----------------------------------------------------------------------------------------------------
+
+    @property
+    def products(self) -> int:
+        """Hessian-vector products so far."""
+        return self.cost.products
 
     def current_sparsity(self) -> float:
-        """Zeros in all masks over the entries of all pruned weights, counted now."""
-        zeros, size = self._counts()
-        return zeros / size
+        """Return the zeros in all masks over the entries of all pruned weights, counted now."""
+        return self._masked_weights.sparsity()
 
     def measuring_share(self, compiling: bool = True) -> float:
-        """Part of this fit's wall time that measuring curvature took, with or without the first call of each kind."""
-        elapsed = time.perf_counter() - self._began
-        spent, first = self.seconds - self._at_begin[0], self.seconds_first - self._at_begin[1]
-        return spent / elapsed if compiling else (spent - first) / (elapsed - first)
+        """Return the share of this fit's wall time that measuring took.
+
+        Args:
+            compiling: Whether to count the first call of each kind, which compiles. Default: True.
+        """
+        seconds = time.perf_counter() - self._start_time
+        measuring = self.cost.seconds - self._seconds_before[0]
+        first = self.cost.seconds_first - self._seconds_before[1]
+        return measuring / seconds if compiling else (measuring - first) / (seconds - first)
 
     def summary(self) -> str:
-        """What happened, in one line."""
+        """Return one line: when pruning started and ended, the sparsity, and what measuring cost."""
         p = self._progress
         started, ended = (f"{s:.0f}" if s >= 0 else "never" for s in (p.started, p.ended))
         return (
@@ -160,14 +147,12 @@ class PLLController(abc.ABC):
 
     # ---- one check --------------------------------------------------------------------------------------------------
 
-    def _resolve(self, first_epoch):
-        """Read the saved progress; lay a fresh one over this `fit`, or refuse a `fit` that ends before it."""
-        self._progress = progress = rules.Progress.load(ops.convert_to_numpy(backend_ops.read(self._extra_state["progress"])))
-        steps, left = self._steps(), None
-        if self.params.get("steps") is not None:
-            left = (self.params["epochs"] - first_epoch) * self.params["steps"] // self._batches_per_step()
+    def _set_length(self, num_steps):
+        """Read the saved progress. Start a new one with this `fit`, or refuse a `fit` that ends before pruning does."""
+        self._progress = progress = rules.Progress.load(backend_ops.to_numpy(self._extra_state["progress"]))
+        steps = self._masked_weights.num_steps()
         if progress.total == 0:
-            progress.begin, progress.total = steps, check_total_steps(self.total_steps or left)
+            progress.begin, progress.total = steps, check_total_steps(self.total_steps or num_steps)
         self._every = self.every or rules.default_every(int(progress.total))
         last = self.end * progress.total
         if self._every > last:
@@ -175,115 +160,65 @@ class PLLController(abc.ABC):
                 f"every={self._every} of {progress.total:.0f} steps leaves no check in the first {last:.0f}, in which "
                 f"pruning must end. Train longer, or write PLL(..., every={max(int(last) // 8, 1)})."
             )
-        if self.total_steps is None and progress.ended < 0 and steps + left < progress.begin + last:
+        if self.total_steps is None and progress.ended < 0 and steps + num_steps < progress.begin + last:
             raise ValueError(
                 f"PLL has done {steps - progress.begin:.0f} of {progress.total:.0f} steps and this fit has only "
-                f"{left}, so it would end before pruning does. Train for more epochs, or write "
+                f"{num_steps}, so it would end before pruning does. Train for more epochs, or write "
                 f"PLL(..., total_steps={progress.total:.0f}) to spread it over several fits."
             )
 
+    def _target(self) -> int:
+        """Zeros at the end: those of global magnitude pruning, or the most there can be if no sparsity is requested."""
+        return self._masked_weights.num_prunable(1.0 if self.sparsity is None else self.sparsity)
+
     def _check_if_due(self):
-        step = self._steps() - int(self._progress.begin)
+        step = self._masked_weights.num_steps() - int(self._progress.begin)
         if self._progress.ended < 0 and step // self._every > self._progress.checked // self._every:
             self._check(step)
 
     def _check(self, step):
         progress, t = self._progress, step / self._progress.total
-        pruning_events_left = int(self.end * progress.total) // self._every - step // self._every + 1
-        probe = CurvatureProbe(self, step)
+        num_events = int(self.end * progress.total) // self._every - step // self._every + 1  # with this one
+        probe = CurvatureProbe(self._curvature, self._masked_weights, self._extra_state, step, self.cost)
         progress.checked, pruned = step, 0
-        if progress.started < 0 and pruning_events_left > 1:
-            found = self._look(probe, t, step)
+        if progress.started < 0 and num_events > 1:
+            measured = self._check_start(probe, t, step)
         else:
-            pruned, found = self._pruning_event(probe, pruning_events_left, step)
-        progress.curvature = found.get("kappa", found.get("h", progress.curvature))
-        self.history.append({"step": step, "sparsity": self.current_sparsity(), "pruned": pruned, **found})
-        # by way of float32, so that a resumed run knows what this one knows
+            pruned, measured = self._pruning_event(probe, num_events, step)
+        progress.curvature = measured.get("kappa", measured.get("h", progress.curvature))
+        self.history.append({"step": step, "sparsity": self.current_sparsity(), "pruned": pruned, **measured})
+        # through float32, so that a resumed run decides by the same numbers
         self._progress = rules.Progress.load(progress.dump())
-        _write(self._extra_state["progress"], progress.dump())
+        replicas.assign(self._extra_state["progress"], ops.convert_to_tensor(progress.dump()))
 
-    def _look(self, probe, t, step):
-        measures = self.start.measures(t)
-        curvature = abs(probe.eigenvalue(3 if math.isfinite(self._progress.average) else 5)) if measures else math.nan
+    def _check_start(self, probe, t, step):
+        measures, first = self.start.measures(t), not math.isfinite(self._progress.average)
+        curvature = abs(probe.eigenvalue(5 if first else 3)) if measures else math.nan
         if self.start.reached(self._progress, t, curvature):
             self._progress.started = step
         return {"kappa": curvature} if measures else {}
 
-    def _pruning_event(self, probe, pruning_events_left, step):
+    def _pruning_event(self, probe, num_events, step):
         progress = self._progress
         progress.started = step if progress.started < 0 else progress.started
-        zeros, size = self._counts()
-        living, goal = size - zeros, self._goal()
-        admitted, found = self.rate.admitted(probe, living)
-        alive = None if self.sparsity is None else size - goal
-        pruned = min(rules.num_to_prune(admitted, living, alive, pruning_events_left), goal - zeros)
+        zeros, target, size = self._masked_weights.num_zeros(), self._target(), sum(self._masked_weights.sizes)
+        living = size - zeros
+        admitted, measured = self.rate.admitted(probe, living)
+        final_living = None if self.sparsity is None else size - target
+        pruned = min(rules.num_to_prune(admitted, living, final_living, num_events), target - zeros)
         if pruned > 0:
-            self._check_replicas()
+            self._masked_weights.check_replicas()  # an update computes the masks once for all and would hide it
             self._prune_to(zeros + pruned)
         progress.idle = progress.idle + 1 if admitted < living / 100 else 0
-        stopped = progress.idle >= 3 if self.sparsity is None else zeros + pruned >= goal
-        progress.ended = step if stopped or pruning_events_left <= 1 else -1
-        return max(pruned, 0), {**found, "admitted": admitted}
-
-    def _check_replicas(self):
-        """Raise RuntimeError if the replicas' masks differ; an update computes them once for all and would hide it."""
-        weights, masks = self._pruned
-        checks.check_masks(masks, [getattr(w, "path", w.name) for w in weights])
-
-    def _counts(self):
-        values = [ops.convert_to_numpy(backend_ops.read(mask)) for mask in self._pruned[1]]
-        return sum(int(np.sum(v == 0)) for v in values), sum(v.size for v in values)
-
-
-class CurvatureProbe:
-    """The loss around the present weights, measured on demand and timed."""
-
-    def __init__(self, roulette: PLLController, step: int):
-        self._roulette, self._step = roulette, step
-        self._masks = [backend_ops.read(mask) for mask in roulette._pruned[1]]
-
-    def loss(self) -> float:
-        return self._timed("loss", self._roulette._curvature.loss)
-
-    def trace(self, probes: int) -> float:
-        self._roulette.products += probes
-        return self._timed("trace", self._roulette._curvature.trace, probes, self._step, self._masks)
-
-    def eigenvalue(self, iterations: int) -> float:
-        """By power iteration from where the last one stopped."""
-        roulette = self._roulette
-        roulette.products += iterations
-        directions = [roulette._extra_state[f"direction_{i}"] for i in range(len(self._masks))]
-        value, vectors = self._timed(
-            "eigenvalue", roulette._curvature.top_eigenvalue, directions, iterations, self._masks
-        )
-        for direction, vector in zip(directions, vectors, strict=True):
-            _write(direction, vector)
-        return value
-
-    def within(self, budget: float) -> int:
-        weights = [backend_ops.read(weight) for weight in self._roulette._pruned[0]]
-        return self._timed("within", topk.num_within_budget, weights, budget, self._masks)
-
-    def _timed(self, kind, function, *arguments):
-        begin, roulette = time.perf_counter(), self._roulette
-        result = function(*arguments)  # a number, so it has been computed
-        spent = time.perf_counter() - begin
-        roulette.seconds += spent
-        if kind not in roulette._called:
-            roulette._called.add(kind)
-            roulette.seconds_first += spent
-        return result
+        stopped = progress.idle >= 3 if self.sparsity is None else zeros + pruned >= target
+        progress.ended = step if stopped or num_events <= 1 else -1
+        return max(pruned, 0), {**measured, "admitted": admitted}
 
 
 def initial_extra_state(weights) -> dict:
-    """The initial values of `_extra_state`: `{name: array}`."""
+    """Return the initial values of the extra state: `{name: array}`."""
     directions = {f"direction_{i}": np.zeros(tuple(w.shape), "float32") for i, w in enumerate(weights)}
     return {"progress": rules.Progress().dump(), **directions}
-
-
-def _write(variable, value):
-    replicas.update(variable, lambda old, new: new, ops.cast(value, "float32"))
 
 
 def _check_every(every):

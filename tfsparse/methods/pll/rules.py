@@ -125,7 +125,7 @@ class Rate(Configurable, abc.ABC):
         """Their number, and what was measured for it: `h`, `loss`.
 
         Args:
-            probe: measures on demand: `loss()`, `trace(probes)`, `eigenvalue(iterations)`, `within(budget)`.
+            probe: measures on demand: `loss()`, `trace(probes)`, `eigenvalue(iterations)`, `num_within_budget(budget)`.
             living: weights that are not pruned yet.
         """
 
@@ -180,7 +180,7 @@ class LossBudget(Rate):
         h = probe.trace(self.products) / living if mean else abs(probe.eigenvalue(self.products))
         loss = probe.loss()
         usable = math.isfinite(h) and math.isfinite(loss) and h > 0
-        return probe.within(2 * self.tolerance * loss / h) if usable else 0, {"h": h, "loss": loss}
+        return probe.num_within_budget(2 * self.tolerance * loss / h) if usable else 0, {"h": h, "loss": loss}
 
 
 def num_to_prune(admitted: int, living: int, goal: int | None, pruning_events_left: int, most: float = 0.2) -> int:
