@@ -128,7 +128,7 @@ def own_trainable_variables(layer) -> list:
 
 
 def is_functional(model) -> bool:
-    """Return whether a model of Keras 3 or tf_keras is Functional or a Sequential with an Input: a graph of layers.
+    """Return whether a model of Keras 3 or tf_keras is Functional, as `Model(inputs, outputs)` makes it.
 
     The class of `Model(inputs, outputs)` has no public name; tf_keras marks such models in private.
     """

@@ -2,6 +2,7 @@
 
 import keras
 
+from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
 from tfsparse.methods.pll.hessian import (
     Hessian,
@@ -9,7 +10,6 @@ from tfsparse.methods.pll.hessian import (
     chosen_variables,
     inference_calls,
     mean_loss,
-    replaced,
     tensorflow_product,
 )
 from tfsparse.pruners.selection import is_prunable
@@ -60,7 +60,7 @@ class Curvature(Hessian):
     def _value(self, state):
         weights, others, (x, y, sample_weight) = state
         mapping = list(zip(self.variables + self._others, [*weights, *others], strict=True))
-        with keras.StatelessScope(mapping), replaced(inference_calls(self.model, keras.layers)):
+        with keras.StatelessScope(mapping), keras_internals.replaced(inference_calls(self.model, keras.layers)):
             return self._loss(y, self.model(x, training=True), sample_weight)
 
     def _derivative(self, state, vectors):

@@ -1,7 +1,6 @@
 """The Hessian of a loss by its products with vectors: the largest eigenvalue, the trace. For both roads and engines."""
 
 import abc
-import contextlib
 import inspect
 import math
 
@@ -189,28 +188,10 @@ def tensorflow_product(loss, sources, vectors) -> list:
     return [tf.convert_to_tensor(p) for p in products]
 
 
-@contextlib.contextmanager
-def replaced(attributes):
-    """Some attributes of objects replaced, by way of `__dict__`: Keras's layers keep book of what is set.
-
-    Args:
-        attributes: (object, name, what stands there inside of the `with`).
-    """
-    before = [(vars(item), name, vars(item).get(name)) for item, name, _ in attributes]
-    for item, name, value in attributes:
-        vars(item)[name] = value
-    try:
-        yield
-    finally:
-        for items, name, value in before:
-            del items[name]
-            if value is not None:
-                items[name] = value
-
-
 def inference_calls(model, layers) -> list:
-    """Return the replacements, for `replaced`, that make the layers which draw random numbers behave as in inference.
+    """Return the attributes to replace so that layers which draw random numbers behave as in inference.
 
+    They are for `keras_internals.replaced`.
     A layer around a BatchNormalization stays in training, and the layers inside it are looked at one by one.
 
     Args:
@@ -303,7 +284,8 @@ def _exact_moments():
         variance = tf.reduce_mean(tf.square(x - mean), axes, keepdims)
         return (mean if keepdims else tf.reduce_mean(x, axes)), variance
 
-    return replaced([(module, "moments", moments) for module in (tf.nn, tf.compat.v2.nn)])  # tf_keras: the second
+    modules = (tf.nn, tf.compat.v2.nn)  # Keras 3 calls the first, tf_keras the second
+    return keras_internals.replaced([(module, "moments", moments) for module in modules])
 
 
 def _at_least_1(number, what):

@@ -10,7 +10,6 @@ from tfsparse.methods.pll.hessian import (
     chosen_variables,
     inference_calls,
     mean_loss,
-    replaced,
     tensorflow_product,
 )
 from tfsparse.tfmot import kernels
@@ -54,7 +53,7 @@ class Curvature(Hessian):
 
     def _value(self, data):
         x, y, sample_weight = data
-        with replaced(_quiet(self.model)):
+        with keras_internals.replaced(_quiet(self.model)):
             return self._loss(y, self.model(x, training=True), sample_weight)
 
     def _derivative(self, state, vectors):
