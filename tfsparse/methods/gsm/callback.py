@@ -1,42 +1,47 @@
-"""GSM from one argument."""
+"""GSM for Keras 3 models, from one argument."""
 
 import keras
 
 from tfsparse.backend import replicas
-from tfsparse.callbacks.final_cut import FinalCut
 from tfsparse.methods.gsm import rule
+from tfsparse.methods.gsm.cut import GSMCut
 from tfsparse.methods.gsm.optimizer import GSM
 from tfsparse.optimizers import compiled_model
 from tfsparse.pruners import Magnitude
 from tfsparse.schedules import OneShot
 
 
-class PruneGSM(FinalCut, keras.callbacks.Callback):
-    """Train with GSM and cut at the end: `model.fit(..., callbacks=[PruneGSM(compression=60, data=(x_val, y_val))])`.
+class PruneGSM(GSMCut, keras.callbacks.Callback):
+    """Trains with GSM and cuts at the end: `model.fit(..., callbacks=[PruneGSM(compression=60, data=(x_val, y_val))])`.
 
         all of this fit:       GSM(learning_rate of the compiled SGD, momentum, weight_decay, compression, nesterov)
         after the last step:   weight = weight * (|weight| is among the largest 1 / compression of all kernels)
 
     The cut comes before the last epoch's validation and checkpoints, so these see the sparse model. With `data` the
-    last epoch's logs also have every metric twice, `uncut_accuracy` and `cut_accuracy`: whether the cut was lossless is
-    measured, not assumed. Warns before the first step if passive weights will not have decayed by then. A further
-    `fit` keeps the masks.
+    last epoch's logs have every metric twice, `uncut_accuracy` and `cut_accuracy`, so what the cut costs is measured. A
+    further `fit` keeps the masks. A warning before the first step says if passive weights will not have decayed.
 
     Args:
-        compression: entries over entries kept, >= 1. None: that of the `tfsparse.GSM` the model is compiled with.
-        momentum, weight_decay, nesterov: as for `tfsparse.GSM`; where the model is compiled with one, that one's hold.
-        data: what the cut is measured on, `(x, y)` or a dataset; None: it is not measured.
+        compression: Entries over entries kept, >= 1. Default: None, that of the `tfsparse.GSM` in the compiled model.
+        momentum: In [0, 1). A `tfsparse.GSM` in the compiled model keeps its own. Default: 0.98.
+        weight_decay: Coupled decay of kernels, > 0. A `tfsparse.GSM` in the compiled model keeps its own. Default:
+            1e-4.
+        nesterov: Whether momentum is Nesterov's. A `tfsparse.GSM` in the compiled model keeps its own. Default: False.
+        data: What the cut is measured on: `(x, y)` or a dataset. Default: None, which measures nothing.
 
-    Raises: ValueError before the first step for a model that is compiled with neither SGD nor GSM, for two different
-        compressions, and for a dataset of unknown length.
+    Raises:
+        ValueError: Before the first step, if the model is compiled with neither SGD nor GSM, if two compressions
+            differ, or if the dataset's length is unknown.
 
-    Source: Ding et al., "Global Sparse Momentum SGD for Pruning Very Deep Neural Networks" (NeurIPS 2019).
+    Source:
+        Ding et al., "Global Sparse Momentum SGD for Pruning Very Deep Neural Networks" (NeurIPS 2019).
 
-    >>> model.compile("sgd", loss="mse")
-    >>> model.fit(x, y, epochs=100, callbacks=[tfsparse.PruneGSM(compression=10, data=(x, y))])
+    Examples:
+        >>> model.compile("sgd", loss="mse")
+        >>> model.fit(x, y, epochs=100, callbacks=[tfsparse.PruneGSM(compression=10, data=(x, y))])
     """
 
-    def __init__(self, compression=None, momentum=0.98, weight_decay=1e-4, nesterov=False, data=None):
+    def __init__(self, compression=None, *, momentum=0.98, weight_decay=1e-4, nesterov=False, data=None):
         super().__init__(data)
         self.compression = compression
         self._options = {"momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
@@ -50,16 +55,16 @@ class PruneGSM(FinalCut, keras.callbacks.Callback):
             optimizer = self._gsm(model.optimizer if current is None else current.inner_optimizer)
         if current is None:
             compiled_model.replace_optimizer(model, optimizer)
-            compiled_model.sparsify(model, OneShot(start=1.0), 1 - 1 / optimizer.compression, Magnitude(scope="global"))
-
-    def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, logs)
-        if logs is not None:
-            logs["sparsity"] = self._optimizer.current_sparsity()
+            sparsity = 1 - 1 / optimizer.compression
+            compiled_model.sparsify(model, OneShot(start=1.0), sparsity, Magnitude(scope="global"))
 
     @property
     def _optimizer(self):
         return compiled_model.sparse_optimizer(self.model)
+
+    @property
+    def _masked_weights(self):
+        return self._optimizer.mask_state
 
     def _gsm(self, compiled):
         if isinstance(compiled, GSM) and self.compression in (None, compiled.compression):
@@ -73,20 +78,18 @@ class PruneGSM(FinalCut, keras.callbacks.Callback):
             "model.compile(tfsparse.GSM(compression=10), ...) with PruneGSM()."
         )
 
-    def _prepare(self, steps):
+    def _begin_fit(self, first_epoch, num_steps):
+        super()._begin_fit(first_epoch, num_steps)
         optimizer = self._optimizer
-        optimizer.set_total_steps(optimizer.steps_done + steps + 1)  # not within this fit: `_cut` comes before
-        optimizer.inner_optimizer.check_training_length(steps)
+        optimizer.set_total_steps(optimizer.steps_done + num_steps + 1)  # after this fit: `_cut` comes before
+        optimizer.inner_optimizer.check_training_length(num_steps)
 
     def _cut(self):
         self._optimizer.prune_now()
         self._optimizer.check_replicas()
 
-    def _apply_masks(self):
+    def _restore_cut(self):
         self._optimizer.apply_masks()
-
-    def _pruned_variables(self):
-        return self._optimizer.pruned_variables
 
 
 def _described(optimizer) -> str:

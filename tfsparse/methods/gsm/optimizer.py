@@ -3,37 +3,42 @@
 import keras
 from keras import ops
 
+from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend import ops as backend_ops
-from tfsparse.backend import replicas
 from tfsparse.methods.gsm import rule
 from tfsparse.pruners import selection
 
 
 @keras.saving.register_keras_serializable(package="tfsparse")
 class GSM(keras.optimizers.Optimizer):
-    """Momentum SGD in which only the most salient entries of the model see their gradient; the others decay to nothing.
+    """Momentum SGD in which only the most salient entries of the model get their gradient; the others decay.
 
         active   = |dL/dw * w| is among the Q largest of all kernels together     Q = int(entries / compression)
         momentum = momentum * z + weight_decay * w + active * dL/dw
         w        = w - learning_rate * momentum
 
-    What is never active shrinks by exp(-learning_rate * weight_decay / (1 - momentum)) a step, so that after a long
-    training one global cut to 1 / compression of the entries costs nothing: `callbacks=[tfsparse.PruneGSM()]`. All
-    entries tied at the last place are active. Biases and normalisation get their full gradient and no decay. Start from
-    a trained model, none of whose weights is exactly zero: a zero has no salience and stays.
+    A weight that is never active shrinks by exp(-learning_rate * weight_decay / (1 - momentum)) in each step. After a
+    long training one global cut to 1 / compression of the entries therefore costs nothing: `tfsparse.PruneGSM`. All
+    entries that tie at the last place are active. Biases and normalisation layers get their full gradient and no decay.
+    Start from a trained model: a weight that is exactly zero has no salience and stays zero.
 
     Args:
-        learning_rate: number or schedule.
-        momentum: in [0, 1); 0.98 and 0.99 let passive weights decay 5 and 10 times as fast as 0.9 does.
-        weight_decay: coupled, as in the rule above; > 0.
-        compression: entries over entries kept, >= 1; 1 is momentum SGD with coupled decay.
-        nesterov: step along `momentum * z + gradient` instead, as in the paper's search for winning tickets.
+        learning_rate: Number or schedule. Default: 5e-3.
+        momentum: In [0, 1). With 0.98 and 0.99 passive weights decay 5 and 10 times as fast as with 0.9. Default: 0.98.
+        weight_decay: Coupled decay of kernels, as in the rule above, > 0. Default: 1e-4.
+        compression: Entries over entries kept, >= 1. With 1 it is momentum SGD with coupled decay. Default: 10.
+        nesterov: Whether to step along `momentum * z + gradient`, as the paper does to find winning tickets. Default:
+            False.
+        name: Name of the optimizer. Default: "gsm".
 
-    Raises: ValueError for values out of their range.
+    Raises:
+        ValueError: If an argument is out of its range.
 
-    Source: Ding et al., "Global Sparse Momentum SGD for Pruning Very Deep Neural Networks" (NeurIPS 2019).
+    Source:
+        Ding et al., "Global Sparse Momentum SGD for Pruning Very Deep Neural Networks" (NeurIPS 2019).
 
-    >>> model.compile(tfsparse.GSM(5e-3, momentum=0.98, weight_decay=1e-4, compression=10), loss="mse")
+    Examples:
+        >>> model.compile(tfsparse.GSM(5e-3, momentum=0.98, weight_decay=1e-4, compression=10), loss="mse")
     """
 
     def __init__(
@@ -50,7 +55,8 @@ class GSM(keras.optimizers.Optimizer):
             self.momentums = self.add_optimizer_variables(variables, "momentum")
 
     def apply(self, grads, trainable_variables=None):
-        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
+        variables = keras_internals.trained_variables(self) if trainable_variables is None else trainable_variables
+        variables = list(variables)
         gradients = list(grads)
         kernels = [i for i, v in enumerate(variables) if selection.is_prunable(v) and gradients[i] is not None]
         weights = [backend_ops.read(variables[i]) for i in kernels]
@@ -60,22 +66,30 @@ class GSM(keras.optimizers.Optimizer):
         super().apply(gradients, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
-        position, dtype = self._get_variable_index(variable), variable.dtype
+        position, dtype = keras_internals.variable_index(self, variable), variable.dtype
         gradient, rate = ops.cast(gradient, dtype), ops.cast(learning_rate, dtype)
         momentum, decay = (ops.convert_to_tensor(x, dtype) for x in (self.momentum, self.coupled_decay))
         z = self.momentums[position]
-        if selection.is_prunable(self._trainable_variables[position]):  # TensorFlow hands over its own variable
+        own = keras_internals.trained_variables(self)[position]  # TensorFlow hands over its own variable, without name
+        if selection.is_prunable(own):
             gradient = gradient + decay * variable
         self.assign(z, momentum * z + gradient)
         self.assign_sub(variable, rate * (gradient + momentum * z if self.nesterov else z))
 
     def decay_exponent(self, steps: int) -> float:
-        """`sum of learning_rate * weight_decay / (1 - momentum)` over the next steps: passive weights keep exp(-it)."""
+        """Return `sum of learning_rate * weight_decay / (1 - momentum)`; passive weights keep exp(-sum) of their size.
+
+        Args:
+            steps: How many optimizer steps follow.
+
+        Returns:
+            The sum over these steps.
+        """
         first = backend_ops.to_int(self.iterations)
         return rule.decay_exponent(self._learning_rate, self.momentum, self.coupled_decay, first, steps)
 
     def check_training_length(self, steps: int) -> None:
-        """Warn that the next steps are too few for a cut without loss, and say what would do."""
+        """Warn if the next steps are too few for a cut without loss, and say what is enough."""
         rule.warn_if_short(self.decay_exponent(steps), self.momentum, self.compression)
 
     def get_config(self):
