@@ -76,7 +76,7 @@ def test_errors_say_what_to_write():
 
 
 def _due(schedule, last=40):
-    return [k for k in range(last) if schedules.at(schedule, _step(k))[0]]
+    return [k for k in range(last) if schedules.at_step(schedule, _step(k))[0]]
 
 
 def test_last_step_and_step_zero_of_stock_schedules_are_not_missed():

@@ -117,23 +117,28 @@ Cosine = _in_steps(schedules.Cosine)
 DSD = _in_steps(schedules.DSD)
 
 
+def end_step(schedule: PruningSchedule) -> int:
+    """Return the last step at which a schedule is due; -1 for one that does not end."""
+    return getattr(schedule, "end_step", -1)
+
+
 def final_sparsity(schedule: PruningSchedule) -> float | None:
     """Where a schedule ends: ours and TFMOT's own say so; None for one that does not."""
     return getattr(schedule, "final_sparsity", getattr(schedule, "target_sparsity", None))
 
 
-def at(schedule: PruningSchedule, step):
+def at_step(schedule: PruningSchedule, step):
     """`(masks are recomputed at this step, sparsity)`: as the schedule says; but also due at its `end_step`, which
     TFMOT's own may step over, and at step 1 if it says so of step 0, which never comes."""
     if schedule not in _traced:
-        _traced[schedule] = tf.function(functools.partial(_at, weakref.ref(schedule)))
+        _traced[schedule] = tf.function(functools.partial(_at_step, weakref.ref(schedule)))
     return _traced[schedule](tf.convert_to_tensor(step))
 
 
 _traced = weakref.WeakKeyDictionary()  # one schedule serves many layers, and is traced once for all of them
 
 
-def _at(schedule, step):
+def _at_step(schedule, step):
     call = schedule()
     due, sparsity = call(step)
     last = tf.equal(step, tf.cast(getattr(call, "end_step", -1), step.dtype))
@@ -154,12 +159,12 @@ def due_steps(schedule: PruningSchedule, first: int, last: int) -> list[int]:
     if last < first:
         return []
     steps = tf.range(first, last + 1, dtype=tf.int64)
-    return steps[tf.vectorized_map(lambda step: at(schedule, step)[0], steps)].numpy().tolist()
+    return steps[tf.vectorized_map(lambda step: at_step(schedule, step)[0], steps)].numpy().tolist()
 
 
 def fires(schedule: PruningSchedule, first: int, last: int) -> bool:
     """Are the masks recomputed at any step from `first` to `last`?"""
-    return first <= getattr(schedule, "end_step", -1) <= last or bool(due_steps(schedule, first, last))
+    return first <= end_step(schedule) <= last or bool(due_steps(schedule, first, last))
 
 
 def describe(schedule: PruningSchedule) -> str:
