@@ -6,8 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfsparse.optimizers import compiled_model
-from tfsparse.reporting.report import report
+from tfsparse.backend import extras
+from tfsparse.optimizers import compiled_model, masked_layer
+from tfsparse.structured import multiply_adds
 
 
 class SparsityLogger(keras.callbacks.Callback):
@@ -27,6 +28,8 @@ class SparsityLogger(keras.callbacks.Callback):
     def __init__(self, log_dir: str | pathlib.Path | None = None):
         super().__init__()
         self.log_dir, self.history, self._writer = log_dir, [], None
+        if log_dir is not None:
+            extras.require("tensorboard", "tensorboard")  # tf.summary.scalar imports it
 
     def on_train_begin(self, logs=None):
         self._before = _pruned(self.model)
@@ -71,7 +74,11 @@ def _pruned(model):
 
 def _flops(model):
     """Of all kernels, also of those without a mask."""
-    return {row.weight: row.effective_flops for row in report(model).rows if row.effective_flops is not None}
+    masks = {id(kernel): ops.convert_to_numpy(mask) for kernel, mask in masked_layer.layer_masks(model)}
+    uses = multiply_adds.uses_per_entry(model)
+    counted = [v for v in model.trainable_variables if uses.get(id(v)) is not None]
+    nonzero = [np.count_nonzero(ops.convert_to_numpy(v) * masks.get(id(v), 1)) for v in counted]
+    return {v.path: 2 * entries * uses[id(v)] for v, entries in zip(counted, nonzero, strict=True)}
 
 
 def _targets(optimizer):

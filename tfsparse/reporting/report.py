@@ -1,7 +1,6 @@
 """What is there: counted in the weights, never taken from a setting."""
 
 import dataclasses
-import itertools
 import json
 import math
 
@@ -9,11 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfsparse.backend import keras_internals
 from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.optimizers import compiled_model, masked_layer
-from tfsparse.optimizers.masked_layer import MaskedLayer
 from tfsparse.pruners import selection
 from tfsparse.reporting.tables import Printed
+from tfsparse.structured import multiply_adds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +70,12 @@ class Report(Printed):
     @property
     def flops(self) -> int | None:
         """FLOPs of all kernels per example; None if one is unknown."""
-        return _total(r.flops for r in self.rows)
+        return multiply_adds.total(r.flops for r in self.rows)
 
     @property
     def effective_flops(self) -> int | None:
         """The part of `flops` that is not a multiplication by zero."""
-        return _total(r.effective_flops for r in self.rows)
+        return multiply_adds.total(r.effective_flops for r in self.rows)
 
     def as_dict(self) -> dict:
         """Everything, ready for JSON."""
@@ -129,32 +129,29 @@ def report(model: keras.Model) -> Report:
     variables = [v for v in model.trainable_variables if id(v) not in thresholds] + _quantized_kernels(model)
     masks = {id(kernel): ops.convert_to_numpy(mask) for kernel, mask in masked_layer.layer_masks(model)}
     kept = {id(v): int(np.count_nonzero(ops.convert_to_numpy(v) * masks.get(id(v), 1))) for v in variables}
-    targets, flops = _targets(model), _flops(model)
+    targets, uses = _targets(model), multiply_adds.uses_per_entry(model)
     shown = [v for v in variables if selection.is_prunable(v) or id(v) in targets]
-    rows = tuple(_row(v, targets.get(id(v)), flops.get(id(v)), kept[id(v)], id(v) in masks) for v in shown)
+    rows = tuple(_row(v, targets.get(id(v)), uses.get(id(v)), kept[id(v)], id(v) in masks) for v in shown)
     parameters = sum(math.prod(v.shape) for v in variables)
     return Report(model.name, rows, parameters, sum(kept.values()), _traffic(model))
 
 
 def _quantized_kernels(model) -> list:
     """The integers, not trainable, that stand where Keras has quantised a kernel."""
-    result = []
-    for layer in model._flatten_layers(include_self=False, recursive=True):
-        own = [v for v in layer._non_trainable_variables if selection.is_prunable(v) and "int" in v.dtype]
+    integers = [v for v in model.non_trainable_variables if selection.is_prunable(v) and "int" in v.dtype]
+    for layer in keras_internals.all_layers(model) if integers else ():
         mode = getattr(layer, "quantization_mode", None)
-        if own and mode != "int8":
+        if mode not in (None, "int8") and any(v is kernel for v in layer.weights for kernel in integers):
             raise ValueError(
                 f"{layer.path} is quantised ({mode}): several weights share a byte, so that zeros cannot be counted. "
                 "Write tfsparse.report(model) before model.quantize, or quantise to int8."
             )
-        result += own
-    return result
+    return integers
 
 
-def _row(variable, target, positions, kept, thresholded):
+def _row(variable, target, uses, kept, thresholded):
     size = math.prod(variable.shape)
-    flops = None if positions is None else 2 * size * positions
-    effective = None if positions is None else 2 * kept * positions
+    flops, effective = (None if uses is None else 2 * entries * uses for entries in (size, kept))
     masked = thresholded or target is not None
     return Row(variable.path, tuple(variable.shape), target, 1 - kept / size, size, kept, flops, effective, masked)
 
@@ -176,45 +173,6 @@ def _targets(model) -> dict:
     else:
         shares = [int(c) / n for c, n in zip(counts, sizes, strict=True)]
     return {id(v): share for v, share in zip(optimizer.pruned_variables, shares, strict=True)}
-
-
-def _flops(model) -> dict:
-    """How often each kernel is applied per example."""
-    places = {}
-    for layer, output in _calls(model):
-        places.setdefault(id(layer), []).append(_positions(layer, output))
-    result = {}
-    for layer in model._flatten_layers(include_self=False, recursive=True):
-        own = [*layer._trainable_variables, *layer._non_trainable_variables]  # quantised ones are not trainable
-        own = layer.kernels if isinstance(layer, MaskedLayer) else own
-        result |= {id(v): _total(places[id(layer)]) for v in own if id(layer) in places and selection.is_prunable(v)}
-    return result
-
-
-def _calls(model):
-    """(layer, output) of every call in one pass: a layer may also have been called in other models, and Keras builds a
-    Sequential model anew with every layer that is added."""
-    graph = model._functional if isinstance(model, keras.Sequential) else model
-    if not hasattr(graph, "_nodes_by_depth"):  # a subclassed model: whatever Keras has seen
-        for layer in model._flatten_layers(include_self=False, recursive=True):
-            yield from ((layer, node.output_tensors[0]) for node in layer._inbound_nodes)
-        return
-    for node in itertools.chain.from_iterable(graph._nodes_by_depth.values()):
-        if isinstance(node.operation, keras.Model):
-            yield from _calls(node.operation)
-        else:
-            yield node.operation, node.output_tensors[0]
-
-
-def _positions(layer, output) -> int | None:
-    """Places of the output at which the layer's kernel is applied; None if its shape is unknown."""
-    inner = output.shape[2:] if getattr(layer, "data_format", None) == "channels_first" else output.shape[1:-1]
-    return None if None in inner else math.prod(inner)
-
-
-def _total(values):
-    values = list(values)
-    return None if None in values else sum(values)
 
 
 def _number(value):

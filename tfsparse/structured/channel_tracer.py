@@ -57,7 +57,6 @@ class Walk:
         self.slices: dict[tuple[int, int], Slice] = {}
         self.configs: dict[int, list] = {}
         self.uses: list[Use] = []
-        self.calls: list[tuple] = []
         self.activations: list[Activation] = []
         self.inputs: dict[int, list[Mark]] = {}
         self._depth = 0
@@ -80,10 +79,6 @@ class Walk:
     def use(self, layer, mark, outputs, flow) -> None:
         """A layer sums over the channels of this mark."""
         self.uses.append(Use(layer, mark.ids, mark.values, outputs, flow))
-
-    def work(self, variables, places: int | None) -> None:
-        """Kernels are applied at so many places of one example."""
-        self.calls += [(variable, places) for variable in variables]
 
     def watched(self, node, mark: Mark, sparse: bool) -> Mark:
         """The output of a nonlinearity, remembered; inside of models it cannot be looked at from outside."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import numpy as np
 
-from tfsparse.structured import importance, plots
+from tfsparse.backend import keras_internals
+from tfsparse.structured import importance, multiply_adds, plots
 from tfsparse.structured.channel_tracer import Slice, Walk
 from tfsparse.structured.union_find import Ties
 
@@ -81,13 +82,9 @@ class Channels:
     def __init__(self, model: keras.Model):
         walk = Walk(model)
         ties = walk.ties
-        self.model, self.size, self.calls, self.configs, self.marks = (
-            model,
-            len(ties),
-            walk.calls,
-            walk.configs,
-            walk.inputs,
-        )
+        self.model, self.size, self.configs, self.marks = model, len(ties), walk.configs, walk.inputs
+        uses = multiply_adds.uses_per_entry(model)
+        self._uses = [(v, uses[id(v)]) for v in model.weights if id(v) in uses]
         self.slices = [_rooted(s, ties) for s in walk.slices.values()]
         self.uses = [dataclasses.replace(_rooted(u, ties), outputs=ties.roots(u.outputs)) for u in walk.uses]
         self.groups = _groups(self.slices, ties)
@@ -147,17 +144,19 @@ class Channels:
     # ---- cost -------------------------------------------------------------------------------------------------------
 
     def macs(self, alive: np.ndarray | None = None) -> int:
-        """Multiply-adds per example of all dense and convolutional kernels.
+        """Count the multiply-adds of all kernels per example.
 
-        Raises: ValueError where a layer's input has an unknown height or width.
+        Raises: ValueError if the model leaves the size of its input open, or has kernels in a layer without a rule.
         """
-        unknown = [variable.path for variable, places in self.calls if places is None]
-        if unknown:
+        unknown = next((kernel for kernel, uses in self._uses if uses is None), None)
+        if unknown is not None:
+            owners = [x for x in keras_internals.all_layers(self.model) if any(v is unknown for v in x.weights)]
             raise ValueError(
-                f"How often {unknown[0]} is applied depends on the size of the input, which this model leaves open: "
-                "build it with keras.Input of a fixed shape, for example (224, 224, 3)."
+                f"The multiply-adds of {unknown.path} are unknown. If the model leaves the size of its input open, "
+                "build it with keras.Input of a fixed shape, for example (224, 224, 3). If there is no rule for this "
+                f"kind of layer, write tfsparse.structured.multiply_adds.register({type(owners[-1]).__name__}, function)."
             )
-        return sum(self._entries(variable, alive) * places for variable, places in self.calls)
+        return sum(self._entries(kernel, alive) * uses for kernel, uses in self._uses)
 
     def parameters(self, alive: np.ndarray | None = None) -> int:
         """Entries of all trainable variables."""

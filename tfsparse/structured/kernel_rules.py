@@ -12,9 +12,7 @@ from tfsparse.structured.layer_rules import (
     bias,
     has_borders,
     is_plain,
-    kernels,
     numpy,
-    places,
     same_everywhere,
 )
 
@@ -57,9 +55,6 @@ class Transposed(Convolution):
     """(..., out, in): with strides, places differ in the weights that reach them."""
 
     axes = (-1, -2)
-
-    def count(self, node, walk):
-        walk.work(kernels(node.operation), places(node.input_tensors[0].shape, node.operation, walk))
 
     def borders(self, layer):
         return True

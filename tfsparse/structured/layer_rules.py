@@ -6,7 +6,6 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from tfsparse.pruners.selection import is_prunable
 from tfsparse.structured import elementwise, rules
 from tfsparse.structured.channel_info import Mark, varying
 
@@ -53,7 +52,6 @@ class Producer(rules.Rule):
         if len(marks) > 1 or mark is None or not is_plain(layer):
             return rules.FREEZING.apply(node, marks, walk)
         ids = self.connect(layer, mark.ids, walk)
-        self.count(node, walk)
         values = self._activated(layer, self.values(layer, mark, ids, walk))
         mark = Mark(node.outputs[0].shape, mark.axis, ids, values)
         if not elementwise.is_elementwise(layer.activation):
@@ -73,10 +71,6 @@ class Producer(rules.Rule):
     @abc.abstractmethod
     def values(self, layer, mark, ids, walk) -> np.ndarray:
         """Outputs that are constant."""
-
-    def count(self, node, walk):
-        """Tell how often the kernel is applied to one example."""
-        walk.work(kernels(node.operation), places(node.outputs[0].shape, node.operation, walk))
 
     def _activated(self, layer, values):
         constant = np.isfinite(values)
@@ -119,18 +113,6 @@ class Mixing(Producer):
 def is_plain(layer) -> bool:
     """Without low-rank additions and integer kernels."""
     return getattr(layer, "quantization_mode", None) is None and not getattr(layer, "lora_enabled", False)
-
-
-def kernels(layer) -> list:
-    """The layer's kernels, trainable or not."""
-    return [v for v in layer.weights if is_prunable(v)]
-
-
-def places(shape, layer, walk) -> int | None:
-    """Entries of one example besides the channels; None if unknown."""
-    channels = len(shape) + walk.channel_axis(layer, len(shape))
-    inner = [size for axis, size in enumerate(shape) if axis not in (0, channels)]
-    return None if None in inner else int(np.prod(inner))
 
 
 def has_borders(layer) -> bool:

@@ -1,15 +1,15 @@
 """The picture of a model's channel groups."""
 
-from matplotlib.figure import Figure
+from tfsparse.backend import extras
 
 _SIGNS = {"out": ("s", "makes them"), "through": ("|", "acts on each"), "in": ("o", "reads them")}
 
 
-def plot(graph) -> Figure:
+def plot(graph):
     """Groups from top to bottom, layers from left to right; frozen groups in grey. `figure.savefig(path)` draws it."""
     layers = list(dict.fromkeys(s.layer.name for s in graph.slices))
     rows, columns = len(graph.groups), len(layers)
-    figure = Figure(figsize=(3 + 0.22 * columns, 3 + 0.25 * rows), layout="constrained")
+    figure = extras.require("matplotlib.figure", "plot").Figure(figsize=(3 + 0.22 * columns, 3 + 0.25 * rows), layout="constrained")
     axes = figure.subplots()
     for y, group in enumerate(graph.groups):
         places = [layers.index(name) for name in group.layers]
