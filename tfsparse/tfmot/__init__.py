@@ -9,7 +9,7 @@
 from tfsparse.tfmot import requirements  # noqa: F401  first: it says what is missing
 from tfsparse.tfmot.callbacks import Prune
 from tfsparse.tfmot.convert import from_keras3, to_keras3
-from tfsparse.tfmot.dst import DST, dst, finalize
+from tfsparse.tfmot.methods.dst import DST, Thresholded, dst, finalize
 from tfsparse.tfmot.optimizers import GSM
 from tfsparse.tfmot.pll import PLL
 from tfsparse.tfmot.prune import prune_low_magnitude, scope, strip_pruning
@@ -25,7 +25,6 @@ from tfsparse.tfmot.schedules import (
     Polynomial,
     StepSchedule,
 )
-from tfsparse.tfmot.thresholded import Thresholded
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
 from tfsparse.tfmot.zeros import keep_zeros
 

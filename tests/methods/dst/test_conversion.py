@@ -88,7 +88,7 @@ def test_errors():
 
     with pytest.raises(ValueError, match="is a subclassed model, whose layers cannot be exchanged"):
         tfsparse.dst(Net())
-    with pytest.raises(ValueError, match=r"start it with keras.Input\(shape\)"):
+    with pytest.raises(ValueError, match=r"start it with Input\(shape\)"):
         tfsparse.dst(keras.Sequential([layers.Dense(3)]))
     with pytest.raises(ValueError, match="Nothing to prune"):
         tfsparse.dst(keras.Sequential([keras.Input((4,)), layers.ReLU()]))

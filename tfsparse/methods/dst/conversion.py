@@ -2,6 +2,7 @@
 
 import keras
 
+from tfsparse.backend import keras_internals
 from tfsparse.methods.dst.layer import Thresholded
 from tfsparse.optimizers import masked_layer
 from tfsparse.optimizers.masked_layer import MaskedLayer
@@ -82,15 +83,30 @@ def _with_kernels(model, model_type, has_kernels):
     return found
 
 
-def _check_cloneable(model):
-    if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
+def check_cloneable(model, is_graph: bool, wrapped_layer: str) -> None:
+    """Refuse a model whose layers cannot be exchanged, or that has no weights yet.
+
+    Args:
+        model: A model of either Keras.
+        is_graph: Whether it is a Sequential or Functional model.
+        wrapped_layer: The code that the error suggests for a subclassed model.
+
+    Raises:
+        ValueError: If it is not such a model, or not built.
+    """
+    if not is_graph:
         raise ValueError(
             f"{type(model).__name__} {model.name!r} is a subclassed model, whose layers cannot be exchanged. Wrap "
-            "its layers where it makes them, self.dense = tfsparse.Thresholded(keras.layers.Dense(10)); to deploy it, "
-            "build the plain model and assign kernel * mask, from layer.kernels and layer.masks()."
+            f"its layers where it makes them, self.dense = {wrapped_layer}; to deploy it, build the plain model and "
+            "assign kernel * mask, from layer.kernels and layer.masks()."
         )
     if not model.built:
-        raise ValueError(f"Model {model.name!r} has no weights yet: start it with keras.Input(shape).")
+        raise ValueError(f"Model {model.name!r} has no weights yet: start it with Input(shape).")
+
+
+def _check_cloneable(model):
+    is_graph = isinstance(model, keras.Sequential) or keras_internals.is_functional(model)
+    check_cloneable(model, is_graph, "tfsparse.Thresholded(keras.layers.Dense(10))")
 
 
 def _has_kernels(layer):

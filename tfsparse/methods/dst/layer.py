@@ -35,7 +35,7 @@ class Thresholded(ThresholdedLayerBase, keras.layers.Wrapper):
     >>> keras.Sequential([keras.Input((784,)), Thresholded(keras.layers.Dense(300), alpha=5e-4)])
     """
 
-    _keras, _uncast = keras, {"autocast": False}
+    _keras, _uncast, _is_kernel = keras, {"autocast": False}, staticmethod(selection.is_prunable)
 
     def __init__(self, layer, threshold: str = "vector", alpha: float = 5e-4, floor: float | None = None, **kwargs):
         super().__init__(layer, threshold, alpha, floor, **kwargs)
@@ -67,6 +67,3 @@ class Thresholded(ThresholdedLayerBase, keras.layers.Wrapper):
         if not self.layer.built:
             self.layer.build_from_config(config["layer"])
         self.build()
-
-    def _kernels_of(self, layer):
-        return [v for v in layer._trainable_variables if selection.is_prunable(v)]

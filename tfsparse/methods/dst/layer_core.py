@@ -1,10 +1,9 @@
 """What a layer with trainable thresholds is, whichever Keras its wrapper comes from."""
 
-import abc
-
 from keras import ops
 
 from tfsparse.backend import ops as backend_ops
+from tfsparse.backend.keras_internals import all_layers, own_trainable_variables
 from tfsparse.methods.dst import thresholds
 from tfsparse.optimizers.masked_layer import MaskedLayer
 
@@ -19,6 +18,7 @@ class ThresholdedLayerBase(MaskedLayer):
     Attributes:
         _keras: the module, keras or tf_keras.
         _uncast: how its `add_weight` is told to leave a variable's precision alone.
+        _is_kernel: `variable -> bool`: whether a trainable variable gets thresholds.
     """
 
     def __init__(self, layer, threshold: str = "vector", alpha: float = 5e-4, floor: float | None = None, **kwargs):
@@ -64,14 +64,14 @@ class ThresholdedLayerBase(MaskedLayer):
     def get_config(self) -> dict:
         return {**super().get_config(), "threshold": self.threshold, "alpha": self._alpha, "floor": self.floor}
 
-    @abc.abstractmethod
-    def _kernels_of(self, layer) -> list:
-        """The kernels that a layer itself has; not those of layers inside it."""
-
     def _owned(self):
-        """Pairs of a layer, the wrapped one or one inside it, and a kernel of its own."""
-        layers = self.layer._flatten_layers(include_self=True, recursive=True)
-        return [(layer, kernel) for layer in layers for kernel in self._kernels_of(layer)]
+        """Return pairs of a layer, the wrapped one or one inside it, and a kernel of its own."""
+        return [
+            (layer, variable)
+            for layer in all_layers(self.layer)
+            for variable in own_trainable_variables(layer)
+            if self._is_kernel(variable)
+        ]
 
     def _add(self, name, shape, value, dtype="float32", **options):
         """A variable of this wrapper that is never cast to a lower precision."""
