@@ -1,4 +1,4 @@
-"""One granularity for Dense kernels and another for convolutions; the others are tested with the masks they make."""
+"""Choosing and saving granularities. The masks that they give are tested in test_topk.py."""
 
 import keras
 import numpy as np
@@ -7,41 +7,40 @@ from keras import ops
 
 import tfsparse
 from tfsparse import pruners
-from tfsparse.masks import granularity, topk
+from tfsparse.masks import granularity
 
-RANDOM = np.random.default_rng(0)
 BOTH = {"dense": (1, 4), "conv": "weight"}
-
-
-def expand(units, scores, pruned):
-    pooled = units.pool(ops.convert_to_tensor(scores))
-    mask = units.expand(topk.prune_lowest([pooled], [pruned], [None])[0], ops.convert_to_tensor(scores))
-    return ops.convert_to_numpy(mask)
 
 
 @pytest.mark.parametrize("shape", [(8, 6), (9, 3), (3, 8, 6), (3, 3, 8, 6)])
 @pytest.mark.parametrize("kinds", [BOTH, {"dense": "channel", "conv": (1, 4)}, {"dense": "weight", "conv": "2:4"}])
-def test_a_kernel_is_cut_as_its_own_kind_alone_would_cut_it(kinds, shape):
+def test_each_kind_of_kernel_has_its_granularity(kinds, shape):
     both, alone = granularity.get(kinds), granularity.get(kinds["dense" if len(shape) == 2 else "conv"])
-    scores = np.abs(RANDOM.normal(size=shape)).astype("float32")
-    numbers = [(g.num_units(shape), g.entries_per_unit(shape), g.max_pruned_units(shape), g.max_sparsity(shape)) for g in (both, alone)]
-    assert numbers[0] == numbers[1]
-    np.testing.assert_array_equal(expand(both, scores, 3), expand(alone, scores, 3))
-    settled = (ops.convert_to_numpy(g.break_ties(scores, scores > 1)) for g in (both, alone))
-    np.testing.assert_array_equal(*settled)
+    assert both.for_shape(shape) == alone
+    assert both.for_shape(shape) is (both.dense if len(shape) == 2 else both.conv)
 
 
-def test_highest_and_patterned():
+def test_one_kind_with_a_pattern_limits_the_sparsity_of_that_kind_alone():
     plain, half = granularity.get(BOTH), granularity.get({"dense": "1:4", "conv": "weight"})
-    assert (plain.max_sparsity((8, 8)), half.max_sparsity((8, 8)), half.max_sparsity((3, 8, 8))) == (1.0, 0.75, 1.0)
+    shapes = (8, 8), (3, 8, 8)
+    assert [half.for_shape(shape).max_sparsity(shape) for shape in shapes] == [0.75, 1.0]
     assert (plain.has_pattern, half.has_pattern) == (False, True)
 
 
-def test_what_is_written_is_one_and_the_same_however_it_was_given():
+def test_equal_granularities_have_equal_configurations():
     given = ({"conv": "weight", "dense": [1, 4]}, BOTH)
     first, second = (pruners.Magnitude(granularity=g) for g in given)
     assert first == second and hash(first) == hash(second) and list(first.granularity) == ["dense", "conv"]
     assert granularity.to_config([1, 4]) == (1, 4) and granularity.to_config("2:4") == "2:4"
+
+
+@pytest.mark.parametrize(
+    "given", [granularity.Block(1, 4, "max"), granularity.NofM(2, 4), {"dense": granularity.Block(2, 2), "conv": "channel"}]
+)
+def test_a_pruner_with_a_granularity_object_is_saved_and_loaded(given):
+    pruner = pruners.Magnitude(granularity=given)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(pruner))
+    assert again == pruner and again.num_prunable((8, 8), 0.5) == pruner.num_prunable((8, 8), 0.5)
 
 
 def test_in_a_model_each_kernel_has_its_own_pattern():
@@ -57,17 +56,17 @@ def test_in_a_model_each_kernel_has_its_own_pattern():
 
 
 @pytest.mark.parametrize("wrong", [{"dense": (1, 4)}, {"dense": (1, 4), "conv": "weight", "rnn": "weight"}, {}])
-def test_every_kind_must_be_named(wrong):
+def test_both_kinds_must_be_given(wrong):
     with pytest.raises(ValueError, match='write granularity={"dense": .*, "conv": "weight"}'):
         granularity.get(wrong)
 
 
-def test_a_wrong_one_inside_is_named():
+def test_a_wrong_granularity_of_one_kind_is_an_error():
     with pytest.raises(ValueError, match="granularity='filter': expected"):
         granularity.get({"dense": (1, 4), "conv": "filter"})
 
 
-def test_who_exchanges_weights_refuses_a_pattern_in_either_kind():
+def test_drop_and_grow_refuses_a_pattern_in_either_kind():
     assert pruners.RigL(granularity=BOTH).granularity == BOTH
     with pytest.raises(ValueError, match="a fixed pattern"):
         pruners.RigL(granularity={"dense": "weight", "conv": "2:4"})

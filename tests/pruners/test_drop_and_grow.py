@@ -16,7 +16,7 @@ class Given(DropAndGrow):
 
     needs_gradients = True
 
-    def growth(self, gradient, mask, place):
+    def growth(self, gradient, mask, index):
         return ops.cast(gradient, "float32")
 
 
@@ -26,8 +26,8 @@ def masks(pruner, weight, growth, mask, sparsity, step=1, total=1_000_000):
     return ops.convert_to_numpy(pruner.at_step(step, total).masks(*arrays, counts)[0])
 
 
-def test_share_golden():  # methods/baselines.md, from RigL's code
-    shares = [float(RigL(end=0.8).fraction(t)) for t in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)]
+def test_exchanged_fraction_golden():  # methods/baselines.md, from RigL's code
+    shares = [float(RigL(end=0.8).exchanged_fraction(t)) for t in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)]
     np.testing.assert_allclose(shares, [0.3, 0.256066, 0.15, 0.043934, 0, 0], atol=1e-6)
 
 

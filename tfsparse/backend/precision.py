@@ -1,4 +1,4 @@
-"""The dtype policy for a while: Keras can only set it."""
+"""Keras's dtype policy for a block of code."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,9 +8,17 @@ import keras
 
 @contextlib.contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
-    """Models that are made inside compute by this policy; after it the former one holds again.
+    """Set the dtype policy of the models that are created inside the block, then restore the former one.
 
-    >>> with dtype_policy("mixed_bfloat16"): model = build()
+    Args:
+        name: A policy of Keras, such as "mixed_bfloat16".
+
+    Yields:
+        None.
+
+    Examples:
+        >>> with dtype_policy("mixed_bfloat16"):
+        ...     model = build()
     """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)

@@ -1,22 +1,29 @@
-"""Names for the parts a user chooses: `"one_cycle"` in a call, a config or a saved file is one and the same class."""
+"""Registries: what a user may write for a pruner, a schedule or a granularity, and which class it means.
+
+`"one_cycle"` in a call, in a config file and in a saved model is the same class.
+"""
 
 import difflib
 import inspect
 import re
+from collections.abc import Sequence
 
 import keras
 
 
 class Configurable:
-    """A part whose constructor arguments are its attributes and its whole configuration."""
+    """Base of classes whose configuration is the arguments of their constructor, stored as attributes of these names.
+
+    Two objects are equal if they have the same class and the same configuration.
+    """
 
     def get_config(self) -> dict:
-        """The constructor's arguments; `from_config` takes them back."""
-        return {name: getattr(self, name) for name in _options(type(self))}
+        """Return the arguments of the constructor. `from_config` accepts them."""
+        return {name: getattr(self, name) for name in _argument_names(type(self))}
 
     @classmethod
     def from_config(cls, config: dict):
-        """The reverse of `get_config`."""
+        """Create an object from what `get_config` returned. Lists become tuples, since JSON has no tuples."""
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
 
     def __eq__(self, other) -> bool:
@@ -30,39 +37,65 @@ class Configurable:
 
 
 class Registry:
-    """Classes of one kind by their snake_case names; `get` accepts what a user may write for one of them."""
+    """Classes of one kind by their names in snake case.
+
+    Args:
+        kind: What the classes are called in error messages, such as "schedule".
+        base: Their base class.
+
+    Examples:
+        >>> schedules = Registry("schedule", Schedule)
+        >>> @schedules.register
+        ... class OneCycle(Schedule): ...
+        >>> schedules.get("one_cycle", alpha=14.0)
+        OneCycle(alpha=14.0)
+    """
 
     def __init__(self, kind: str, base: type):
         self.kind, self.base, self.classes = kind, base, {}
 
     def register(self, cls: type) -> type:
-        """Class decorator: known here by name, and to Keras when it saves and loads."""
-        self.classes[_snake(cls.__name__)] = cls
+        """Register a class under its name, and for Keras's saving and loading as `tfsparse>ClassName`; a decorator."""
+        self.classes[_snake_case(cls.__name__)] = cls
         return keras.saving.register_keras_serializable(package="tfsparse")(cls)
 
     def names(self) -> list[str]:
-        """All registered names."""
+        """Return all registered names in alphabetical order."""
         return sorted(self.classes)
 
     def get(self, identifier, **options):
-        """An instance from an instance, a class, a name, `{"name": ..., options}` or Keras's serialised form.
+        """Return the object that a user's argument means.
 
-        Raises: ValueError for an unknown name (the nearest are offered) or unknown options.
+        Args:
+            identifier: An instance, which is returned as it is; a class; a registered name; `{"name": ..., **options}`;
+                or the dict that Keras serialised an instance to.
+            **options: Arguments of the class.
+
+        Returns:
+            An instance of the base class.
+
+        Raises:
+            ValueError: If the name is not registered, or if the class has no such option. The message offers the
+                nearest name.
         """
         if isinstance(identifier, self.base):
             return identifier
         if isinstance(identifier, type) and issubclass(identifier, self.base):
-            return self._make(identifier, options)
+            return self._create(identifier, options)
         if isinstance(identifier, dict) and "class_name" in identifier:
             return keras.saving.deserialize_keras_object(identifier)
         if isinstance(identifier, dict) and "name" in identifier:
             return self.get(**{"identifier" if k == "name" else k: v for k, v in {**identifier, **options}.items()})
-        if isinstance(identifier, str) and _snake(identifier) in self.classes:
-            return self._make(self.classes[_snake(identifier)], options)
-        raise ValueError(self._unknown(identifier))
+        if isinstance(identifier, str) and _snake_case(identifier) in self.classes:
+            return self._create(self.classes[_snake_case(identifier)], options)
+        known = self.names()
+        raise ValueError(
+            f"Unknown {self.kind} {identifier!r}: expected one of {', '.join(known)}, or an instance of "
+            f"{self.base.__name__}.{nearest(str(identifier), known)}"
+        )
 
-    def _make(self, cls, options):
-        known = _options(cls)
+    def _create(self, cls, options):
+        known = _argument_names(cls)
         unknown = [name for name in options if name not in known]
         if unknown:
             raise ValueError(
@@ -71,26 +104,30 @@ class Registry:
             )
         return cls(**options)
 
-    def _unknown(self, identifier) -> str:
-        known = self.names()
-        return (
-            f"Unknown {self.kind} {identifier!r}: expected one of {', '.join(known)}, or an instance of "
-            f"{self.base.__name__}.{nearest(str(identifier), known)}"
-        )
+
+def check_choice(name: str, value, choices: Sequence):
+    """Return `value` if it is one of `choices`.
+
+    Raises:
+        ValueError: If it is not. The message names the argument and the choices.
+    """
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}.")
+    return value
 
 
-def _options(cls) -> list[str]:
+def nearest(name: str, known: list[str]) -> str:
+    """Return " Did you mean 'x'?" with the known names that are similar to `name`, or an empty string."""
+    close = difflib.get_close_matches(_snake_case(name), known, n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def _argument_names(cls) -> list[str]:
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """" Did you mean 'x'?" for the known names close to this one, or nothing."""
-    close = difflib.get_close_matches(_snake(name), known, n=2, cutoff=0.6)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-
-
-def _snake(name: str) -> str:
-    # a capital begins a word if a small letter follows: OneCycle is one_cycle, RigL is rigl
+def _snake_case(name: str) -> str:
+    # a capital letter starts a word if a small letter follows: OneCycle is one_cycle, RigL is rigl
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).replace("-", "_").replace(" ", "_")
     return name.lower()

@@ -1,59 +1,92 @@
-"""What lives or dies together: weights, channels, blocks, or N of M. Pools scores to units, spreads masks back.
+"""Granularities: which entries of a weight are pruned together.
 
-Axes follow Keras's kernels: the last is the output, the one before it the input: Dense `(in, out)`, Conv
-`(..., in, out)`. Transposed convolutions have the two the other way round, and so have their channels and blocks.
+A granularity groups the entries of a weight into units, turns the scores of the entries into one score per unit, and
+turns the mask of the units back into a mask of the weight.
+
+The axes are those of Keras's kernels: the last axis is the output, the one before it the input. Dense kernels have the
+shape `(in, out)`, convolution kernels `(..., in, out)`. Transposed convolutions have these two axes the other way
+round, so their channels and blocks are exchanged too.
 """
 
 import abc
 import math
 import re
 
+import keras
 from keras import ops
 
+from tfsparse.backend.registry import Configurable, Registry
 
-class Granularity(abc.ABC):
-    """How the entries of a weight are grouped into units that are pruned as one; as text it is what `get` takes."""
+
+class Granularity(Configurable, abc.ABC):
+    """Base of all granularities. A subclass is a constructor with options and four methods.
+
+        pooled = pool(scores)                                one score per unit
+        unit_mask = topk(pooled)                             1: the unit is kept; 0: it is pruned
+        mask = expand(unit_mask, scores)                     as large as the weight
+
+    `pool` and `expand` are called in the compiled training step, so they consist of `keras.ops` on tensors of a known
+    shape. The granularity must satisfy `expand(ones, scores) == ones_like(scores)`, and pruning one more unit must
+    give `entries_per_unit` more zeros. Units at the border of a weight may be smaller.
+
+    Register a subclass to use it by name: `@tfsparse.masks.granularities.register`.
+
+    Attributes:
+        has_pattern: True if entries inside a pruned unit are kept, as for 2:4. Such units cannot be exchanged, so
+            `DropAndGrow` pruners refuse them.
+    """
+
+    has_pattern = False
 
     @abc.abstractmethod
-    def num_units(self, shape) -> int:
-        """Number of units in a weight of this shape."""
+    def num_units(self, shape: tuple) -> int:
+        """Return the number of units in a weight of this shape."""
 
     @abc.abstractmethod
-    def entries_per_unit(self, shape) -> int:
-        """Zeros that one pruned unit gives."""
+    def entries_per_unit(self, shape: tuple) -> int:
+        """Return the number of zeros that one pruned unit gives in a weight of this shape."""
 
     @abc.abstractmethod
     def pool(self, scores):
-        """One score per unit, as a tensor of `units` entries."""
+        """Return one score per unit, as a tensor of `num_units` entries of any shape.
+
+        Args:
+            scores: Float tensor with the shape of the weight, >= 0. Also called with a mask: then a unit's result must
+                be 0 if and only if the unit is pruned.
+        """
 
     @abc.abstractmethod
     def expand(self, unit_mask, scores):
-        """The mask of the weight from the mask of its units."""
+        """Return the mask of the weight.
+
+        Args:
+            unit_mask: Tensor of zeros and ones with the shape of `pool`'s result.
+            scores: The scores that were pooled.
+        """
 
     def break_ties(self, scores, mask):
-        """The scores with ties between living and pruned entries settled, where units rank entries inside."""
+        """Return the scores so that a pruned entry never wins a tie against a kept one inside a unit."""
         return scores
 
-    def max_pruned_units(self, shape) -> int:
-        """How many units may be pruned: one always lives."""
+    def max_pruned_units(self, shape: tuple) -> int:
+        """Return how many units may be pruned. By default all but one."""
         return self.num_units(shape) - 1
 
-    def max_sparsity(self, shape) -> float:
-        """The sparsity at which the pattern ends; 1.0 for those that have no end."""
+    def max_sparsity(self, shape: tuple) -> float:
+        """Return the highest sparsity that can be requested, in (0, 1]. By default 1.0: no limit."""
         return 1.0
 
-    def for_shape(self, shape) -> "Granularity":
-        """What a kernel of this shape is cut by."""
+    def for_shape(self, shape: tuple) -> "Granularity":
+        """Return the granularity of a kernel of this shape: this one."""
         return self
 
-    @property
-    def has_pattern(self) -> bool:
-        """Do entries live on in a pruned unit? Then nothing can be exchanged unit by unit."""
-        return False
+
+granularities = Registry("granularity", Granularity)
 
 
+@granularities.register
 class Weight(Granularity):
-    """Every entry for itself."""
+    """Each entry is a unit: unstructured pruning."""
 
     def __str__(self):
         return "weight"
@@ -71,8 +104,14 @@ class Weight(Granularity):
         return unit_mask
 
 
+@granularities.register
 class Channel(Granularity):
-    """Output channels (columns of a Dense kernel, filters of a convolution), scored by the mean of their entries."""
+    """Each output channel is a unit.
+
+        score of a unit = mean of its entries
+
+    A channel is a column of a Dense kernel, a filter of a convolution.
+    """
 
     def __str__(self):
         return "channel"
@@ -90,60 +129,72 @@ class Channel(Granularity):
         return ops.broadcast_to(unit_mask, scores.shape)
 
 
+@keras.saving.register_keras_serializable(package="tfsparse")
 class Block(Granularity):
-    """Blocks of `outputs x inputs` entries, scored by their mean; at the border of the kernel a block may be smaller.
+    """Blocks of `outputs x inputs` entries. At the border of a kernel a block may be smaller.
 
-    `Block(1, 4)`: four consecutive inputs of one output, the pattern that TFLite's fully connected kernel runs sparse.
+        score of a unit = mean, or maximum, of its entries
+
+    `Block(1, 4)` is four consecutive inputs of one output. TFLite's fully connected kernel runs this pattern sparse.
+
+    Args:
+        outputs: Consecutive outputs in a block, >= 1.
+        inputs: Consecutive inputs in a block, >= 1.
+        pooling: "mean" or "max". Default: "mean".
     """
 
-    def __init__(self, outputs: int, inputs: int):
-        self.outputs, self.inputs = outputs, inputs
+    def __init__(self, outputs: int, inputs: int, pooling: str = "mean"):
+        self.outputs, self.inputs, self.pooling = outputs, inputs, pooling
 
     def __str__(self):
         return f"({self.outputs}, {self.inputs})"
 
     def num_units(self, shape):
-        return math.prod(shape[:-2]) * math.prod(self._grid(shape))
+        return math.prod(shape[:-2]) * math.prod(self._num_blocks(shape))
 
     def entries_per_unit(self, shape):
         return min(self.outputs, shape[-1]) * min(self.inputs, shape[-2])
 
     def pool(self, scores):
-        rows, columns = self._grid(scores.shape)
-        blocks = (-1, rows, self.inputs, columns, self.outputs)
-        sums = ops.sum(ops.reshape(self._pad(scores), blocks), axis=(2, 4))
-        sizes = ops.sum(ops.reshape(self._pad(ops.ones_like(scores)), blocks), axis=(2, 4))
-        return sums / sizes
+        if self.pooling == "max":
+            return ops.max(self._blocks(scores), axis=(2, 4))
+        sizes = ops.sum(self._blocks(ops.ones_like(scores)), axis=(2, 4))
+        return ops.sum(self._blocks(scores), axis=(2, 4)) / sizes
 
     def expand(self, unit_mask, scores):
-        rows, columns = self._grid(scores.shape)
+        rows, columns = self._num_blocks(scores.shape)
         mask = ops.reshape(unit_mask, (-1, rows, 1, columns, 1))
         mask = ops.broadcast_to(mask, (mask.shape[0], rows, self.inputs, columns, self.outputs))
         mask = ops.reshape(mask, (-1, rows * self.inputs, columns * self.outputs))
         return ops.reshape(mask[:, : scores.shape[-2], : scores.shape[-1]], scores.shape)
 
-    def _grid(self, shape):
+    def _num_blocks(self, shape):
         return -(-shape[-2] // self.inputs), -(-shape[-1] // self.outputs)
 
-    def _pad(self, x):
+    def _blocks(self, x):
+        """Pad with zeros to whole blocks, as (positions, rows of blocks, inputs, columns of blocks, outputs)."""
+        rows, columns = self._num_blocks(x.shape)
         x = ops.reshape(x, (-1, *x.shape[-2:]))
-        return ops.pad(x, ((0, 0), (0, -x.shape[1] % self.inputs), (0, -x.shape[2] % self.outputs)))
+        x = ops.pad(x, ((0, 0), (0, -x.shape[1] % self.inputs), (0, -x.shape[2] % self.outputs)))
+        return ops.reshape(x, (-1, rows, self.inputs, columns, self.outputs))
 
 
-class MaxBlock(Block):
-    """Blocks scored by their largest entry."""
-
-    def pool(self, scores):
-        rows, columns = self._grid(scores.shape)
-        blocks = (-1, rows, self.inputs, columns, self.outputs)
-        return ops.max(ops.reshape(self._pad(scores), blocks), axis=(2, 4))
-
-
+@keras.saving.register_keras_serializable(package="tfsparse")
 class NofM(Granularity):
-    """N of every M consecutive inputs live; the groups that lose least by it take the pattern first.
+    """N of every M consecutive inputs are kept.
 
-    Inputs that do not fill a group stay dense. At the full pattern the sparsity is `1 - n / m` of the grouped inputs.
+        pruned group: its n entries with the highest scores are kept
+        score of a unit (a group) = sum of the m - n lowest scores, what pruning the group would lose
+
+    Inputs that do not fill a group stay dense. When all groups are pruned, the sparsity is `1 - n / m` of the grouped
+    inputs.
+
+    Args:
+        n: Entries that are kept in a group, 0 < n < m.
+        m: Entries in a group.
     """
+
+    has_pattern = True
 
     def __init__(self, n: int, m: int):
         self.n, self.m = n, m
@@ -154,107 +205,98 @@ class NofM(Granularity):
     def num_units(self, shape):
         return math.prod(shape) // shape[-2] * (shape[-2] // self.m)
 
+    def entries_per_unit(self, shape):
+        return self.m - self.n
+
     def break_ties(self, scores, mask):
         return ops.where(mask > 0, scores, -1.0)
 
     def max_pruned_units(self, shape):
         return self.num_units(shape)
 
-    def entries_per_unit(self, shape):
-        return self.m - self.n
-
     def max_sparsity(self, shape):
         return 1 - self.n / self.m
 
-    @property
-    def has_pattern(self):
-        return True
-
     def pool(self, scores):
         groups = self._groups(scores)
-        return ops.sum(ops.where(self._keeps(groups), 0.0, ops.cast(groups, "float32")), axis=2)
+        return ops.sum(ops.where(self._largest(groups), 0.0, ops.cast(groups, "float32")), axis=2)
 
     def expand(self, unit_mask, scores):
         groups = self._groups(scores)
-        whole = ops.expand_dims(ops.reshape(unit_mask, (groups.shape[0], groups.shape[1], groups.shape[3])), 2)
-        mask = ops.cast(ops.logical_or(whole > 0, self._keeps(groups)), scores.dtype)
+        unit_mask = ops.expand_dims(ops.reshape(unit_mask, (groups.shape[0], groups.shape[1], groups.shape[3])), 2)
+        mask = ops.cast(ops.logical_or(unit_mask > 0, self._largest(groups)), scores.dtype)
         mask = ops.reshape(mask, (-1, groups.shape[1] * self.m, scores.shape[-1]))
-        rest = scores.shape[-2] % self.m
-        return ops.reshape(ops.pad(mask, ((0, 0), (0, rest), (0, 0)), constant_values=1), scores.shape)
+        num_ungrouped = scores.shape[-2] % self.m
+        return ops.reshape(ops.pad(mask, ((0, 0), (0, num_ungrouped), (0, 0)), constant_values=1), scores.shape)
 
     def _groups(self, scores):
+        """Return the grouped inputs as (positions, groups, m, outputs)."""
         scores = ops.reshape(scores, (-1, *scores.shape[-2:]))
-        full = scores.shape[1] // self.m
-        return ops.reshape(scores[:, : full * self.m], (-1, full, self.m, scores.shape[2]))
+        num_groups = scores.shape[1] // self.m
+        return ops.reshape(scores[:, : num_groups * self.m], (-1, num_groups, self.m, scores.shape[2]))
 
-    def _keeps(self, groups):
-        """The n largest of each group, ties by lower index: an entry lives if fewer than n beat it."""
+    def _largest(self, groups):
+        """Return where the n largest of each group are; of equal entries the one with the lower index."""
         members = [groups[:, :, i] for i in range(self.m)]
-        keeps = []
+        result = []
         for i, own in enumerate(members):
-            beaten = [other >= own if j < i else other > own for j, other in enumerate(members) if j != i]
-            keeps.append(sum(ops.cast(b, "int32") for b in beaten) < self.n)
-        return ops.stack(keeps, axis=2)
+            larger = [other >= own if j < i else other > own for j, other in enumerate(members) if j != i]
+            result.append(sum(ops.cast(x, "int32") for x in larger) < self.n)
+        return ops.stack(result, axis=2)
 
 
-class ByKind(Granularity):
-    """One granularity for kernels of rank 2 (Dense), another for those of higher rank (convolutions).
+class ByKind:
+    """One granularity for kernels of rank 2 (Dense), another for kernels of a higher rank (convolutions).
 
-    `ByKind((1, 4), "weight")`: blocks where TFLite's kernel runs them sparse, single weights where none does.
+    `ByKind((1, 4), "weight")`: blocks where TFLite's kernel runs them sparse, single weights everywhere else.
 
     Args:
-        dense, conv: anything that `get` takes.
+        dense: Granularity of kernels of rank 2: anything that `get` accepts, except a dict.
+        conv: Granularity of all other kernels, in the same form.
     """
 
     def __init__(self, dense, conv):
         self.dense, self.conv = get(dense), get(conv)
+        self.has_pattern = self.dense.has_pattern or self.conv.has_pattern
 
-    def num_units(self, shape):
-        return self.for_shape(shape).num_units(shape)
-
-    def entries_per_unit(self, shape):
-        return self.for_shape(shape).entries_per_unit(shape)
-
-    def pool(self, scores):
-        return self.for_shape(scores.shape).pool(scores)
-
-    def expand(self, unit_mask, scores):
-        return self.for_shape(scores.shape).expand(unit_mask, scores)
-
-    def break_ties(self, scores, mask):
-        return self.for_shape(scores.shape).break_ties(scores, mask)
-
-    def max_pruned_units(self, shape):
-        return self.for_shape(shape).max_pruned_units(shape)
-
-    def max_sparsity(self, shape):
-        return self.for_shape(shape).max_sparsity(shape)
-
-    @property
-    def has_pattern(self):
-        return self.dense.has_pattern or self.conv.has_pattern
-
-    def for_shape(self, shape):
+    def for_shape(self, shape: tuple) -> Granularity:
+        """Return the granularity of a kernel of this shape."""
         return self.dense if len(shape) == 2 else self.conv
 
 
-def get(granularity: str | tuple[int, int] | dict | Granularity) -> Granularity:
-    """`"weight"`, `"channel"`, a block `(outputs, inputs)`, `"n:m"`, `{"dense": ..., "conv": ...}` of two of these, or
-    a `Granularity` as it is.
+_KINDS = ("dense", "conv")
 
-    Raises: ValueError for anything else.
 
-    >>> get("2:4").entries_per_unit((8, 3)), get({"dense": (1, 4), "conv": "weight"}).entries_per_unit((8, 3))
-    (2, 4)
+def get(granularity: str | tuple[int, int] | dict | Granularity | ByKind) -> Granularity | ByKind:
+    """Return the granularity that a user's argument means.
+
+    Args:
+        granularity: "weight", "channel", another registered name, a block `(outputs, inputs)`, "n:m" such as "2:4",
+            `{"dense": ..., "conv": ...}` of two of these, or a `Granularity`, which is returned as it is.
+
+    Returns:
+        An object whose `for_shape(shape)` is the `Granularity` of a kernel.
+
+    Raises:
+        ValueError: If `granularity` is none of these.
+
+    Examples:
+        >>> get("2:4").entries_per_unit((8, 3))
+        2
+        >>> get({"dense": (1, 4), "conv": "weight"}).for_shape((8, 3)).entries_per_unit((8, 3))
+        4
     """
-    if isinstance(granularity, Granularity):
+    if isinstance(granularity, dict) and not granularity.keys() & {"class_name", "name"}:
+        if set(granularity) != set(_KINDS):
+            raise ValueError(
+                f"granularity={granularity!r}: expected one granularity for kernels of rank 2 and one for all other "
+                'kernels: write granularity={"dense": (1, 4), "conv": "weight"}.'
+            )
+        return ByKind(**granularity)
+    if isinstance(granularity, ByKind):
         return granularity
-    if isinstance(granularity, dict):
-        return _by_kind(granularity)
-    if granularity == "weight":
-        return Weight()
-    if granularity == "channel":
-        return Channel()
+    if isinstance(granularity, (Granularity, dict)) or granularity in granularities.names():
+        return granularities.get(granularity)
     if isinstance(granularity, (tuple, list)) and len(granularity) == 2 and all(
         isinstance(g, int) and g > 0 for g in granularity
     ):
@@ -262,30 +304,21 @@ def get(granularity: str | tuple[int, int] | dict | Granularity) -> Granularity:
     match = re.fullmatch(r"(\d+):(\d+)", str(granularity))
     if match and 0 < int(match[1]) < int(match[2]):
         return NofM(int(match[1]), int(match[2]))
+    known = ", ".join(f'"{name}"' for name in granularities.classes)
     raise ValueError(
-        f'granularity={granularity!r}: expected "weight", "channel", a block such as (1, 4) (outputs x inputs), N of M '
-        'such as "2:4", or {"dense": (1, 4), "conv": "weight"}.'
+        f"granularity={granularity!r}: expected {known}, a block such as (1, 4) (outputs x inputs), N of M such as "
+        '"2:4", or {"dense": (1, 4), "conv": "weight"}.'
     )
 
 
 def to_config(granularity):
-    """As it is kept in configurations: lists of YAML and JSON are tuples, kinds stand in one order.
+    """Return the argument of `get` in the form in which configurations keep it, so that equal arguments are equal.
 
-    >>> to_config({"conv": "weight", "dense": [1, 4]})
-    {'dense': (1, 4), 'conv': 'weight'}
+    Examples:
+        >>> to_config({"conv": "weight", "dense": [1, 4]})
+        {'dense': (1, 4), 'conv': 'weight'}
     """
     if isinstance(granularity, dict):
-        return {kind: to_config(granularity[kind]) for kind in _KINDS}
+        by_kind = set(granularity) == set(_KINDS)
+        return {kind: to_config(granularity[kind]) for kind in _KINDS} if by_kind else get(granularity)
     return tuple(granularity) if isinstance(granularity, list) else granularity
-
-
-_KINDS = ("dense", "conv")
-
-
-def _by_kind(granularity):
-    if set(granularity) != set(_KINDS):
-        raise ValueError(
-            f"granularity={granularity!r}: expected one for each kind of kernel, those of rank 2 and all others: write "
-            'granularity={"dense": (1, 4), "conv": "weight"}.'
-        )
-    return ByKind(**granularity)

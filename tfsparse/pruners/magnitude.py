@@ -7,13 +7,26 @@ from tfsparse.pruners.pruner import ScorePruner, pruners
 
 @pruners.register
 class Magnitude(ScorePruner):
-    """The smallest weights go.
+    """Prune the weights with the smallest magnitudes.
 
         score = |w|
 
-    Pruned weights are exactly zero and so rank lowest: masks only shrink while the sparsity grows.
+    Pruned weights are zero and so have the lowest score: a pruned weight stays pruned while the sparsity grows.
 
-    >>> Magnitude().masks([w], [None], [np.ones_like(w)], [0.5])
+    Args:
+        granularity: "weight", "channel", a block `(outputs, inputs)`, "n:m", or `{"dense": ..., "conv": ...}`. A unit
+            of several weights has their mean as its score. Default: "weight".
+        scope: "layer" or "global". Default: "layer".
+        allocation: "uniform" or "erk", for scope="layer". Default: "uniform".
+
+    Raises:
+        ValueError: If an argument is none of these.
+
+    Source:
+        Han et al., "Learning both Weights and Connections for Efficient Neural Networks" (NeurIPS 2015).
+
+    Examples:
+        >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", 0.9, tfsparse.Magnitude(scope="global"))])
     """
 
     def score(self, weight, gradient, mask):

@@ -1,4 +1,4 @@
-"""Which weights live: the pruner's contract, and all of it but the score."""
+"""The contract of a pruner, and the base of all pruners that rank weights by a score."""
 
 import abc
 import math
@@ -8,20 +8,25 @@ from collections.abc import Sequence
 from keras import ops
 
 from tfsparse.backend import ops as backend_ops
-from tfsparse.backend.registry import Configurable, Registry
+from tfsparse.backend.registry import Configurable, Registry, check_choice
 from tfsparse.masks import granularity as granularities
 from tfsparse.masks import topk
 from tfsparse.pruners.allocation import erk
 
 
 class Pruner(Configurable, abc.ABC):
-    """Base of all pruners: stateless and serialisable, called at every mask update.
+    """Base of all pruners: decides which weights are kept. A subclass writes `masks`.
+
+    A pruner has no state that changes in training. It is called at every mask update, inside the compiled training
+    step, so its methods consist of `keras.ops`. The arguments of `__init__` are stored as attributes of the same names;
+    they are the configuration that is saved.
 
     Attributes:
-        needs_gradients: True: `masks` gets the gradients of this step, those of the global batch.
-        monotone: True: a pruned weight stays pruned while the sparsity does not fall.
-        straight_through: True: pruned weights live on, unseen, and may return with the value that they have reached;
-            masks are computed at every step, whatever the schedule's `updates`, to the end of training.
+        needs_gradients: True if `masks` uses the gradients of the step. They are those of the global batch.
+        monotone: True if a pruned weight stays pruned while the sparsity does not fall.
+        straight_through: True if pruned weights keep a hidden dense copy that is trained on, and may return with the
+            value that the copy has reached. Then the masks are computed at every step until the end of training,
+            whatever the schedule's `updates`.
     """
 
     needs_gradients = False
@@ -30,40 +35,76 @@ class Pruner(Configurable, abc.ABC):
 
     @abc.abstractmethod
     def masks(self, weights: Sequence, gradients: Sequence, masks: Sequence, num_pruned: Sequence) -> list:
-        """The new masks.
+        """Return the new masks.
 
         Args:
-            weights, gradients, masks: lists of tensors of equal shapes; gradients are None unless `needs_gradients`.
-            num_pruned: per weight the number of entries to prune, an int or an integer tensor.
+            weights: Tensors, zero where they are pruned.
+            gradients: Tensors of the same shapes. None for each weight unless `needs_gradients` is True.
+            masks: The masks until now: tensors of the same shapes, 1 is kept, 0 is pruned.
+            num_pruned: For each weight the number of entries to prune, an int or an integer tensor.
+
+        Returns:
+            Tensors of zeros and ones with the shapes and dtypes of `masks`.
         """
 
     def at_step(self, step, total) -> "Pruner":
-        """This pruner at a step of training (counted from 1) of `total`: for methods that change with time."""
+        """Return the pruner as it is at a step of training, for pruners whose rule changes during training.
+
+        Args:
+            step: Step of training, counted from 1; an integer tensor.
+            total: Number of steps in training.
+        """
         return self
 
     def forward(self, weights: Sequence, masks: Sequence) -> list:
-        """What the model's variables hold, zero wherever the mask is; only asked of a straight-through pruner."""
+        """Return what the model's variables hold. Only called if `straight_through` is True.
+
+        Args:
+            weights: The hidden dense weights.
+            masks: Their masks.
+
+        Returns:
+            Tensors of the same shapes that are 0 where the mask is 0.
+        """
         return [backend_ops.masked(w, m) for w, m in zip(weights, masks, strict=True)]
 
     def backward(self, gradient, mask):
-        """The gradient of a weight from that of what the model's variable holds; only asked of the same."""
+        """Return the gradient of a hidden dense weight. Only called if `straight_through` is True.
+
+        Args:
+            gradient: Gradient of what the model's variable holds.
+            mask: Mask of the weight.
+        """
         return gradient
 
     def allocate(self, shapes: Sequence[tuple], sparsity: float) -> list[float]:
-        """The sparsity of each weight at the end of training, so that all together reach `sparsity`."""
+        """Return the sparsity of each weight at the end of training.
+
+        Args:
+            shapes: Shapes of the weights.
+            sparsity: Fraction of zeros that all weights together shall have.
+        """
         return [sparsity] * len(shapes)
 
     def num_prunable(self, shape: tuple, sparsity: float) -> int:
-        """Entries that are pruned when `sparsity` of a weight is asked; 0 if this pruner cannot prune such a weight."""
+        """Return how many entries of a weight are pruned at a sparsity; 0 if the pruner cannot prune such a weight.
+
+        Args:
+            shape: Shape of the weight.
+            sparsity: Fraction in [0, 1).
+        """
         return topk.num_pruned(float(sparsity), math.prod(shape))
 
     def entries_per_unit(self, shape: tuple) -> int:
-        """Entries that live or die together; a joint total is met to within one unit."""
+        """Return how many entries of a weight are pruned together.
+
+        With a global scope the number of zeros of all weights together is met to within one unit.
+        """
         return 1
 
     @property
     def is_global(self) -> bool:
-        """True when weights compete with each other, so that one sparsity holds for all of them together."""
+        """True if the weights compete with each other, so that only their common sparsity is given."""
         return False
 
 
@@ -73,23 +114,29 @@ names = pruners.names
 
 
 class ScorePruner(Pruner):
-    """A pruner that ranks weights by a score; a new method writes only `score`.
+    """Base of the pruners that rank weights by a score. A subclass writes `score`.
 
-        masks = 1 where score is among the (1 - sparsity) * size largest, else 0
+        scope="layer":   mask = 1 for the size - num_pruned highest scores of the weight, else 0
+        scope="global":  the same for the scores of all weights together
+
+    Ties: entries that were kept until now come first, then entries with a lower index.
 
     Args:
-        granularity: "weight", "channel", a block (outputs, inputs), "n:m", or {"dense": ..., "conv": ...} of two of
-            these: one for kernels of rank 2, one for all others.
-        scope: "layer" (each weight reaches its own sparsity) or "global" (one threshold for all).
-        allocation: "uniform" or "erk": how a layer-scoped target is spread over the layers.
+        granularity: What is pruned together: "weight", "channel", a block `(outputs, inputs)`, "n:m" such as "2:4", or
+            `{"dense": ..., "conv": ...}` of two of these: one for kernels of rank 2, one for all others. Default:
+            "weight".
+        scope: "layer": each weight reaches its own sparsity. "global": one threshold for all weights. Default: "layer".
+        allocation: How the sparsity of scope="layer" is spread over the weights: "uniform", or "erk" (see
+            `tfsparse.pruners.allocation.erk`). Default: "uniform".
 
-    Raises: ValueError for anything else.
+    Raises:
+        ValueError: If an argument is none of these, or for scope="global" with an allocation.
     """
 
     def __init__(self, granularity="weight", scope: str = "layer", allocation: str = "uniform"):
-        self._units = granularities.get(granularity)
-        _check_choice("scope", scope, ("layer", "global"))
-        _check_choice("allocation", allocation, ("uniform", "erk"))
+        self._granularity = granularities.get(granularity)
+        check_choice("scope", scope, ("layer", "global"))
+        check_choice("allocation", allocation, ("uniform", "erk"))
         if scope == "global" and allocation != "uniform":
             raise ValueError(
                 f'scope="global" finds its own allocation, so allocation={allocation!r} has no meaning: '
@@ -99,60 +146,67 @@ class ScorePruner(Pruner):
 
     @abc.abstractmethod
     def score(self, weight, gradient, mask):
-        """The importance of each entry, >= 0 and lowest for pruned ones; same shape as the weight."""
+        """Return how important each entry of a weight is.
+
+        Args:
+            weight: Tensor, zero where it is pruned.
+            gradient: Tensor of the same shape, or None unless `needs_gradients` is True.
+            mask: Tensor of the same shape: 1 is kept, 0 is pruned.
+
+        Returns:
+            Float tensor of the same shape, >= 0. Entries with a higher score are kept. If `monotone` is True, pruned
+            entries must have the lowest score.
+        """
 
     def scores(self, weights, gradients, masks) -> list:
-        """The scores of all weights."""
+        """Return the scores of all weights."""
         return [self.score(w, g, m) for w, g, m in zip(weights, gradients, masks, strict=True)]
 
     def masks(self, weights, gradients, masks, num_pruned):
+        units = [self._granularity.for_shape(m.shape) for m in masks]
         scores = self.scores(weights, gradients, masks)
-        scores = [self._units.break_ties(s, m) for s, m in zip(scores, masks, strict=True)]
-        pooled = [self._units.pool(s) for s in scores]
-        alive = [self._units.pool(m) for m in masks]
-        counts = [self._num_units(s.shape, n) for s, n in zip(scores, num_pruned, strict=True)]
+        scores = [u.break_ties(s, m) for u, s, m in zip(units, scores, masks, strict=True)]
+        pooled = [u.pool(s) for u, s in zip(units, scores, strict=True)]
+        kept = [u.pool(m) for u, m in zip(units, masks, strict=True)]
+        counts = [self._num_pruned_units(m.shape, n) for m, n in zip(masks, num_pruned, strict=True)]
         if self.is_global:
-            most = [self._units.max_pruned_units(s.shape) for s in scores]
-            entries = [self._units.entries_per_unit(s.shape) for s in scores]
-            total = sum(c * e for c, e in zip(counts, entries, strict=True))
-            unit_masks = topk.prune_lowest_globally(pooled, total, most, entries, alive)
+            limits = [u.max_pruned_units(m.shape) for u, m in zip(units, masks, strict=True)]
+            sizes = [u.entries_per_unit(m.shape) for u, m in zip(units, masks, strict=True)]
+            total = sum(count * size for count, size in zip(counts, sizes, strict=True))
+            unit_masks = topk.prune_lowest_globally(pooled, total, limits, sizes, kept)
         else:
-            unit_masks = topk.prune_lowest(pooled, counts, alive)
-        return [
-            ops.cast(self._units.expand(u, s), m.dtype) for u, s, m in zip(unit_masks, scores, masks, strict=True)
-        ]
+            unit_masks = topk.prune_lowest(pooled, counts, kept)
+        expanded = [u.expand(x, s) for u, x, s in zip(units, unit_masks, scores, strict=True)]
+        return [ops.cast(x, m.dtype) for x, m in zip(expanded, masks, strict=True)]
 
     def allocate(self, shapes, sparsity):
         return erk(shapes, sparsity) if self.allocation == "erk" else super().allocate(shapes, sparsity)
 
     def num_prunable(self, shape, sparsity):
         shape = tuple(shape)
-        if self._units.num_units(shape) == 0:
+        units = self._granularity.for_shape(shape)
+        if units.num_units(shape) == 0:
             return 0
-        limit = self._units.max_pruned_units(shape) * self._units.entries_per_unit(shape)
-        highest = self._units.max_sparsity(shape)
-        if sparsity > highest + 1e-9:
+        limit = units.max_sparsity(shape)
+        if sparsity > limit + 1e-9:
             raise ValueError(
-                f"granularity={self.granularity!r} ends at a sparsity of {highest:g} in a kernel of shape {shape} and "
-                f"cannot reach {sparsity:g}: write sparsity={highest:g}."
+                f"sparsity={sparsity:g}: granularity={self.granularity!r} reaches at most {limit:g} in a kernel of "
+                f"shape {shape}: write sparsity={limit:g}."
             )
-        return min(self._num_units(shape, topk.num_pruned(sparsity, math.prod(shape))) * self._units.entries_per_unit(shape), limit)
+        num_pruned = topk.num_pruned(sparsity, math.prod(shape))
+        return self._num_pruned_units(shape, num_pruned) * units.entries_per_unit(shape)
 
     def entries_per_unit(self, shape):
-        return self._units.entries_per_unit(tuple(shape))
+        return self._granularity.for_shape(shape).entries_per_unit(tuple(shape))
 
     @property
     def is_global(self):
         return self.scope == "global"
 
-    def _num_units(self, shape, num_pruned):
-        """The nearest number of units for a number of entries to prune."""
-        entries, most = self._units.entries_per_unit(shape), self._units.max_pruned_units(shape)
+    def _num_pruned_units(self, shape, num_pruned):
+        """Return the nearest number of units for a number of entries to prune."""
+        units = self._granularity.for_shape(shape)
+        size, limit = units.entries_per_unit(shape), units.max_pruned_units(shape)
         if isinstance(num_pruned, numbers.Integral):
-            return min((int(num_pruned) + entries // 2) // entries, most)
-        return ops.minimum(ops.floor_divide(ops.cast(num_pruned, "int32") + entries // 2, entries), most)
-
-
-def _check_choice(what, value, choices):
-    if value not in choices:
-        raise ValueError(f"{what}={value!r}: expected one of {', '.join(map(repr, choices))}.")
+            return min((int(num_pruned) + size // 2) // size, limit)
+        return ops.minimum(ops.floor_divide(ops.cast(num_pruned, "int32") + size // 2, size), limit)

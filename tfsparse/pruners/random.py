@@ -1,4 +1,4 @@
-"""Random pruning, the floor every criterion must beat."""
+"""Random pruning, the baseline that every criterion must beat."""
 
 from keras import ops
 
@@ -8,14 +8,28 @@ from tfsparse.pruners.pruner import ScorePruner, pruners
 
 @pruners.register
 class Random(ScorePruner):
-    """Weights go in a random order that is fixed by `seed` and the weight's place in the model.
+    """Prune weights in a random order.
 
         score = uniform(1/2, 1) * mask
 
-    Stateless: every replica, every process and every resumed run draws the same order.
+    The order is a hash of `seed` and the position of the weight in the model. It is the same on all replicas, in all
+    processes, and in a resumed run.
+
+    Args:
+        granularity: "weight", "channel", a block `(outputs, inputs)`, "n:m", or `{"dense": ..., "conv": ...}`. Default:
+            "weight".
+        scope: "layer" or "global". Default: "layer".
+        allocation: "uniform" or "erk", for scope="layer". Default: "uniform".
+        seed: An int. Default: 0.
+
+    Raises:
+        ValueError: If an argument is none of these.
+
+    Examples:
+        >>> tfsparse.Prune("one_cycle", 0.9, tfsparse.Random(seed=1))
     """
 
-    def __init__(self, granularity="weight", scope="layer", allocation="uniform", seed: int = 0):
+    def __init__(self, granularity="weight", scope: str = "layer", allocation: str = "uniform", *, seed: int = 0):
         super().__init__(granularity, scope, allocation)
         self.seed = seed
 

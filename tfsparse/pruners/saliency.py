@@ -7,12 +7,26 @@ from tfsparse.pruners.pruner import ScorePruner, pruners
 
 @pruners.register
 class Saliency(ScorePruner):
-    """The weights whose loss would change least (to first order) go.
+    """Prune the weights without which the loss would change least, to first order.
 
         score = |w * dL/dw|
 
-    The gradient is that of the step's global batch; with gradient accumulation, of its last micro-batch.
-    Source: Molchanov et al., "Pruning Convolutional Neural Networks for Resource Efficient Inference" (ICLR 2017).
+    The gradient is that of the step's global batch. With gradient accumulation it is that of the last micro-batch.
+
+    Args:
+        granularity: "weight", "channel", a block `(outputs, inputs)`, "n:m", or `{"dense": ..., "conv": ...}`. Default:
+            "weight".
+        scope: "layer" or "global". Default: "layer".
+        allocation: "uniform" or "erk", for scope="layer". Default: "uniform".
+
+    Raises:
+        ValueError: If an argument is none of these.
+
+    Source:
+        Molchanov et al., "Pruning Convolutional Neural Networks for Resource Efficient Inference" (ICLR 2017).
+
+    Examples:
+        >>> tfsparse.Prune("one_cycle", 0.9, tfsparse.Saliency(scope="global"))
     """
 
     needs_gradients = True

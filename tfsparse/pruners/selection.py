@@ -1,4 +1,4 @@
-"""What is pruned unless the user says otherwise: the kernels."""
+"""Which variables are pruned: the kernels, unless the user says otherwise."""
 
 from collections.abc import Iterable
 
@@ -6,15 +6,23 @@ import keras
 
 
 def is_prunable(variable) -> bool:
-    """Kernels of rank >= 2: Dense, EinsumDense (so attention), all convolutions, recurrent cells; not biases, norms,
-    embeddings."""
+    """Return True for kernels of rank >= 2.
+
+    These are the kernels of Dense, EinsumDense (so of attention), all convolutions and recurrent cells. Biases,
+    normalisations and embeddings are not pruned.
+    """
     return variable.name.endswith("kernel") and len(variable.shape) >= 2
 
 
 def kernels(item) -> list:
-    """The variables meant by a variable, a layer or a model: its kernels, or where it has none its larger weights.
+    """Return the variables to prune in a layer or model: its kernels, or if it has none its weights of rank >= 2.
 
-    Raises: TypeError for anything else, ValueError for a layer without weights to prune.
+    Args:
+        item: A variable, which is returned in a list as it is, or a layer, or a model.
+
+    Raises:
+        TypeError: If `item` is something else.
+        ValueError: If the layer has no trainable weight of rank >= 2.
     """
     if isinstance(item, keras.Variable):
         return [item]
@@ -23,34 +31,46 @@ def kernels(item) -> list:
             f"Expected a layer or a variable, got {item!r}. Pass the object, for example model.layers[0], not its name."
         )
     weights = item.trainable_variables
-    found = [v for v in weights if is_prunable(v)] or [v for v in weights if len(v.shape) >= 2]
-    if not found:
+    result = [v for v in weights if is_prunable(v)] or [v for v in weights if len(v.shape) >= 2]
+    if not result:
         raise ValueError(f"Layer {item.name!r} has no trainable weight of rank >= 2, so nothing in it can be pruned.")
-    return found
+    return result
 
 
 def excluded(model, exclude: Iterable = (), skip_first: bool = False, skip_last: bool = False) -> list:
-    """The variables that the options leave dense."""
+    """Return the variables of a model that stay dense.
+
+    Args:
+        model: A Keras model.
+        exclude: Layers and variables that stay dense.
+        skip_first: True: the first kernel of the model stays dense. Default: False.
+        skip_last: True: the last kernel of the model stays dense. Default: False.
+    """
     result = [v for item in exclude for v in kernels(item)]
     prunable = [v for v in model.trainable_variables if is_prunable(v)]
     return result + prunable[: int(skip_first)] + prunable[len(prunable) - int(skip_last) :]
 
 
 def as_pairs(sparsities) -> list[tuple]:
-    """(layer or variable, sparsity) from `{layer: sparsity}` or from pairs: Keras's variables cannot be keys."""
+    """Return `[(layer or variable, sparsity)]` from such a list or from a dict. Keras variables cannot be dict keys."""
     return list(sparsities.items() if hasattr(sparsities, "items") else sparsities)
 
 
-def check_sparsity(sparsity, what: str = "sparsity") -> float:
-    """`sparsity` as a float in [0, 1).
+def check_sparsity(sparsity, name: str = "sparsity") -> float:
+    """Return a sparsity as a float.
 
-    Raises: ValueError; a percentage is recognised.
+    Args:
+        sparsity: An int or a float in [0, 1).
+        name: Name of the argument in the error message. Default: "sparsity".
+
+    Raises:
+        ValueError: If it is not a number in [0, 1). If it looks like a percentage, the message says so.
     """
     if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)) or not 0 <= sparsity < 1:
-        percent = isinstance(sparsity, (int, float)) and 1 < sparsity < 100
-        hint = f" Did you mean {what}={sparsity / 100:g}?" if percent else ""
+        is_percentage = isinstance(sparsity, (int, float)) and 1 < sparsity < 100
+        hint = f" Did you mean {name}={sparsity / 100:g}?" if is_percentage else ""
         raise ValueError(
-            f"{what}={sparsity!r}: expected the fraction of zeros, a number in [0, 1), for example {what}=0.9.{hint}"
+            f"{name}={sparsity!r}: expected the fraction of zeros, a number in [0, 1), for example {name}=0.9.{hint}"
         )
     return float(sparsity)
 

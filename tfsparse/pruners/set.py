@@ -7,19 +7,35 @@ from tfsparse.pruners.pruner import pruners
 
 @pruners.register
 class SET(DropAndGrow):
-    """At every update the smallest weights are dropped and as many grow at random.
+    """At every update drop the smallest weights and grow as many at random.
 
-        kept = the n - k largest |w| of the living;  growth = uniform(1/2, 1)       n, k: see `DropAndGrow`
+        kept = the n - k largest |w| of the weights that are not pruned
+        growth = uniform(1/2, 1)                                for n and k see `DropAndGrow`
 
-    Drawn by a hash of `seed`, the weight's place in the model and the step: anew at every update, the same on every
-    replica and after a resume. Arguments and errors are those of `DropAndGrow`. The authors exchange a constant share;
-    here it falls as in RigL.
+    The random numbers are a hash of `seed`, the position of the weight in the model, and the step. They differ at every
+    update and are the same on all replicas and in a resumed run. The authors exchange a constant fraction; here the
+    fraction falls as in RigL.
 
-    Source: Mocanu et al., "Scalable Training of Artificial Neural Networks with Adaptive Sparse Connectivity inspired
-    by Network Science" (Nature Communications 2018).
+    Args:
+        granularity: "weight", "channel", a block `(outputs, inputs)`, or `{"dense": ..., "conv": ...}` of two of these.
+            Default: "weight".
+        scope: "layer", the only choice.
+        allocation: "erk" or "uniform". Default: "erk".
+        drop_fraction: Fraction of the kept weights that the first update exchanges, in (0, 1]. It falls as half a
+            cosine. Default: 0.3.
+        end: Fraction of training from which nothing is exchanged, in (0, 1]. Default: 0.75.
+        seed: Seed of all random choices. Default: 0.
 
-    >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("constant", 0.9, tfsparse.SET())])
+    Raises:
+        ValueError: If an argument is none of these.
+
+    Source:
+        Mocanu et al., "Scalable Training of Artificial Neural Networks with Adaptive Sparse Connectivity inspired by
+        Network Science" (Nature Communications 2018).
+
+    Examples:
+        >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("constant", 0.9, tfsparse.SET())])
     """
 
-    def growth(self, gradient, mask, place):
-        return hash_uniform(mask.shape, self.seed, place, self._step)
+    def growth(self, gradient, mask, index):
+        return hash_uniform(mask.shape, self.seed, index, self._step)

@@ -11,7 +11,8 @@ from tfsparse import pruners
 from tfsparse.backend import ops as backend_ops
 from tfsparse.masks import granularity
 from tfsparse.tfmot import kernels
-from tfsparse.tfmot.pruning import KeepMasked, Pruning, constrain, native, user_constraint
+from tfsparse.tfmot.constraints import keep_masked, native
+from tfsparse.tfmot.wrapped_weights import WrappedWeights
 
 
 @tf_keras.saving.register_keras_serializable(package="tfsparse")
@@ -21,21 +22,27 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
         before a training step, if pruning_schedule(step) says so:  mask = 1 for the largest |weight|, else 0
         after every optimizer step:                                 weight = weight * mask
 
-    A subclass of TFMOT's wrapper with the same variables (a mask and a threshold per weight, one step), so its files,
+    A subclass of TFMOT's wrapper with the same variables: a mask and a threshold per weight, and one step. So its files,
     `strip_pruning`, `UpdatePruningStep` and `PruningSummaries` work with it, and it needs none of them.
 
     Args:
-        layer: any layer. TFMOT's registry says what is pruned of those it knows, `get_prunable_weights` of your own; of
-            others it is the kernels of rank >= 2.
-        pruning_schedule: one of `tfsparse.tfmot` or TFMOT's.
-        block_size: (inputs, outputs) of the blocks that live or die together, for kernels of any rank.
-        block_pooling_type: "AVG" or "MAX": what of a block's magnitudes ranks it.
-        sparsity_m_by_n: (m, n): m zeros in every n consecutive inputs, reached as the schedule reaches m / n.
-        scope: "layer" or "global": the weights ranked against each other; see `prune_low_magnitude`.
+        layer: Any layer. TFMOT's registry says which weights are pruned of the layers that it knows, and
+            `get_prunable_weights` of your own. Of all others the kernels of rank >= 2 are pruned.
+        pruning_schedule: When masks are updated: a schedule of `tfsparse.tfmot` or of TFMOT. Default: None, a constant
+            0.5.
+        block_size: (inputs, outputs) of the blocks that are pruned together, for kernels of any rank. Default: (1, 1).
+        block_pooling_type: "AVG" or "MAX": what of a block's magnitudes ranks it. Default: "AVG".
+        sparsity_m_by_n: (m, n): m zeros in every n consecutive inputs, reached as the schedule reaches m / n. Default:
+            None.
+        scope: "layer" or "global": the weights that are ranked against each other. Default: "layer".
+        **kwargs: For `tf_keras.layers.Layer`.
 
-    Raises: ValueError for options that are none of these.
+    Raises:
+        ValueError: If an option has another value.
 
-    >>> tf_keras.Sequential([PruneLowMagnitude(tf_keras.layers.Dense(10), tfsparse.tfmot.OneCycle(0.9, end_step=1000))])
+    Examples:
+        >>> dense = tf_keras.layers.Dense(10)
+        >>> tf_keras.Sequential([PruneLowMagnitude(dense, tfsparse.tfmot.OneCycle(0.9, end_step=1000))])
     """
 
     def __init__(
@@ -68,8 +75,7 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
             self.pruning_vars.append((weight, mask, threshold))
         self.pruning_step = self._add("pruning_step", (), tf.int64, "zeros")
         for i, (weight, mask, _) in enumerate(self.pruning_vars):
-            steps = self.pruning_step if i == 0 else None
-            constrain(native(weight), KeepMasked(user_constraint(weight), mask, steps))
+            keep_masked(weight, mask, self.pruning_step if i == 0 else None)
 
     def _add(self, name, shape, dtype, initializer):
         # aggregation is "none": equal on all replicas anyway, and so never communicated
@@ -106,19 +112,19 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
 
 
 def rank_together(wrappers: list[PruneLowMagnitude]) -> None:
-    """Make the weights of some wrappers compete; the schedule and the pruner are the first one's."""
-    pruning = Pruning(wrappers[0].pruning_schedule, wrappers[0].pruner)
+    """Let the weights of some wrappers compete; schedule and pruner are those of the first wrapper."""
+    group = WrappedWeights(wrappers[0].pruning_schedule, wrappers[0].pruner)
     for wrapper in wrappers:
-        pruning.wrappers.append(wrapper)
-        wrapper.pruning_obj = pruning
+        group.wrappers.append(wrapper)
+        wrapper.pruning_obj = group
 
 
 def _units(block_size, pooling, m_by_n) -> granularity.Granularity:
-    """TFMOT's three options in our terms: blocks as (outputs, inputs), and n of m that live."""
+    """Translate TFMOT's options: our blocks are (outputs, inputs), and in our n:m the n live."""
     inputs, outputs = block_size
     if m_by_n is not None:
-        zeros, of = m_by_n
-        return granularity.NofM(of - zeros, of)
+        zeros, group = m_by_n
+        return granularity.NofM(group - zeros, group)
     if (inputs, outputs) == (1, 1):
         return granularity.Weight()
-    return (granularity.MaxBlock if pooling == "MAX" else granularity.Block)(outputs, inputs)
+    return granularity.Block(outputs, inputs, pooling="max" if pooling == "MAX" else "mean")
