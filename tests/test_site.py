@@ -11,7 +11,8 @@ import pytest
 import typer
 
 import tfsparse
-from tfsparse.experiments import cli, config
+from tfsparse.experiments import config
+from tfsparse.experiments.commands import app
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -107,7 +108,7 @@ def test_names_exist(name):
 @pytest.mark.parametrize("words", [*commands()])
 def test_commands_are_ones(words):
     """Options and arguments are known, and what a config is set to is valid."""
-    group = typer.main.get_command(cli.app)
+    group = typer.main.get_command(app)
     command = group.commands[words[0]]
     options = command.make_context(words[0], words[1:]).params
     if words[0] == "train":

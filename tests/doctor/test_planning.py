@@ -7,7 +7,8 @@ from doctor.golden_models import network
 from typer.testing import CliRunner
 
 import tfsparse
-from tfsparse.experiments import cli, config
+from tfsparse.experiments import config
+from tfsparse.experiments.commands import app
 
 layers = keras.layers
 SMALL = """
@@ -27,7 +28,7 @@ def convolutional(units=64):
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def test_each_kind_has_its_granularity():

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 import tfsparse
 from tfsparse import testing
 from tfsparse.backend import run_directory
-from tfsparse.experiments import cli, experiment
+from tfsparse.experiments import experiment
+from tfsparse.experiments.commands import app
 from tfsparse.reporting import page
 from tfsparse.reporting.page import drawing, parts
 
@@ -278,7 +279,7 @@ def trained(tmp_path_factory):
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def test_the_page_of_a_run(trained, tmp_path):

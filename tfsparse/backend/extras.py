@@ -4,19 +4,23 @@ import importlib
 import types
 
 
+class MissingExtra(ImportError):
+    """An optional package is not installed. The message names the line to run."""
+
+
 def require(module: str, extra: str) -> types.ModuleType:
-    """Import and return a module of an optional package.
+    """Import and return a module that is, or itself imports, an optional package.
 
     Args:
-        module: Name of the module, such as `"matplotlib.pyplot"`.
-        extra: Extra of tfsparse that brings it, such as `"plot"`.
+        module: Name of the module: `"matplotlib.pyplot"`, or one of tfsparse that imports optional packages.
+        extra: Extra of tfsparse that installs what is missing, such as `"plot"`.
 
     Returns:
         The module.
 
     Raises:
-        ImportError: If the module is not installed. The message names the line to run.
-        ModuleNotFoundError: If the package is installed but one that it needs itself is not.
+        MissingExtra: If the module, or an optional package that a module of tfsparse imports, is not installed.
+        ModuleNotFoundError: If an installed package lacks another package that it needs.
 
     Examples:
         >>> require("math", "plot").sqrt(4.0)
@@ -25,8 +29,9 @@ def require(module: str, extra: str) -> types.ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != module.partition(".")[0]:
+        package, missing = (name.partition(".")[0] for name in (module, error.name or ""))
+        if (package == missing) == (package == "tfsparse"):
             raise
-        raise ImportError(
-            f"This needs {module}, which is not installed. Run: pip install 'tfsparse[{extra}]'"
+        raise MissingExtra(
+            f"This needs {error.name}, which is not installed. Run: pip install 'tfsparse[{extra}]'"
         ) from error

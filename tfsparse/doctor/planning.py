@@ -7,9 +7,9 @@ import pathlib
 
 import keras
 import numpy as np
-import yaml
 
 from tfsparse import pruners
+from tfsparse.backend import extras
 from tfsparse.doctor import patterns, subject, targets
 from tfsparse.doctor.target import Target
 from tfsparse.masks import granularity as granularities
@@ -116,15 +116,14 @@ def plan(
 
 
 def _yaml(config):
+    yaml = extras.require("yaml", "cli")
     return yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False, default_flow_style=None, width=120)
 
 
 def _read(model):
     """The config that is changed, and the model."""
     if not isinstance(model, keras.Model) and pathlib.Path(model).suffix in (".yaml", ".yml"):
-        from tfsparse.experiments import planned  # late: it stands above most of the package
-
-        return planned.read(model)
+        return extras.require("tfsparse.experiments.planned", "cli").read(model)  # by name: it stands above this room
     return {}, subject.of(model, (subject.KerasSubject,), "trained")
 
 

@@ -10,6 +10,7 @@ import numbers
 import numpy as np
 from keras import ops
 
+from tfsparse.backend import extras
 from tfsparse.backend.registry import Configurable, Registry
 
 _ROUND_OFF = 1e-3  # float32 writes 0.2 * 1000 as a hair more than 200
@@ -77,9 +78,7 @@ class Schedule(Configurable, abc.ABC):
 
     def plot(self, ax=None, sparsity: float = 1.0):
         """Draw sparsity over training; returns the matplotlib Axes."""
-        import matplotlib.pyplot as plt
-
-        ax = ax or plt.subplots(figsize=(6, 3.5))[1]
+        ax = ax or extras.require("matplotlib.pyplot", "plot").subplots(figsize=(6, 3.5))[1]
         t = np.linspace(0, 1, 501)
         ax.plot(t, sparsity * self(t), label=repr(self))
         ax.set(xlabel="fraction of training", ylabel="fraction of the target" if sparsity == 1.0 else "sparsity")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tfsparse.backend import extras
 from tfsparse.experiments.zoo.augmentation import AUGMENTATIONS
 
 _MEMORY_LIMIT = 2 * 1024**3  # bytes of decoded images; above it they are streamed
@@ -137,10 +138,8 @@ def _standardise(source):
 
 
 def _digits(image_size):
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
+    train_test_split = extras.require("sklearn.model_selection", "cli").train_test_split
+    digits = extras.require("sklearn.datasets", "cli").load_digits()
     images, labels = digits.images[..., None].astype("uint8"), digits.target.astype("int64")
     images = _resize(tf.constant(images), image_size).numpy() if image_size else images
     # Fixed, whatever the seed of the run: two runs with different seeds must be measured on the same 360 digits.
@@ -289,6 +288,4 @@ def _check_connection(builder):
 
 
 def _tfds():
-    import tensorflow_datasets  # late: it takes its time, and `digits` does without it
-
-    return tensorflow_datasets
+    return extras.require("tensorflow_datasets", "cli")  # late: its import takes seconds, and `digits` needs none of it

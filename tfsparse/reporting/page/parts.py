@@ -8,11 +8,12 @@ import keras
 import yaml
 from markupsafe import Markup
 
-import tfsparse
+from tfsparse.export.sizes import sizes
 from tfsparse.methods.pll import rules
 from tfsparse.optimizers import compiled_model, masked_layer
 from tfsparse.reporting.page import drawing
 from tfsparse.structured import constant_channels
+from tfsparse.structured.channels import Channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,11 @@ CHARTS = (
     Chart("Accuracy", {"val_accuracy": "validation", "accuracy": "training"}),
     Chart("Loss", {"val_loss": "validation", "loss": "training"}),
     Chart("Sparsity", {"sparsity": "zeros"}, "Zeros over entries of the pruned weights."),
-    Chart("Mask change rate", {"mask_change_rate": "mask_change_rate"}, "Share of mask entries that changed since the end of the epoch before."),
+    Chart(
+        "Mask change rate",
+        {"mask_change_rate": "mask_change_rate"},
+        "Share of mask entries that changed since the end of the epoch before.",
+    ),
     Chart("Density", {"density": "density"}, "Share of activations that are not zero."),
     Chart("Density of each group", {"densities": ""}, "Share of activations that are not zero."),
     Chart("Widths", {"widths": ""}, "Channels of each group of layers."),
@@ -129,7 +134,7 @@ def _measured(title, make, model):
 
 
 def _dead_channels(title, model):
-    graph = tfsparse.Channels(model)
+    graph = Channels(model)
     alive = constant_channels.needed(graph)
     rows = [(g.name, f"{len(g):,}", f"{int((~alive[g.channels]).sum()):,}", g.frozen or "") for g in graph.groups]
     note = "Channels without effect on any output, which tfsparse.shrink(model) would take away."
@@ -137,11 +142,9 @@ def _dead_channels(title, model):
 
 
 def _sizes(title, model):
-    sizes = tfsparse.sizes(model)
-    raw = sizes.rows[0].bytes
-    times = [raw / r.bytes if r.bytes else None for r in sizes.rows]
-    cells = [(_text(r.bytes), "–" if t is None else f"{t:.1f}") for r, t in zip(sizes.rows, times, strict=True)]
-    rows = [(r.form, *cell, _text(r.sparse_bytes), r.needs) for r, cell in zip(sizes.rows, cells, strict=True)]
+    measured = sizes(model).rows
+    times = [f"{measured[0].bytes / r.bytes:.1f}" if r.bytes else "–" for r in measured]
+    rows = [(r.form, _text(r.bytes), t, _text(r.sparse_bytes), r.needs) for r, t in zip(measured, times, strict=True)]
     note = "Measured when this page was made. In memory weights are dense, but for what TFLite runs sparse."
     head = ("form", "bytes", "times smaller", "sparse weights alone", "to run")
     return Part(title, note, table=Table(head, rows, words=(0, 4)))

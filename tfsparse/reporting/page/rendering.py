@@ -1,22 +1,14 @@
 """From a run directory or a model file to a page."""
 
+import functools
 import os
 import pathlib
 
-import jinja2
 import keras
 
-import tfsparse
-from tfsparse.backend import run_directory
-from tfsparse.reporting.page import parts
-
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("tfsparse.reporting.page", "."),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+from tfsparse.backend import extras, run_directory
+from tfsparse.reporting.report import report as report_of
+from tfsparse.version import __version__
 
 
 def write(source: str | os.PathLike, path: str | os.PathLike) -> None:
@@ -42,14 +34,24 @@ def render(run: dict | None = None, model: keras.Model | None = None) -> str:
 
     >>> html = page.render(model=model)
     """
+    parts = extras.require("tfsparse.reporting.page.parts", "cli")
     shown = [*parts.of_run(run)] if run else []
     shown += parts.of_memory(model) if model else []
-    report = (run or {}).get("report") or (tfsparse.report(model).as_dict() if model else None)
+    report = (run or {}).get("report") or (report_of(model).as_dict() if model else None)
     shown += parts.of_report(report) if report else []
     shown += parts.of_model(model) if model else []
     shown.sort(key=lambda part: part.folded)
     names = {"title": _title(run, model), "status": _status(run), "tiles": _tiles(run, report), "parts": shown}
-    return _TEMPLATES.get_template("page.html").render(names, version=tfsparse.__version__)
+    return _template().render(names, version=__version__)
+
+
+@functools.cache
+def _template():
+    jinja2 = extras.require("jinja2", "cli")
+    text = pathlib.Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    return jinja2.Template(
+        text, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
 
 
 def _title(run, model):

@@ -1,0 +1,296 @@
+"""The commands of `tfsparse`: thin functions over the package and the laboratory."""
+
+import contextlib
+import functools
+import pathlib
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width to keep to
+
+Config = Annotated[pathlib.Path | None, typer.Argument(help="A YAML file; without it: the digits, 90 % sparse.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="E.g. prune.sparsity=0.95.")]
+Out = Annotated[pathlib.Path | None, typer.Option(metavar="DIR", help="Run directory. Default: runs/<name>.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
+Directories = Annotated[list[pathlib.Path], typer.Argument(metavar="DIR...", help="Run directories or run.json files.")]
+Comparison = Annotated[pathlib.Path, typer.Argument(metavar="FILE", help="E.g. configs/comparison/mnist_lenet300.yaml")]
+Plot = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Draw accuracy against sparsity, e.g. a.png.")]
+Model = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="E.g. model.keras; with --html also a run.")]
+Page = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write all of it as one page, e.g. run.html.")]
+
+Patient = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras or .tflite file, a run, SavedModel.")]
+Exported = Annotated[pathlib.Path, typer.Argument(metavar="OUT", help="A new directory, or a name such as out.tflite.")]
+Values = Annotated[str, typer.Option(metavar="DTYPE", help="float32, float16 or int8: how weights are stored.")]
+Dense = Annotated[bool, typer.Option("--dense", help="A SavedModel with zeros and all.")]
+Examples = Annotated[
+    pathlib.Path | None, typer.Option(metavar="FILE", help="Examples for int8 in TFLite: .npy, or .npz by input.")
+]
+Planned = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras file, a run, or a config (.yaml).")]
+Target = Annotated[str, typer.Option(metavar="NAME", help="tflite-cpu, xnnpack-arm, savedmodel, or any.")]
+Measure = Annotated[bool, typer.Option("--measure/--no-measure", help="Measure bytes and seconds on this host.")]
+Sparsity = Annotated[float, typer.Option(help="Fraction of zeros in [0, 1).")]
+Written = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write the config there, e.g. plan.yaml.")]
+
+
+def run() -> None:
+    """Run the command line: exit code 0, 2 for what the user can mend, 130 when interrupted."""
+    try:
+        app()
+    except KeyboardInterrupt:  # outside of a command
+        sys.exit(130)
+
+
+def _plainly(command):
+    """Turn what the user can mend into one message and exit code 2; other errors are bugs and keep their traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except BrokenPipeError:  # `| head` has seen enough
+            raise
+        except (ValueError, OSError) as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+def _version(asked: bool):
+    if asked:
+        from tfsparse.version import __version__
+
+        typer.echo(f"tfsparse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+):
+    """Train sparse Keras models, exactly as sparse as asked."""
+
+
+@app.command()
+@_plainly
+def train(
+    config: Config = None, set_: Overrides = None, out: Out = None, resume: Resume = False, overwrite: Overwrite = False
+):
+    """Train what CONFIG says, dense or sparse, into a run directory."""
+    if resume and overwrite:
+        raise ValueError("--resume goes on with a run and --overwrite replaces it; leave one of them away.")
+    run_config = _config(config, set_ or [], out if resume else None)
+    directory = out or pathlib.Path("runs", run_config.name)
+    from tfsparse import report
+    from tfsparse.backend import run_directory
+    from tfsparse.experiments import experiment
+
+    try:
+        with _progress(run_config.epochs) as progress:
+            run = experiment.train(run_config, directory, resume, overwrite, callbacks=[progress])
+    except KeyboardInterrupt:
+        typer.echo(_interrupted(directory), err=True)
+        raise typer.Exit(130) from None
+    console.print(report(run_directory.read_model(directory / "model.keras")))
+    _conclude(run, directory)
+
+
+@app.command()
+@_plainly
+def matrix(file: Comparison, set_: Overrides = None, out: Out = None, plot: Plot = None):
+    """Train every method, sparsity and seed of a comparison; what is finished is left alone, the rest is resumed."""
+    from tfsparse.experiments import matrix as comparison
+    from tfsparse.experiments import plots
+
+    configs, directory = comparison.load(file, set_ or []), out or pathlib.Path("runs", file.stem)
+    names = {name: f"{number}/{len(configs)}" for number, name in enumerate(configs, start=1)}
+    with _progress(next(iter(configs.values())).epochs) as progress:
+        runs = comparison.train(
+            configs, directory, [progress], lambda name: console.print(names[name], name, highlight=False)
+        )
+    console.print(_table(plots.groups(runs.values())))
+    plots.save(plots.comparison(runs.values()), plot or directory / "comparison.png")
+    typer.echo(f"Plot: {plot or directory / 'comparison.png'}")
+
+
+@app.command()
+@_plainly
+def compare(directories: Directories, out: Plot = None):
+    """Print finished runs side by side, seeds taken together, and plot them."""
+    from tfsparse.backend import run_directory
+    from tfsparse.experiments import plots
+
+    found = {directory: run_directory.read(directory) for directory in directories}
+    for directory, run in found.items():
+        if run["status"] != "finished":
+            raise ValueError(f"{directory} has not finished; first run: {_resume_command(directory)}")
+    console.print(_table(plots.groups(found.values())))
+    if out:
+        plots.save(plots.comparison(found.values()), out)
+        typer.echo(f"Plot: {out}")
+
+
+@app.command()
+@_plainly
+def report(file: Model, html: Page = None):
+    """Print target and actual sparsity of every layer of a saved model, or write what is known of a run as a page."""
+    from tfsparse import report as report_of
+    from tfsparse.backend import run_directory
+    from tfsparse.reporting import page
+
+    if html:
+        page.write(file, html)
+        typer.echo(f"Page: {html}")
+        return
+    console.print(report_of(run_directory.read_model(file)))
+
+
+@app.command()
+@_plainly
+def export(
+    file: Model, out: Exported, values: Values = "float32", dense: Dense = False, representative: Examples = None
+):
+    """Write a saved model as a SavedModel, or to a name that ends in .tflite as a TFLite file; zeros take few bytes."""
+    _check_export(out, values, dense, representative)
+    import tfsparse
+    from tfsparse.backend import run_directory
+
+    model = run_directory.read_model(file)
+    if out.suffix == ".tflite":
+        console.print(tfsparse.export_tflite(model, out, values, representative))
+    else:
+        typer.echo(f"SavedModel: {tfsparse.export(model, out, values, dense)}")
+
+
+@app.command()
+@_plainly
+def doctor(model: Patient, target: Target = "tflite-cpu", measure: Measure = True):
+    """Say why MODEL is not smaller or faster by its zeros, weight by weight, and what to train instead."""
+    from tfsparse import doctor as diagnosis_of
+
+    console.print(diagnosis_of(model, target, measure))
+
+
+@app.command()
+@_plainly
+def plan(model: Planned, target: Target = "tflite-cpu", sparsity: Sparsity = 0.9, out: Written = None):
+    """Choose what to prune in which pattern so that it pays, and write the config for `tfsparse train`."""
+    from tfsparse import plan as plan_of
+
+    chosen = plan_of(model, target, sparsity)
+    console.print(chosen)
+    if out:
+        chosen.write(out)
+        typer.echo(f"Config: {out}")
+
+
+def _check_export(out, values, dense, representative):
+    """Each option is for one kind of file."""
+    if out.suffix == ".tflite" and dense:
+        raise ValueError(f"--dense is for a SavedModel: leave it out, or write another name than {out}.")
+    if out.suffix != ".tflite" and representative:
+        raise ValueError(f"--representative is for a TFLite file: leave it out, or write {out}.tflite.")
+    if out.suffix == ".tflite" and values == "int8" and not representative:
+        raise ValueError(
+            "--values int8 scales activations by what the model does with examples: keep some that it was trained on, "
+            'numpy.save("examples.npy", x[:200]), and add --representative examples.npy.'
+        )
+
+
+def _config(path, overrides, resumed):
+    from tfsparse.backend import run_directory
+    from tfsparse.experiments import config
+
+    if resumed and not path:
+        return config.validate(run_directory.read(resumed)["config"], overrides, source=str(resumed / "run.json"))
+    return config.load(path or config.QUICK_START, overrides)
+
+
+@contextlib.contextmanager
+def _progress(epochs):
+    """Yield a Keras callback that keeps one line up to date on a terminal, and prints one per epoch elsewhere."""
+    import keras
+
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("building", total=None)
+        shown = {}
+
+        def at_epoch_begin(epoch, logs):
+            shown["epoch"] = f"epoch {epoch + 1}/{epochs}"
+            bar.reset(task, total=callback.params["steps"])
+
+        def after_batch(step, logs):
+            bar.update(task, completed=step + 1, description=_line(shown, logs))
+
+        def at_epoch_end(epoch, logs):
+            line = _line(shown, logs)
+            bar.update(task, description=line)
+            if not console.is_terminal:
+                console.print(line, highlight=False)
+
+        callback = keras.callbacks.LambdaCallback(
+            on_epoch_begin=at_epoch_begin, on_train_batch_end=after_batch, on_epoch_end=at_epoch_end
+        )
+        yield callback
+
+
+def _line(shown, logs):
+    """Return the epoch and the newest metrics; validation and sparsity stay until there are newer ones."""
+    names = {"loss": "loss", "accuracy": "accuracy", "val_accuracy": "validation"}
+    names |= {"sparsity": "sparsity", "density": "density"}
+    shown |= {key: f"{name} {logs[key]:.4f}" for key, name in names.items() if key in (logs or {})}
+    return "  ".join(shown.values())
+
+
+def _conclude(run, directory):
+    summary = run["summary"]
+    console.print(
+        f"{summary['method']}: accuracy {summary['accuracy']:.4f} at sparsity {summary['sparsity']:.4f} "
+        f"(asked {_asked(summary['asked_sparsity'])}), {summary['seconds']:.0f} s of training",
+        highlight=False,
+    )
+    for path in sorted(directory.iterdir()):
+        console.print(f"  {path}{'/' * path.is_dir()}", highlight=False, soft_wrap=True)
+
+
+def _resume_command(directory):
+    return f"tfsparse train --resume --out {shlex.quote(str(directory))}"
+
+
+def _interrupted(directory):
+    if not (directory / "run.json").is_file():
+        return "Interrupted before training began; nothing was written."
+    return f"Interrupted. Go on with: {_resume_command(directory)}"
+
+
+def _table(groups):
+    table = Table(title="accuracy: validation, mean ± sample standard deviation over seeds")
+    for name in ("data", "model", "method"):
+        table.add_column(name)
+    for name in ("asked", "sparsity", "seeds", "accuracy", "best", "seconds"):
+        table.add_column(name, justify="right")
+    for group in groups:
+        several = len(group.runs) > 1
+        accuracy, best = (
+            f"{group.mean(key):.4f}" + (f" ± {group.deviation(key):.4f}" if several else "")
+            for key in ("accuracy", "best_accuracy")
+        )
+        numbers = (_asked(group.asked_sparsity), f"{group.mean('sparsity'):.4f}", str(len(group.runs)), accuracy, best)
+        table.add_row(group.data, group.model, group.method, *numbers, f"{group.mean('seconds'):.0f}")
+    return table
+
+
+def _asked(sparsity):
+    return "none" if sparsity is None else f"{sparsity:g}"
