@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 from tfsparse.backend import keras_internals
 
@@ -151,3 +152,51 @@ def test_nodes():
 def test_operation_of():
     operation = keras_internals.operation_of(shared_layer_model().output)
     assert type(operation).__name__ == "Add", "tensor._keras_history.operation is no longer what made the tensor"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="strategies are TensorFlow's")
+def test_creation_strategy():
+    import tensorflow as tf
+
+    strategy = tf.distribute.OneDeviceStrategy("cpu:0")
+    with strategy.scope():
+        owners = [keras.Sequential([keras.layers.Dense(1)]), keras.optimizers.SGD()]
+    assert [keras_internals.creation_strategy(owner) for owner in owners] == [strategy] * 2, (
+        "models or optimizers no longer keep the strategy under which they were created"
+    )
+
+
+def test_inner_layers():
+    import tf_keras
+
+    for layers in (keras.layers, tf_keras.layers):
+        inner = layers.Dense(2)
+        outer = layers.TimeDistributed(layers.TimeDistributed(inner))
+        found = keras_internals.inner_layers(outer.layer), keras_internals.inner_layers(outer)
+        assert found == ([inner], [outer.layer]), f"a {layers.__name__} layer lists other layers as those inside it"
+
+
+def test_functional_class():
+    import tf_keras
+
+    for module in (keras, tf_keras):
+        inputs = module.Input((1,))
+        subclass = type("Overridden", (module.Model,), {"call": lambda self, x: x})
+        plain, other = module.Model(inputs, inputs), subclass(inputs, inputs)
+        call = keras_internals.functional_class(module).call
+        assert type(plain).call is call, f"{module.__name__} makes Functional models of another class"
+        assert type(other).call is not call, f"{module.__name__} ignores a call that a subclass overrides"
+
+
+def test_operation_and_mask_of_a_tensor():
+    import tf_keras
+
+    for module in (keras, tf_keras):
+        inputs = module.Input((5,), name="tokens")
+        embedding = module.layers.Embedding(3, 2, mask_zero=True)
+        found = keras_internals.operation_of(embedding(inputs))
+        assert found is embedding, f"tensors of {module.__name__} no longer know the layer that made them"
+    inputs = keras.Input((5,))
+    masked = keras.layers.Embedding(3, 2, mask_zero=True)(inputs)
+    assert keras_internals.mask_of(inputs) is None
+    assert keras_internals.mask_of(masked) is not None, "Keras 3 passes masks on under another name"

@@ -25,10 +25,10 @@ NAMES = ["conv/kernel", "hidden/kernel", "head/kernel"]
 def calls(due, per_call, batches, makes_step):
     """Whether each call of `per_call` batches was announced, and whether it did update masks."""
     steps, reads = 0, []
-    lookout = NextUpdate(due, per_call, lambda: reads.append(steps) or steps)
+    update_is_next = NextUpdate(due, per_call, lambda: reads.append(steps) or steps)
     announced, updated = [], []
     for first in range(0, batches, per_call):
-        announced.append(lookout())
+        announced.append(update_is_next())
         before = steps
         steps += sum(makes_step(batch) for batch in range(first, min(first + per_call, batches)))
         updated.append(any(before < step <= steps for step in due))
@@ -37,7 +37,7 @@ def calls(due, per_call, batches, makes_step):
 
 @pytest.mark.parametrize("per_call", [1, 2, 3, 7])
 @pytest.mark.parametrize("due", [[1, 5, 9, 12], [12], [3, 4, 30], list(range(1, 41)), [40]])
-def test_calls_that_update_are_known_and_few_reads_are_needed(due, per_call):
+def test_calls_with_an_update_are_known_after_few_reads(due, per_call):
     announced, updated, reads = calls(due, per_call, 40, lambda batch: True)
     assert announced == updated
     assert reads <= 2 * len(due) + 1
@@ -45,7 +45,7 @@ def test_calls_that_update_are_known_and_few_reads_are_needed(due, per_call):
 
 @pytest.mark.parametrize("per_call", [1, 3])
 @pytest.mark.parametrize("every", [2, 5])
-def test_no_update_is_missed_where_a_batch_is_not_a_step(per_call, every):
+def test_no_update_is_missed_when_a_batch_makes_no_step(per_call, every):
     for makes_step in (lambda batch: batch % every == every - 1, lambda batch: batch % every > 0 and batch > 20):
         announced, updated, _ = calls([2, 3, 9], per_call, 80, makes_step)
         assert any(updated)
@@ -56,15 +56,15 @@ def test_no_update_is_missed_where_a_batch_is_not_a_step(per_call, every):
 # ---- on one device --------------------------------------------------------------------------------------------------
 
 
-def test_alone_no_digest_is_computed(monkeypatch):
+def test_on_one_device_no_digest_is_computed(monkeypatch):
     monkeypatch.setattr(replicas, "digest", lambda masks: pytest.fail("computed a digest"))
     sync_stats = SyncStats()
     assert check_masks([keras.Variable(np.ones(3)), np.ones(3)], ["a", "b"], sync_stats=sync_stats) == []
     assert sync_stats == SyncStats()
 
 
-def test_what_to_do_must_be_known():
-    with pytest.raises(ValueError, match=r"on_divergence='ignore': expected one of \('raise', 'repair'\)"):
+def test_on_divergence_must_be_a_known_choice():
+    with pytest.raises(ValueError, match=r"on_divergence='ignore': expected one of 'raise', 'repair'"):
         tfsparse.Prune(on_divergence="ignore")
     assert checks.CHOICES == ("raise", "repair")
 
@@ -121,26 +121,27 @@ def runs():
 
 
 @mirrored_only
-def test_masks_at_every_step_are_those_of_one_device(runs):
+def test_two_replicas_have_the_masks_of_one_device_at_every_step(runs):
     (_, seen, _), (_, alone, _) = runs
     assert list(seen) == [[digest, digest] for (digest,) in alone]
     assert len({digest for (digest,) in alone}) >= 4
 
 
 @mirrored_only
-def test_bytes_are_sent_when_masks_are_compared_and_at_no_other_step(runs):
+def test_bytes_are_sent_only_when_masks_are_compared(runs):
     model, _, sent = runs[0]
     each = 4 * len(NAMES)
     assert list(sent) == [each * sum(look < step for look in LOOKS) for step in range(1, STEPS + 1)]
     assert model.history.history["mask_bytes"] == [each * sum(look <= end for look in LOOKS) for end in ENDS]
     assert model.optimizer.sync_stats == SyncStats(len(LOOKS), each * len(LOOKS))
     report = tfsparse.report(model)
-    assert report.sync_stats == model.optimizer.sync_stats and report.as_dict()["sync_stats"]["bytes"] == each * len(LOOKS)
+    assert report.sync_stats == model.optimizer.sync_stats
+    assert report.as_dict()["sync_stats"]["bytes"] == each * len(LOOKS)
     assert f"{len(LOOKS)} times, {each * len(LOOKS)} bytes sent" in " ".join(str(report).split())
 
 
 @mirrored_only
-def test_one_device_sends_nothing_and_reports_nothing(runs):
+def test_one_device_sends_and_reports_nothing(runs):
     model, _, sent = runs[1]
     assert set(sent) == {0}
     assert "mask_bytes" not in model.history.history
@@ -149,7 +150,7 @@ def test_one_device_sends_nothing_and_reports_nothing(runs):
 
 @mirrored_only
 @pytest.mark.parametrize(("step", "caught"), [(2, 3), (7, 8), (12, 12)])
-def test_a_flipped_entry_is_caught_before_the_next_update_or_the_end_of_an_epoch(step, caught):
+def test_a_flipped_entry_raises_before_the_next_update_or_at_the_end_of_the_epoch(step, caught):
     layer, replica = step % 3, step % 2
     plant = After(step, lambda model: flip(model.optimizer.masks[layer], replica, 3))
     with pytest.raises(RuntimeError, match=rf"^The masks of \S*{NAMES[layer]} on replica 1 of 2 differ"):
@@ -159,7 +160,7 @@ def test_a_flipped_entry_is_caught_before_the_next_update_or_the_end_of_an_epoch
 
 @mirrored_only
 @pytest.mark.parametrize("lives", [True, False])
-def test_a_flipped_entry_is_repaired_with_all_that_depends_on_it(lives):
+def test_a_flipped_entry_is_repaired_with_its_weights_and_slots(lives):
     """While its mask is another one, a weight moves on one replica only."""
 
     def plant(model):
@@ -177,7 +178,7 @@ def test_a_flipped_entry_is_repaired_with_all_that_depends_on_it(lives):
 
 
 @mirrored_only
-def test_weights_that_diverged_under_equal_masks_are_the_first_replicas_after_a_repair():
+def test_a_repair_also_copies_weights_that_diverged_under_equal_masks():
     def plant(model):
         copy = model.optimizer.pruned_variables[0].value.values[1]
         copy.assign(copy * 2)
@@ -191,7 +192,7 @@ def test_weights_that_diverged_under_equal_masks_are_the_first_replicas_after_a_
 
 @mirrored_only
 @pytest.mark.parametrize("policy", MaskStore.policies)
-def test_push_and_pull_between_the_copies_of_a_variable(policy):
+def test_push_and_pull_merge_the_copies_of_a_variable(policy):
     with testing.two_cpu_strategy().scope():
         mask = keras.Variable(np.ones((3, 5)))
     flip(mask, 1, 4)

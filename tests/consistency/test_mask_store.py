@@ -1,5 +1,7 @@
-"""Push and pull among replicas that are pretended: each mask comes with a value per replica, as in a PerReplica. Real
-replicas are in test_agreement.py, real processes in test_processes.py and tfmot/test_multi_worker.py."""
+"""Push and pull between simulated replicas: each mask comes with a value per replica, as in a PerReplica.
+
+Real replicas are in test_checks.py, real processes in test_jax_processes.py and tfmot/test_multi_worker.py.
+"""
 
 import math
 from typing import NamedTuple
@@ -42,7 +44,7 @@ def proposed(replicas, shapes, seed=0):
 
 
 @pytest.mark.parametrize("policy", MaskStore.policies)
-def test_four_replicas_by_eye(policy):
+def test_golden_merges_of_four_replicas(policy):
     store = MaskStore(policy)
     store.push([PerReplica([np.array(p, "float32") for p in PROPOSALS])], step=3)
     (merged,) = store.pull(step=3)
@@ -51,7 +53,7 @@ def test_four_replicas_by_eye(policy):
 
 @pytest.mark.parametrize("policy", MaskStore.policies)
 @pytest.mark.parametrize("replicas", [1, 2, 3, 5])
-def test_any_shapes_as_numpy_merges_them(policy, replicas):
+def test_masks_of_any_shape_are_merged_as_numpy_merges_them(policy, replicas):
     masks = proposed(replicas, [(7, 3), (5,), (2, 2, 3), (1,)])  # 39 bits: whole bytes nowhere
     store = MaskStore(policy)
     store.push(masks, step=1)
@@ -73,34 +75,34 @@ def test_a_push_sends_a_bit_per_entry_and_a_header_and_a_pull_nothing():
     assert (each, HEADER.size) == (5 + 24, 24)
 
 
-def test_alone_nothing_is_sent():
+def test_one_replica_sends_nothing():
     store = MaskStore()
     store.push([np.ones(9)], step=1)
     np.testing.assert_array_equal(store.pull(step=1)[0], np.ones(9))
     assert store.sync_stats == SyncStats()
 
 
-def test_another_version_than_the_one_held_is_refused():
+def test_pulling_another_step_than_was_pushed_is_an_error():
     store = MaskStore()
-    with pytest.raises(ValueError, match=r"pull\(4\) was asked for and the store holds nothing.*push\(masks, 4\)"):
+    with pytest.raises(ValueError, match=r"pull\(4\): the store holds nothing.*push\(masks, 4\)"):
         store.pull(step=4)
     store.push([np.ones(3)], step=4)
-    with pytest.raises(ValueError, match=r"pull\(5\) was asked for and the store holds the masks of step 4"):
+    with pytest.raises(ValueError, match=r"pull\(5\): the store holds the masks of step 4"):
         store.pull(step=5)
     store.pull(step=4)
 
 
-def elsewhere(monkeypatch, change):
-    """Another process sends what this one does, changed."""
+def other_process(monkeypatch, change):
+    """Simulate another process that sends what this one sends, changed by a function."""
     monkeypatch.setattr(replicas, "exchange", lambda message, value: [message, change(message)])
 
 
-def test_a_process_at_another_step_is_refused(monkeypatch):
+def test_a_process_that_pushes_for_another_step_is_an_error(monkeypatch):
     other = MaskStore()
     sent = []
-    elsewhere(monkeypatch, lambda message: sent.append(message) or message)
+    other_process(monkeypatch, lambda message: sent.append(message) or message)
     other.push([np.ones(20)], step=6)
-    elsewhere(monkeypatch, lambda message: sent[0])
+    other_process(monkeypatch, lambda message: sent[0])
     with pytest.raises(ValueError, match=r"20 entries for step 6 .* and this one 20 for step 7"):
         MaskStore().push([np.ones(20)], step=7)
     with pytest.raises(ValueError, match=r"20 entries for step 6 .* and this one 19 for step 6"):
@@ -108,12 +110,12 @@ def test_a_process_at_another_step_is_refused(monkeypatch):
     MaskStore().push([np.ones(20)], step=6)
 
 
-def test_bits_that_were_damaged_on_the_way_are_refused(monkeypatch):
-    elsewhere(monkeypatch, lambda message: message[:-1] + bytes([message[-1] ^ 128]))
+def test_damaged_bits_are_an_error(monkeypatch):
+    other_process(monkeypatch, lambda message: message[:-1] + bytes([message[-1] ^ 128]))
     with pytest.raises(ValueError, match="step 2 arrived damaged"):
         MaskStore().push([np.ones(20)], step=2)
 
 
-def test_unknown_policy():
-    with pytest.raises(ValueError, match="policy='mean': expected one of leader, intersection, union, vote"):
+def test_an_unknown_policy_is_an_error():
+    with pytest.raises(ValueError, match="policy='mean': expected one of 'leader', 'intersection', 'union', 'vote'"):
         MaskStore("mean")

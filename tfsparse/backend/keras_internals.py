@@ -4,6 +4,7 @@ A new release of Keras breaks this file and no other.
 """
 
 import contextlib
+import functools
 
 
 def all_layers(model) -> list:
@@ -127,6 +128,25 @@ def own_trainable_variables(layer) -> list:
     return layer._trainable_variables if hasattr(layer, "_trainable_variables") else layer._trainable_weights
 
 
+def inner_layers(layer) -> list:
+    """Return the layers directly inside a layer of Keras 3 or tf_keras, which have no public list."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+@functools.cache
+def functional_class(module) -> type:
+    """Return the class of the models that `Model(inputs, outputs)` makes, which has no public name.
+
+    Args:
+        module: keras or tf_keras.
+
+    Returns:
+        The class.
+    """
+    inputs = module.Input((1,), name="inputs")  # without names they would change those of the user's next models
+    return type(module.Model(inputs, inputs, name="model"))
+
+
 def is_functional(model) -> bool:
     """Return whether a model of Keras 3 or tf_keras is Functional, as `Model(inputs, outputs)` makes it.
 
@@ -157,8 +177,78 @@ def nodes(graph) -> list:
 
 
 def operation_of(tensor):
-    """Return the layer or operation that made a `KerasTensor`.
+    """Return the layer or operation that made a `KerasTensor` of Keras 3 or tf_keras.
 
     The classes of operations such as `x + y` have no public names, so they are known by their results.
     """
-    return tensor._keras_history.operation
+    return tensor._keras_history[0]
+
+
+def mask_of(tensor):
+    """Return the Keras mask, such as that of `Embedding(mask_zero=True)`, which a `KerasTensor` of Keras 3 carries.
+
+    Layers pass it on under a private name; None if there is none.
+    """
+    return getattr(tensor, "_keras_mask", None)
+
+
+# ---- tf_keras --------------------------------------------------------------------------------------------------------
+
+
+def uncast_variable(weight):
+    """Return the variable inside of one that reads in a layer's compute dtype; any other variable as it is."""
+    return getattr(weight, "_variable", weight)
+
+
+def set_constraint(variable, constraint) -> None:
+    """Give an existing variable of TensorFlow a constraint, on all of its replicas.
+
+    In public a variable gets its constraint only when it is created.
+    """
+    for copy in getattr(variable, "values", [variable]):
+        copy._constraint = constraint
+
+
+def build_tf_keras_optimizer(optimizer, variables) -> None:
+    """Create the slots of an optimizer of tf_keras, new or legacy, if there are none yet.
+
+    The legacy ones have no public method for it, and the new ones no public flag.
+    """
+    if hasattr(optimizer, "get_slot_names"):
+        optimizer._create_all_weights(variables)
+    elif not getattr(optimizer, "_built", False):
+        optimizer.build(variables)
+
+
+def tf_keras_variable_index(optimizer, variable) -> int | None:
+    """Return the position of a variable among those that an optimizer of tf_keras trains; None if it does not."""
+    return optimizer._index_dict.get(optimizer._var_key(variable))
+
+
+def tf_keras_slots(optimizer, variable) -> list:
+    """Return the variables that a built optimizer of tf_keras, new or legacy, keeps for one weight."""
+    if hasattr(optimizer, "get_slot_names"):
+        return [optimizer.get_slot(variable, name) for name in optimizer.get_slot_names()]
+    index = tf_keras_variable_index(optimizer, variable)
+    return [] if index is None else slots(optimizer, index, len(optimizer._index_dict), variable)
+
+
+def tracked(model, name: str):
+    """Return what `track` has added to a tf_keras model under this name, or None."""
+    return model._lookup_dependency(name)
+
+
+def track(model, name: str, item) -> None:
+    """Let checkpoints of a tf_keras model hold `item`; as a public attribute it would join the model's weights."""
+    model._track_trackable(item, name, overwrite=True)
+
+
+# ---- replicas --------------------------------------------------------------------------------------------------------
+
+
+def creation_strategy(owner):
+    """Return the `tf.distribute` strategy under which a model or an optimizer was created, or None.
+
+    Models have a public `distribute_strategy`; Keras 3 optimizers keep the strategy under a private name.
+    """
+    return getattr(owner, "distribute_strategy", None) or getattr(owner, "_distribution_strategy", None)

@@ -1,4 +1,4 @@
-"""The places where TensorFlow and JAX need different words for the same thing. All else is `keras.ops`."""
+"""Operations that TensorFlow and JAX need different code for. Everything else is `keras.ops`."""
 
 import concurrent.futures
 from collections.abc import Callable, Sequence
@@ -9,10 +9,19 @@ from keras import ops
 
 
 def histogram(values, length: int):
-    """Count integers: `counts[i] = #{values == i}` for i in [0, length); larger values are not counted.
+    """Count how often each integer occurs.
 
-    Shapes: any integer tensor of values >= 0 -> int32 `(length,)`. `ops.bincount` cannot do this: its length depends on
-    the data, so it neither compiles on JAX nor drops what lies beyond.
+        counts[i] = number of values that equal i, for i in [0, length)
+
+    `ops.bincount` cannot do this: the length of its result depends on the data, so it does not compile on JAX and does
+    not drop large values.
+
+    Args:
+        values: Integer tensor of any shape, >= 0. Values >= `length` are not counted.
+        length: Number of bins.
+
+    Returns:
+        An int32 tensor of the shape `(length,)`.
     """
     values = ops.reshape(values, (-1,))
     if keras.backend.backend() == "tensorflow":
@@ -27,15 +36,31 @@ def histogram(values, length: int):
 
 
 def cond(predicate, true_fn: Callable, false_fn: Callable):
-    """`ops.cond`, but outside a traced step only the branch that is taken runs: JAX would compile both every time."""
+    """Return `ops.cond(...)`, but outside a traced step only compute the branch that is taken.
+
+    JAX would compile both branches at every call.
+
+    Args:
+        predicate: A bool or a scalar bool tensor.
+        true_fn: Function without arguments.
+        false_fn: Function without arguments that returns the same structure.
+
+    Returns:
+        The result of the branch.
+    """
     if is_symbolic(predicate):
         return ops.cond(predicate, true_fn, false_fn)
     return true_fn() if bool(predicate) else false_fn()
 
 
 def traced_once(function: Callable) -> Callable:
-    """A pure function of tensors that TensorFlow traces once for tensors of the same shapes, not at each place where a
-    step calls it: a network has many kernels and few shapes. Elsewhere the function as it is."""
+    """Make TensorFlow trace a pure function of tensors once for tensors of the same shapes.
+
+    Without it a step contains the function once for every call. A network has many kernels and few shapes.
+
+    Returns:
+        The traced function. On other backends the function itself.
+    """
     if keras.backend.backend() != "tensorflow":
         return function
     import tensorflow as tf
@@ -44,8 +69,11 @@ def traced_once(function: Callable) -> Callable:
 
 
 def compiled(function: Callable) -> Callable:
-    """A pure function of tensors, compiled, to be called from outside of a step; on TensorFlow outside of any strategy
-    too, on one device."""
+    """Compile a pure function of tensors that is called outside a training step.
+
+    Returns:
+        The compiled function. On TensorFlow it runs outside any distribution strategy, on one device.
+    """
     if keras.backend.backend() == "jax":
         import jax
 
@@ -56,46 +84,48 @@ def compiled(function: Callable) -> Callable:
 
     traced = traced_once(function)
 
-    def outside(*arguments):
+    def call(*arguments):
         if tf.distribute.get_strategy().num_replicas_in_sync == 1:
             return traced(*arguments)
-        # in a strategy's scope Keras divides a loss by the replicas; a scope holds for its thread only
+        # in the scope of a strategy Keras divides a loss by the replicas; a scope is in force in its own thread only
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             return pool.submit(traced, *arguments).result()
 
-    return outside
+    return call
 
 
 def when(predicate, update: Callable[[], None], variables: Sequence[keras.Variable]) -> None:
-    """Run `update()`, which assigns only to `variables`, if `predicate` holds; compiled or not, on either backend.
+    """Assign to variables if a condition is true, compiled or not.
 
-    On TensorFlow call it in cross-replica context: an aggregated variable cannot be assigned in a branch elsewhere.
+    On TensorFlow call it in cross-replica context: elsewhere an aggregated variable cannot be assigned in a branch.
+
+    Args:
+        predicate: A scalar bool tensor.
+        update: Function without arguments that assigns to `variables` and to no others.
+        variables: The variables that `update` assigns to.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        # a loop of one turn or none: for a branch that is not taken XLA copies every variable that it would assign
+        # a loop of one turn or none: XLA copies all variables of a branch even if the branch is not taken
         tf.while_loop(lambda go: go, lambda go: (update(), [tf.constant(False)])[1], [predicate])
     elif not is_symbolic(predicate):
         cond(predicate, update, lambda: None)
     else:
-        for variable, value in zip(variables, _branches(predicate, update, variables), strict=True):
+        # JAX has no branch that assigns: the branches return values
+        values = ops.cond(predicate, lambda: _values_after(update, variables), lambda: [v.value for v in variables])
+        for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
 
-def _branches(predicate, update, variables):
-    """A `cond` over values: JAX has no branch that assigns."""
-
-    def taken():
-        with keras.StatelessScope([(v, v.value) for v in variables]) as scope:
-            update()
-        return [scope.get_current_value(v) for v in variables]
-
-    return ops.cond(predicate, taken, lambda: [v.value for v in variables])
+def _values_after(update, variables):
+    with keras.StatelessScope([(v, v.value) for v in variables]) as scope:
+        update()
+    return [scope.get_current_value(v) for v in variables]
 
 
 def read(variable):
-    """The value of a variable as a tensor; `ops.convert_to_tensor` hands TensorFlow's variables through as they are."""
+    """Return the value of a variable as a tensor. `ops.convert_to_tensor` returns TensorFlow's variables unchanged."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -104,7 +134,7 @@ def read(variable):
 
 
 def masked(values, mask):
-    """`values * mask` whose zeros are +0.0: the signs of pruned weights are a bit each that no compressor can save."""
+    """Return `values * mask` so that all zeros are +0.0: random signs of zeros cannot be compressed."""
     mask = ops.cast(mask, values.dtype)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -114,11 +144,17 @@ def masked(values, mask):
 
 
 def packbits(masks: Sequence) -> np.ndarray:
-    """The bits of some masks, all of them one after another, eight to a byte as in `np.packbits`; packed where the
-    masks are, so that a bit of each entry leaves the device instead of its float.
+    """Pack masks into bits on the device where they are, so that one bit per entry leaves the device.
 
-    >>> packbits([np.array([1.0, 0.0]), np.array([1.0])])
-    array([160], dtype=uint8)
+    Args:
+        masks: Tensors or arrays. An entry that is not 0 becomes the bit 1.
+
+    Returns:
+        The bits of all masks one after another, eight to a byte as in `np.packbits`.
+
+    Examples:
+        >>> packbits([np.array([1.0, 0.0]), np.array([1.0])])
+        array([160], dtype=uint8)
     """
     if all(isinstance(mask, np.ndarray) for mask in masks):
         return np.packbits(np.concatenate([np.ravel(mask) != 0 for mask in masks]))
@@ -131,12 +167,12 @@ def packbits(masks: Sequence) -> np.ndarray:
     with tf.device(masks[0].device):
         bits = tf.concat([tf.reshape(tf.not_equal(mask, 0), [-1]) for mask in masks], 0)
         rows = tf.reshape(tf.pad(bits, [[0, -bits.shape[0] % 8]]), [-1, 8])
-        powers = 2.0 ** tf.range(7.0, -1.0, -1.0)  # exact in float32, and TensorFlow has no kernel that packs bits
+        powers = 2.0 ** tf.range(7.0, -1.0, -1.0)  # exact in float32; TensorFlow has no operation that packs bits
         return tf.cast(tf.linalg.matvec(tf.cast(rows, tf.float32), powers), tf.uint8).numpy()
 
 
 def is_symbolic(tensor) -> bool:
-    """True while a step is being traced: the tensor has no value yet."""
+    """Return True if the tensor has no value yet because a step is being traced."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -149,12 +185,12 @@ def is_symbolic(tensor) -> bool:
 
 
 def to_int(value) -> int:
-    """The present value of an integer variable, also while a step is being traced."""
+    """Return the present value of an integer variable, also while a step is being traced."""
     return int(to_numpy(value))
 
 
 def to_numpy(value) -> np.ndarray:
-    """The present value of a variable, also while a step is being traced."""
+    """Return the present value of a variable, also while a step is being traced."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

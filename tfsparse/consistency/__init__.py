@@ -1,1 +1,1 @@
-"""Equal masks on all replicas: push and pull, and comparison by digests."""
+"""Equal masks on all replicas: comparison by digests, push and pull."""

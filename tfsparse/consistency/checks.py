@@ -1,11 +1,11 @@
-"""Do all replicas hold equal masks? Asked before every update that would overwrite them, and answered by digests."""
+"""Checks that all replicas hold equal masks: they compare digests before a mask update would hide a difference."""
 
 import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tfsparse.backend import replicas
+from tfsparse.backend import registry, replicas
 from tfsparse.consistency.mask_store import MaskStore, SyncStats
 
 CHOICES = ("raise", "repair")
@@ -15,68 +15,77 @@ def check_masks(
     masks: Sequence,
     names: Sequence[str],
     on_divergence: str = "raise",
+    *,
     dependents: Callable[[], Sequence] = list,
     sync_stats: SyncStats | None = None,
 ) -> list[str]:
-    """Compare the masks of all replicas, in this process and in others; each of them sends 4 bytes per mask.
+    """Compare the masks of all replicas, in this process and in others.
 
-        digests = crc32(packbits(mask)) for every mask
-        divergent = masks whose digest is not the same on all replicas
-        repair: masks, and what depends on them, become those of the first replica (push and pull, policy "leader")
+        digests[replica, mask] = crc32(packbits(mask))          4 bytes per mask and replica
+        divergent = masks whose digests differ
+        repair: divergent masks and `dependents` = their values on the first replica
 
-    Call it where masks are about to be overwritten and when training pauses: an update computes them once for all
-    replicas of a process, and so hides that they had been different. All processes call it at the same steps, and not
-    in compiled code. With one replica it does nothing.
+    Call it before masks are overwritten and when training pauses. An update computes the masks once for all replicas of
+    a process, and so hides that they differed. All processes must call it at the same steps, outside compiled code.
+    With one replica it does nothing.
 
     Args:
-        masks, names: the variables and what to call them.
-        on_divergence: "raise" or "repair"; a repair warns.
-        dependents: gives the variables that diverge with a mask: the weights and the optimizer's slots.
-        sync_stats: where the bytes are counted.
+        masks: Mask variables.
+        names: Their names in messages.
+        on_divergence: "raise", or "repair", which warns. Default: "raise".
+        dependents: Returns the variables that diverge together with the masks: weights and optimizer slots.
+        sync_stats: Where the number of comparisons and bytes is counted.
 
-    Returns: the names of the masks that differed and were repaired.
+    Returns:
+        The names of the masks that differed and were repaired.
 
-    Raises: RuntimeError that names them.
+    Raises:
+        RuntimeError: If masks differ and `on_divergence` is "raise".
 
-    >>> check_masks(optimizer.masks, [v.path for v in optimizer.pruned_variables])
-    []
+    Examples:
+        >>> check_masks(optimizer.masks, [v.path for v in optimizer.pruned_variables])
+        []
     """
-    pairs = [(mask, name) for mask, name in zip(masks, names, strict=True) if replicas.num_replicas(mask) > 1]
-    if not pairs:
+    replicated = [(mask, name) for mask, name in zip(masks, names, strict=True) if replicas.num_replicas(mask) > 1]
+    if not replicated:
         return []
-    masks, names = zip(*pairs, strict=True)
-    digests = _digests(masks, sync_stats or SyncStats())
-    found = np.flatnonzero(np.any(digests != digests[0], axis=0))
-    if not len(found):
+    masks, names = zip(*replicated, strict=True)
+    sync_stats = sync_stats or SyncStats()
+    differs = _differs_from_first(masks, sync_stats)
+    if not np.any(differs):
         return []
-    divergent = [names[i] for i in found]
-    message = _message(divergent, np.flatnonzero(np.any(digests != digests[0], axis=1)), len(digests))
+    divergent = np.flatnonzero(np.any(differs, axis=0))
+    differing = [names[i] for i in divergent]
+    which = ", ".join(map(str, np.flatnonzero(np.any(differs, axis=1))))
+    message = (
+        f"The masks of {', '.join(differing)} on replica {which} of {len(differs)} differ from those on replica 0."
+    )
     if on_divergence == "raise":
         raise RuntimeError(
-            f"{message} A replica computed or kept something for itself. Restart from the last checkpoint, or go on "
+            f"{message} A replica computed or kept something for itself. Restart from the last checkpoint, or continue "
             'with what the first replica has: Prune(..., on_divergence="repair").'
         )
-    _repair([masks[i] for i in found], dependents(), sync_stats or SyncStats())
-    warnings.warn(f"{message} Masks, weights and slots are the first replica's now.", stacklevel=2)
-    return divergent
+    _repair([masks[i] for i in divergent], dependents(), sync_stats)
+    warnings.warn(f"{message} Masks, weights and slots are now those of replica 0.", stacklevel=2)
+    return differing
 
 
 def check_choice(on_divergence: str) -> str:
-    """The choice itself.
+    """Return `on_divergence` if it is "raise" or "repair".
 
-    Raises: ValueError if it is none.
+    Raises:
+        ValueError: If it is something else.
     """
-    if on_divergence not in CHOICES:
-        raise ValueError(f"on_divergence={on_divergence!r}: expected one of {CHOICES}.")
-    return on_divergence
+    return registry.check_choice("on_divergence", on_divergence, CHOICES)
 
 
-def _digests(masks, sync_stats) -> np.ndarray:
-    """crc32 of each mask on each replica of all processes: (replicas, masks)."""
+def _differs_from_first(masks, sync_stats) -> np.ndarray:
+    """Return whether the digest of a mask on a replica differs from that on replica 0, as (replicas, masks)."""
     local = np.array([[replicas.digest([copy]) for copy in replicas.copies(mask)] for mask in masks], np.uint32)
     received = b"".join(replicas.exchange(local.T.tobytes(), masks[0]))
     sync_stats.add(4 * len(masks))
-    return np.frombuffer(received, np.uint32).reshape(-1, len(masks))
+    digests = np.frombuffer(received, np.uint32).reshape(-1, len(masks))
+    return digests != digests[0]
 
 
 def _repair(masks, dependents, sync_stats):
@@ -84,44 +93,41 @@ def _repair(masks, dependents, sync_stats):
     store.push(masks, step=0)
     for mask, value in zip(masks, store.pull(step=0), strict=True):
         replicas.assign(mask, value)
-    sync_stats.bytes += store.sync_stats.bytes  # of the same event
+    sync_stats.bytes += store.sync_stats.bytes  # counted as one event with the comparison
     for variable in dependents:
         replicas.copy_from_first(variable)
 
 
-def _message(names, replicas, count):
-    which = ", ".join(map(str, replicas))
-    return f"The masks of {', '.join(names)} on replica {which} of {count} differ from those on replica 0."
-
-
 class NextUpdate:
-    """Says before each call of a compiled step whether it contains a mask update, and reads the device only about as
-    often as there are some.
+    """Tells before each call of a compiled step whether the call contains a mask update.
 
-        wait until the next due step may be in the call; read the step; due if it is
+        wait for as many calls as cannot contain the next update
+        read the number of steps done;  return True if the next update is in this call
 
-    A batch makes at most one step: with gradient accumulation or loss scaling there are fewer, and it looks again.
+    Reading the number of steps waits for the device. It is read about as often as masks are updated. A batch makes at
+    most one step. With gradient accumulation or loss scaling it may make none; then the number is read again.
 
     Args:
-        due: the steps at which masks are updated, ascending, counted from 1.
-        per_call: batches in one call, the model's `steps_per_execution`.
-        read: gives the number of steps done.
+        update_steps: The steps at which masks are updated, ascending, counted from 1.
+        batches_per_call: Batches in one call, the model's `steps_per_execution`.
+        read_steps: Returns the number of steps done.
     """
 
-    def __init__(self, due: Sequence[int], per_call: int, read: Callable[[], int]):
-        self.due, self.per_call, self.read = np.asarray(due), per_call, read
-        self.wait = 1
+    def __init__(self, update_steps: Sequence[int], batches_per_call: int, read_steps: Callable[[], int]):
+        self.update_steps = np.asarray(update_steps)
+        self.batches_per_call, self.read_steps = batches_per_call, read_steps
+        self._calls_to_wait = 1
 
     def __call__(self) -> bool:
-        """To be asked once before every call of the step."""
-        self.wait -= 1
-        if self.wait > 0:
+        """Return True if the next call of the step contains a mask update. Call it once before each call."""
+        self._calls_to_wait -= 1
+        if self._calls_to_wait > 0:
             return False
-        done = self.read()
-        following = self.due[np.searchsorted(self.due, done, side="right") :]
-        if not len(following):
-            self.wait = np.inf
+        done = self.read_steps()
+        remaining = self.update_steps[np.searchsorted(self.update_steps, done, side="right") :]
+        if not len(remaining):
+            self._calls_to_wait = np.inf
             return False
-        ahead = int(following[0]) - done  # 1: in the next step
-        self.wait = max((ahead - 1) // self.per_call, 1)
-        return ahead <= self.per_call
+        steps_until_update = int(remaining[0]) - done  # 1: in the next step
+        self._calls_to_wait = max((steps_until_update - 1) // self.batches_per_call, 1)
+        return steps_until_update <= self.batches_per_call

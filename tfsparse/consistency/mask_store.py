@@ -1,4 +1,4 @@
-"""Push and pull: masks that replicas propose, merged into one that all of them get."""
+"""Push and pull: the masks that replicas propose are merged into one mask that all replicas get."""
 
 import dataclasses
 import struct
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfsparse.backend import ops as backend_ops
-from tfsparse.backend import replicas
+from tfsparse.backend import registry, replicas
 
 HEADER = struct.Struct("<4sqIq")  # format and version, step, crc32 of the bits, number of bits
 _FORMAT = b"TSM1"
@@ -16,93 +16,116 @@ _FORMAT = b"TSM1"
 
 @dataclasses.dataclass
 class SyncStats:
-    """What was sent to keep masks equal: how often, and the bytes that each replica sent in all."""
+    """How much was sent to keep masks equal.
+
+    Attributes:
+        num_syncs: Number of comparisons and pushes.
+        bytes: Bytes that each replica sent in all of them.
+    """
 
     num_syncs: int = 0
     bytes: int = 0
 
-    def add(self, message: int) -> None:
-        """Count one more event, in which each replica sent so many bytes."""
+    def add(self, num_bytes: int) -> None:
+        """Count one event in which each replica sent `num_bytes` bytes."""
         self.num_syncs += 1
-        self.bytes += message
+        self.bytes += num_bytes
 
 
 class MaskStore:
-    """One version of the masks for all replicas, merged from what each of them proposes, a bit per entry.
+    """Merges the masks that all replicas propose into one version for all of them.
 
         push(proposal, step):  bits = packbits(proposal);  merged = policy(bits of all replicas)
         pull(step):            unpackbits(merged)
 
-    It is for criteria that a replica computes from data of its own. Where all of them compute equal masks from equal
-    inputs, as the pruners of this package do, `tfsparse.consistency.checks.check_masks` sends a digest instead. Replicas are
-    the copies of a variable in this process (MirroredStrategy, JAX devices) and those of the other processes
-    (MultiWorkerMirroredStrategy, `jax.distributed`), which push and pull together, outside of `strategy.run`.
+    Use it for criteria that each replica computes from data of its own. The pruners of this package compute equal masks
+    from equal inputs; for them `tfsparse.consistency.checks.check_masks` sends a digest instead.
+
+    Replicas are the copies of a variable in this process (MirroredStrategy, JAX devices) and those of the other
+    processes (MultiWorkerMirroredStrategy, `jax.distributed`). All processes push and pull together, outside
+    `strategy.run`.
 
     Args:
-        policy: "leader": the first replica's mask; "intersection": what all keep; "union": what any keeps; "vote": what
-            at least half of them keep. All but the first change the sparsity where the proposals differ.
+        policy: Which entries are kept. "leader": those of the first replica. "intersection": those that all replicas
+            keep. "union": those that any replica keeps. "vote": those that at least half of the replicas keep. All but
+            "leader" change the sparsity where the proposals differ. Default: "leader".
 
-    Raises: ValueError for another policy.
+    Raises:
+        ValueError: If the policy is none of these.
 
-    Source: the vocabulary is that of MXNet's KVStore; the contract is ours.
+    Source:
+        Push and pull are named after MXNet's KVStore.
 
-    >>> store = MaskStore("vote")
-    >>> store.push(masks, step=100)  # a variable, or the value of each replica, per mask
-    >>> store.pull(step=100)
+    Examples:
+        >>> store = MaskStore("vote")
+        >>> store.push(masks, step=100)  # per mask a variable, or the value of each replica
+        >>> merged = store.pull(step=100)
     """
 
     policies = ("leader", "intersection", "union", "vote")
 
     def __init__(self, policy: str = "leader"):
-        if policy not in self.policies:
-            raise ValueError(f"MaskStore got policy={policy!r}: expected one of {', '.join(self.policies)}.")
-        self.policy, self.sync_stats = policy, SyncStats()
+        self.policy, self.sync_stats = registry.check_choice("policy", policy, self.policies), SyncStats()
         self._step = None
 
     def push(self, proposal: Sequence, step: int) -> None:
-        """Propose masks for a step; each replica sends `ceil(entries / 8) + HEADER.size` bytes.
+        """Propose masks for a step. Each replica sends `ceil(entries / 8) + HEADER.size` bytes.
 
-        Raises: ValueError if another replica pushed for another step, other shapes, or its bits did not arrive.
+        Args:
+            proposal: Per mask a variable, or the value of each replica.
+            step: Step of training; the same on all replicas.
+
+        Raises:
+            ValueError: If another replica pushed for another step or other shapes, or if its bits arrived damaged.
         """
         local = list(zip(*(replicas.copies(mask) for mask in proposal), strict=True))
-        self._like = [(tuple(mask.shape), np.dtype(getattr(mask.dtype, "name", mask.dtype))) for mask in local[0]]
-        bits = sum(int(np.prod(shape)) for shape, _ in self._like)
-        messages = [_message(backend_ops.packbits(masks).tobytes(), step, bits) for masks in local]
+        self._shapes = [tuple(mask.shape) for mask in local[0]]
+        self._dtypes = [np.dtype(getattr(mask.dtype, "name", mask.dtype)) for mask in local[0]]
+        num_bits = sum(int(np.prod(shape)) for shape in self._shapes)
+        messages = [_message(backend_ops.packbits(masks).tobytes(), step, num_bits) for masks in local]
         size = len(messages[0])
-        everyone = b"".join(replicas.exchange(b"".join(messages), proposal[0]))
-        received = [_opened(everyone[i : i + size], messages[0]) for i in range(0, len(everyone), size)]
-        self._merged, self._step = _merge(np.stack(received), self.policy), step
-        if len(received) > 1:
+        received = b"".join(replicas.exchange(b"".join(messages), proposal[0]))
+        bits = [_read_bits(received[i : i + size], messages[0]) for i in range(0, len(received), size)]
+        self._merged, self._step = _merge(np.stack(bits), self.policy), step
+        if len(bits) > 1:
             self.sync_stats.add(size)
 
     def pull(self, step: int) -> list[np.ndarray]:
-        """The merged masks of a step, in the shapes and the type that were pushed; nothing is sent.
+        """Return the merged masks of a step. Nothing is sent.
 
-        Raises: ValueError if the store holds another step's.
+        Args:
+            step: The step for which masks were pushed.
+
+        Returns:
+            Arrays with the shapes and dtypes that were pushed.
+
+        Raises:
+            ValueError: If the store holds the masks of another step, or none.
         """
         if self._step != step:
-            held = "nothing" if self._step is None else f"the masks of step {self._step}"
+            content = "nothing" if self._step is None else f"the masks of step {self._step}"
             raise ValueError(
-                f"pull({step}) was asked for and the store holds {held}: the replicas are not at the same step. Call "
+                f"pull({step}): the store holds {content}, so the replicas are not at the same step. Call "
                 f"push(masks, {step}) on all of them before."
             )
-        sizes = [int(np.prod(shape)) for shape, _ in self._like]
+        sizes = [int(np.prod(shape)) for shape in self._shapes]
         parts = np.split(np.unpackbits(self._merged, count=sum(sizes)), np.cumsum(sizes)[:-1])
-        return [part.reshape(shape).astype(dtype) for part, (shape, dtype) in zip(parts, self._like, strict=True)]
+        each = zip(parts, self._shapes, self._dtypes, strict=True)
+        return [part.reshape(shape).astype(dtype) for part, shape, dtype in each]
 
 
-def _message(bits: bytes, step: int, count: int) -> bytes:
-    return HEADER.pack(_FORMAT, step, zlib.crc32(bits), count) + bits
+def _message(bits: bytes, step: int, num_bits: int) -> bytes:
+    return HEADER.pack(_FORMAT, step, zlib.crc32(bits), num_bits) + bits
 
 
-def _opened(message: bytes, own: bytes) -> np.ndarray:
-    """The bits of a message; its header must fit this process's own and its bits their checksum."""
+def _read_bits(message: bytes, own_message: bytes) -> np.ndarray:
+    """Return the bits of a message if it has the format, step and length of our own and an intact checksum."""
     bits = message[HEADER.size :]
-    (form, step, crc, count), mine = HEADER.unpack_from(message), HEADER.unpack_from(own)
-    if (form, step, count) != (mine[0], mine[1], mine[3]):
+    (form, step, crc, num_bits), own = HEADER.unpack_from(message), HEADER.unpack_from(own_message)
+    if (form, step, num_bits) != (own[0], own[1], own[3]):
         raise ValueError(
-            f"A replica pushed {count} entries for step {step} ({form!r}) and this one {mine[3]} for step {mine[1]} "
-            f"({mine[0]!r}): all of them must push the same masks at the same step."
+            f"A replica pushed {num_bits} entries for step {step} ({form!r}) and this one {own[3]} for step {own[1]} "
+            f"({own[0]!r}): all of them must push the same masks at the same step."
         )
     if crc != zlib.crc32(bits):
         raise ValueError(f"The masks that a replica pushed for step {step} arrived damaged: push them again.")
@@ -110,7 +133,7 @@ def _opened(message: bytes, own: bytes) -> np.ndarray:
 
 
 def _merge(bits: np.ndarray, policy: str) -> np.ndarray:
-    """Packed bits of all replicas, (replicas, bytes) -> (bytes,)."""
+    """Merge the packed bits of all replicas: (replicas, bytes) -> (bytes,)."""
     if policy == "leader":
         return bits[0]
     if policy == "intersection":

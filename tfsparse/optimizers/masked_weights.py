@@ -127,7 +127,9 @@ class MaskedWeights(abc.ABC):
             sync_stats: Where the bytes that were sent are counted; None: nowhere.
         """
         names = [getattr(weight, "path", weight.name) for weight in self.weights]
-        checks.check_masks(self.masks, names, on_divergence, self._dependents, sync_stats)
+        checks.check_masks(
+            self.masks, names, on_divergence, dependents=self._dependents, sync_stats=sync_stats
+        )
 
     def _dependents(self):
         """What diverges with a mask."""
