@@ -131,15 +131,15 @@ def page(rows: list[dict], versions: dict) -> str:
 
 _PAGE = """# Compatibility with keras.applications
 
-The smallest model of every family in `keras.applications`, with random weights and small images, trained on CPU for
-{steps} steps on {examples} random examples with `callbacks=[tfsparse.Prune(sparsity={sparsity:g})]`; then the zeros of
-every pruned kernel are counted. {done} of {total} have exactly `round({sparsity:g} * size)` zeros in each. TFMOT
-gets the same model from tf_keras, through `prune_low_magnitude(model, ...)` and one training step, and fails on
-{refused}.
+The smallest model of every family in `keras.applications`, with random weights and small images, is trained on CPU for
+{steps} steps on {examples} random examples with `callbacks=[tfsparse.Prune(sparsity={sparsity:g})]`. Then the zeros of
+every pruned kernel are counted. {done} of {total} models have exactly `round({sparsity:g} * size)` zeros in every kernel.
+TFMOT gets the same model from tf_keras, wraps it by `prune_low_magnitude(model, ...)` and trains it for one step. It fails
+on {refused}.
 
 {table}
 
-Seconds are those of compiling the training step and of the {steps} steps. The page is written by
+The seconds include compiling the training step and the {steps} steps. This page is written by
 `python benchmarks/applications.py --out benchmarks/results/applications.json --page docs/compatibility.md`.
 Versions: {versions}.
 """

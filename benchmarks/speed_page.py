@@ -16,30 +16,34 @@ MODELS = {"mlp": "MLP 784-2048-2048-10", "resnet_20": "ResNet-20, 32x32x3"}
 
 PAGE = """# Speed
 
-All figures are ratios or times measured in one run on CPU ({cpu}, {cores} cores), written here by
-`benchmarks/speed_page.py`.
+All figures are ratios or times that were measured in one run on CPU ({cpu}, {cores} cores).
+`benchmarks/speed_page.py` writes this page.
 
 ## The training step
 
-Whole `fit` step with batch 128 and SGD momentum 0.9 in the middle of a 10,000-step run to 90 % zeros, as a multiple of
-the same framework's dense step in the same round: median (minimum to maximum) of {rounds} rounds. "Every step": masks
-computed anew at every step. "Default": as often as each does by default, ours every 10th step of this run, TFMOT every
-100th. The clock of the wall is disturbed by whatever else runs; processor time is less so. Load average at the start:
-{load} (1 or less is an idle machine).
+A whole `fit` step with batch 128 and SGD momentum 0.9 in the middle of a 10,000-step run to 90 % zeros, as a multiple of
+the same framework's dense step in the same round: median (minimum to maximum) of {rounds} rounds.
+
+- "Every step": the masks are updated at every step.
+- "Default": the masks are updated as often as each framework does by default. In this run that is every 10th step for
+  tfsparse and every 100th for TFMOT.
+
+Other programs disturb the wall clock, and processor time less. Load average at the start: {load} (1 or less is an idle
+machine).
 
 {steps}
 
-ResNet-20 has 0.27 million weights, so its masks cost next to nothing: its rounds differ by what else the machine did,
-and a ratio below 1 is that noise. XLA is left out here (Keras does not use it on CPU unless told to).
+ResNet-20 has 0.27 million weights, so its masks cost almost nothing. Its rounds differ because other programs ran on the
+machine, and a ratio below 1 is this noise. XLA is not measured here (Keras uses it on CPU only on request).
 
 `python benchmarks/step_overhead.py --rounds 3 --frameworks keras3 tfmot --out benchmarks/results/step_overhead.json`
 
 ## On tf_keras, beside TFMOT
 
-The same models wrapped by TFMOT's `prune_low_magnitude` and by `tfsparse.tfmot.prune_low_magnitude`, the same
-PolynomialDecay, in one process: the step over the dense step (wall clock, median of {side_rounds} rounds), one update
-of all masks, and the bytes that a replica hands to reductions in one step under a MirroredStrategy of two logical CPUs.
-Load average at the start: {side_load}.
+The same models, wrapped by TFMOT's `prune_low_magnitude` and by `tfsparse.tfmot.prune_low_magnitude`, with the same
+PolynomialDecay, in one process. The first table has the step as a multiple of the dense step (wall clock, median of
+{side_rounds} rounds) and the time of one update of all masks. The second has the bytes that a replica reduces in one step
+under a MirroredStrategy of two logical CPUs. Load average at the start: {side_load}.
 
 {side_steps}
 
@@ -49,11 +53,11 @@ Load average at the start: {side_load}.
 
 ## Equal masks on several devices
 
-ResNet-50's kernels, {sync_entries:,} entries in {sync_masks} masks, on a MirroredStrategy of two logical CPUs: what a
-replica sends and what it takes, once per mask update, beside TFMOT's wrapper, which averages all masked weights over
-the replicas in every step. The last two columns count an update every {sync_period} steps. Our pruners compute equal
-masks from equal inputs, so the digest is what they send; push and pull is for masks that replicas propose. Load average
-at the start: {sync_load}. Logical CPUs share one memory: between machines bytes weigh more than here.
+ResNet-50's kernels, {sync_entries:,} entries in {sync_masks} masks, on a MirroredStrategy of two logical CPUs: the bytes that
+a replica sends and the time this takes, once per mask update. TFMOT's wrapper averages all masked weights over the
+replicas in every step. The last two columns assume an update every {sync_period} steps. Our pruners compute equal masks
+from equal inputs, so they send only the digest; push and pull is for masks that replicas propose. Load average at the
+start: {sync_load}. Logical CPUs share one memory; between machines bytes cost more than here.
 
 {sync}
 
@@ -61,9 +65,9 @@ at the start: {sync_load}. Logical CPUs share one memory: between machines bytes
 
 ## The threshold
 
-Time for the mask of one tensor at 90 %, milliseconds, median: ours (exact count, in a TensorFlow graph, without and
-with XLA), `np.partition`, and a full sort by `top_k` as TFMOT's wrapper does it (not run beyond 25 million entries: it
-takes minutes). The two others keep all ties, so their counts can be off.
+Time for the mask of one tensor at 90 %, in milliseconds, median. Measured are `topk_mask` (exact count, in a TensorFlow
+graph, without and with XLA), `np.partition`, and a full sort by `top_k`, which TFMOT's wrapper uses (not run beyond 25
+million entries: it takes minutes). The two others keep all ties, so their counts can be wrong.
 
 {thresholds}
 
