@@ -35,7 +35,8 @@ def test_equal_granularities_have_equal_configurations():
 
 
 @pytest.mark.parametrize(
-    "given", [granularity.Block(1, 4, "max"), granularity.NofM(2, 4), {"dense": granularity.Block(2, 2), "conv": "channel"}]
+    "given",
+    [granularity.Block(1, 4, "max"), granularity.NofM(2, 4), {"dense": granularity.Block(2, 2), "conv": "channel"}],
 )
 def test_a_pruner_with_a_granularity_object_is_saved_and_loaded(given):
     pruner = pruners.Magnitude(granularity=given)

@@ -17,11 +17,11 @@ def test_golden_topk():
     np.testing.assert_array_equal(numpy(topk.topk_mask(scores, 0.5)), [[1, 0, 1], [0, 0, 1]])
 
 
-def test_golden_ties_go_to_the_lower_index():
+def test_golden_of_ties_the_lower_index_is_kept():
     np.testing.assert_array_equal(numpy(topk.topk_mask(np.ones(5, "float32"), 0.6)), [1, 1, 0, 0, 0])
 
 
-def test_golden_pruned_entry_wins_no_tie():
+def test_golden_a_pruned_entry_wins_no_tie():
     mask = np.array([0, 1, 0, 1], "float32")
     np.testing.assert_array_equal(numpy(topk.topk_mask(np.zeros(4, "float32"), 0.5, mask)), mask)
 
@@ -53,7 +53,7 @@ def test_topk_equals_a_sort(kind):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_count_is_exact_in_every_dtype(dtype):
+def test_the_count_is_exact_in_every_dtype(dtype):
     scores = ops.cast(ops.convert_to_tensor(np.abs(RANDOM.normal(size=(123, 45))).astype("float32")), dtype)
     for sparsity in (0.0, 0.1, 0.5, 0.9, 0.999):
         mask = topk.topk_mask(scores, sparsity)
@@ -65,16 +65,16 @@ def test_a_layer_is_never_emptied():
     assert numpy(topk.topk_mask(np.arange(3.0, dtype="float32"), 0.99)).tolist() == [0, 0, 1]
 
 
-def test_sparsity_is_a_fraction_whatever_its_type():
-    assert topk.num_pruned(0.9, 20_000_001) == 18_000_001  # more than float32 counts
+def test_a_sparsity_is_a_fraction_whatever_its_type():
+    assert topk.num_pruned(0.9, 20_000_001) == 18_000_001  # float32 cannot count that far
     assert int(topk.num_pruned(ops.convert_to_tensor(0.25), 8)) == 2
     scores = np.arange(4.0, dtype="float32")
-    for everything in (1, 1.0, np.int32(1)):
-        assert numpy(topk.topk_mask(scores, everything)).tolist() == [0, 0, 0, 1]
+    for sparsity in (1, 1.0, np.int32(1)):
+        assert numpy(topk.topk_mask(scores, sparsity)).tolist() == [0, 0, 0, 1]
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_global_equals_a_sort(ties):
+def test_global_masks_equal_a_sort(ties):
     for _ in range(10):
         scale = RANDOM.choice([0.01, 1, 10], size=4)
         sizes = RANDOM.permutation([2, 30, 144, 400])
@@ -87,39 +87,39 @@ def test_global_equals_a_sort(ties):
             np.testing.assert_array_equal(numpy(mine), theirs)
 
 
-def test_global_empties_no_layer():
+def test_global_masks_empty_no_layer():
     small, large = np.full((10, 10), 1e-3, "float32"), np.ones((50, 50), "float32")
     first, second = topk.global_masks([small, large], 0.9)
     assert np.sum(numpy(first)) >= 1
     assert np.sum(numpy(first) == 0) + np.sum(numpy(second) == 0) == round(0.9 * 2600)
 
 
-def test_golden_number_within_a_budget():
+def test_golden_num_within_budget():
     weights = [np.array([3.0, -1.0], "float32"), np.array([[2.0, 0.5]], "float32")]
-    alive = [np.ones(2), np.ones((1, 2))]
-    assert [topk.num_within_budget(weights, b, alive) for b in (-1, 0, 0.25, 1.24, 1.25, 5.25, 14.24, 14.25, 1e9)] == [
-        0, 0, 1, 1, 2, 3, 3, 4, 4
-    ]  # fmt: skip
-    assert topk.num_within_budget(weights, 1.0, [np.ones(2), np.array([[1.0, 0.0]])]) == 1  # the dead cost nothing
-    assert topk.num_within_budget(weights, float("inf"), alive) == 4
-    assert topk.num_within_budget(weights, float("nan"), alive) == 0
+    masks = [np.ones(2), np.ones((1, 2))]
+    budgets, expected = [-1, 0, 0.25, 1.24, 1.25, 5.25, 14.24, 14.25, 1e9], [0, 0, 1, 1, 2, 3, 3, 4, 4]
+    assert [topk.num_within_budget(weights, budget, masks) for budget in budgets] == expected
+    assert topk.num_within_budget(weights, 1.0, [np.ones(2), np.array([[1.0, 0.0]])]) == 1  # pruned weights cost nothing
+    assert topk.num_within_budget(weights, float("inf"), masks) == 4
+    assert topk.num_within_budget(weights, float("nan"), masks) == 0
 
 
 @pytest.mark.parametrize("kind", ["normal", "ties", "tiny", "zeros"])
 def test_num_within_budget_equals_a_sort(kind):
     for size in (5, 100, 3001):
         weights = [RANDOM.normal(size=n).astype("float32") for n in (size, 2 * size)]
-        alive = [(RANDOM.random(w.size) > 0.4).astype("float32") for w in weights]
+        masks = [(RANDOM.random(w.size) > 0.4).astype("float32") for w in weights]
         if kind == "ties":
             weights = [np.round(w * 2).astype("float32") / 2 for w in weights]  # sums of their squares are exact
         if kind == "tiny":
             weights = [w * np.float32(1e-12) for w in weights]
         if kind == "zeros":
             weights = [w * (w > 0) for w in weights]
-        total = sum(np.sum(w.astype("float64") ** 2 * m) for w, m in zip(weights, alive, strict=True))
-        for part in (0.0, 1e-3, 0.1, 0.5, 0.97, 1.1):
-            found, expected = (f(weights, part * total, alive) for f in (topk.num_within_budget, reference.num_within_budget))
-            assert abs(found - expected) <= (0 if kind == "ties" else 1)  # sums in float32 may miss by one weight
+        total = sum(np.sum(w.astype("float64") ** 2 * m) for w, m in zip(weights, masks, strict=True))
+        for fraction in (0.0, 1e-3, 0.1, 0.5, 0.97, 1.1):
+            result = topk.num_within_budget(weights, fraction * total, masks)
+            expected = reference.num_within_budget(weights, fraction * total, masks)
+            assert abs(result - expected) <= (0 if kind == "ties" else 1)  # sums in float32 may miss by one weight
 
 
 def mask_of(units, scores, pruned):
@@ -138,7 +138,7 @@ def test_golden_blocks_run_along_the_inputs():
     np.testing.assert_array_equal(mask_of(granularity.get((1, 2)), scores, 3), expected)
 
 
-def test_blocks_of_a_convolution_stay_within_one_position():
+def test_blocks_of_a_convolution_stay_within_one_kernel_position():
     scores = np.abs(RANDOM.normal(size=(3, 3, 8, 6))).astype("float32")
     mask = mask_of(granularity.get((1, 4)), scores, 50).reshape(9, 2, 4, 6)
     assert set(mask.sum(axis=2).ravel()) <= {0, 4}
@@ -149,15 +149,22 @@ def test_n_of_m_equals_the_reference_at_the_full_pattern():
     for shape in [(8, 5), (10, 3), (3, 3, 8, 4)]:
         scores = np.abs(RANDOM.normal(size=shape)).astype("float32")
         units = granularity.get("2:4")
-        np.testing.assert_array_equal(mask_of(units, scores, units.max_pruned_units(shape)), reference.n_of_m(scores, 2, 4))
+        mask = mask_of(units, scores, units.max_pruned_units(shape))
+        np.testing.assert_array_equal(mask, reference.n_of_m(scores, 2, 4))
 
 
-def test_n_of_m_ramps_by_the_groups_that_lose_least():
+def test_n_of_m_prunes_the_groups_that_lose_least_first():
     scores = np.array([[1, 5], [2, 5], [3, 5], [4, 5]], "float32")  # 4 inputs, 2 outputs: two groups
     np.testing.assert_array_equal(mask_of(granularity.get("2:4"), scores, 1), [[0, 1], [0, 1], [1, 1], [1, 1]])
 
 
+def test_golden_max_pooling_of_blocks():
+    scores = np.array([[1, 2], [9, 2], [3, 4], [4, 4]], "float32")  # sums 10, 4, 7, 8; maxima 9, 2, 4, 4
+    mask = mask_of(granularity.Block(1, 2, "max"), scores, 2)
+    np.testing.assert_array_equal(mask, [[1, 0], [1, 0], [1, 0], [1, 0]])
+
+
 @pytest.mark.parametrize("wrong", ["filter", (4,), (0, 4), "4:2", "0:4", 3])
-def test_unknown_granularity_names_the_choices(wrong):
+def test_an_unknown_granularity_names_the_choices(wrong):
     with pytest.raises(ValueError, match="expected \"weight\", \"channel\""):
         granularity.get(wrong)

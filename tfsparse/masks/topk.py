@@ -1,14 +1,16 @@
-"""Masks from scores, in `keras.ops`: exact, without a sort, the same on every backend and on both roads.
+"""Masks from scores, in `keras.ops`: exact counts without a sort, the same on every backend and on both roads.
 
-A mask is 1 where the weight lives and 0 where it is pruned; a higher score lives. Floats that are not negative order
-like the integers with the same bits, so the k-th smallest is found by two histograms: one of the high bits of all
-scores, one of the 16 low bits of those that share their high bits with the k-th.
+A mask is 1 where an entry is kept and 0 where it is pruned. Entries with a higher score are kept.
 
-Public functions take a `sparsity`, a fraction in [0, 1). All others take counts: float32 cannot hold a fraction that
-counts exactly in a tensor of more than a few million entries.
+Floats >= 0 have the same order as the integers with the same bits. So two histograms find the k-th smallest score: one
+of the high 15 bits of all scores, and one of the low 16 bits of the scores that share their high bits with the k-th.
+
+Public functions take a `sparsity`, a fraction in [0, 1). All other functions take counts: in a tensor of more than a
+few million entries a float32 fraction does not give an exact count.
 """
 
 import functools
+import math
 import numbers
 
 import numpy as np
@@ -16,24 +18,25 @@ from keras import ops
 
 from tfsparse.backend import ops as backend_ops
 
-_HIGH, _LOW = 1 << 15, 1 << 16  # bins of the two histograms; the sign bit is spent
-_SIDE = 1 << 8  # a histogram is searched by rows of this length
-_DEAD = 0x7F800000  # the bits of infinity: beyond every finite magnitude
-_ROW = 4096  # entries per row in the search for the last tie that lives
+_HIGH_BINS, _LOW_BINS = 1 << 15, 1 << 16  # the sign bit is always 0
+_BINS_PER_ROW = 1 << 8  # a histogram is searched by rows of this length
+_INFINITY = 0x7F800000  # the bits of infinity: above every finite magnitude
+_ENTRIES_PER_ROW = 4096  # rows in the search for the last tie that is kept
 
 
 def num_pruned(sparsity, size: int):
-    """Return `min(round(sparsity * size), size - 1)`: at least one entry lives.
+    """Return how many of `size` entries are pruned: `min(round(sparsity * size), size - 1)`. At least one is kept.
 
     Args:
-        sparsity: A number, or a float tensor in the graph; a fraction in [0, 1).
-        size: The number of entries.
+        sparsity: Fraction in [0, 1), a number or a scalar float tensor.
+        size: Number of entries.
 
     Returns:
         An int for a number, an int32 tensor for a tensor.
 
-    >>> num_pruned(0.9, 15)
-    14
+    Examples:
+        >>> num_pruned(0.9, 15)
+        14
     """
     if isinstance(sparsity, numbers.Real):
         return min(round(float(sparsity) * size), size - 1)
@@ -41,157 +44,204 @@ def num_pruned(sparsity, size: int):
 
 
 def topk_mask(scores, sparsity, mask=None):
-    """1 for the `size - round(sparsity * size)` largest scores, 0 for the others; ties: living first, then lower index.
+    """Return the mask of one tensor.
+
+        mask = 0 for the round(sparsity * size) lowest scores, else 1
+
+    Ties: entries that were kept until now are kept first, then entries with a lower index. At least one entry is kept.
 
     Args:
-        scores: float tensor of any shape and sign, compared as float32; where some are negative, without the last bit
-            (neighbouring floats tie). NaN counts as the largest.
-        sparsity: fraction in [0, 1). At least one entry lives.
-        mask: the mask until now, of the same shape: a pruned entry wins no tie against a living one.
+        scores: Float tensor of any shape and sign, compared as float32. If some scores are negative, the last bit is
+            ignored, so that neighbouring floats tie. NaN is the highest score.
+        sparsity: Fraction in [0, 1), a number or a scalar float tensor.
+        mask: The mask until now, of the same shape. Default: None, all entries were kept.
 
-    Returns: mask of the scores' shape and dtype.
+    Returns:
+        A tensor with the shape and dtype of `scores`.
 
-    >>> topk_mask(np.array([3.0, 1.0, 2.0, 2.0], "float32"), 0.5)
-    array([1., 0., 1., 0.], dtype=float32)
+    Examples:
+        >>> topk_mask(np.array([3.0, 1.0, 2.0, 2.0], "float32"), 0.5)
+        array([1., 0., 1., 0.], dtype=float32)
     """
     return prune_lowest([scores], [num_pruned(sparsity, _size(scores))], [mask])[0]
 
 
 def global_masks(scores, sparsity, masks=None):
-    """One threshold over all tensors: the lowest `sparsity` of all entries are pruned, whichever tensor they lie in.
+    """Return the masks of several tensors with one threshold for all of them.
 
-    Every tensor keeps at least a tenth of what a uniform share would leave it, and never less than one entry. Ties:
-    living first, then earlier tensor, then lower index. Arguments and results are lists of those of `topk_mask`.
+        mask = 0 for the round(sparsity * size) lowest scores of all tensors together, else 1
 
-    >>> global_masks([np.array([1.0, 2.0]), np.array([3.0, 4.0])], 0.5)
-    [array([0., 1.]), array([0., 1.])]
+    Each tensor keeps at least one entry, and at least a tenth of what it would keep if all had the same sparsity. Ties:
+    entries that were kept until now are kept first, then entries of an earlier tensor, then those with a lower index.
+
+    Args:
+        scores: Tensors as for `topk_mask`.
+        sparsity: Fraction of zeros of all tensors together, in [0, 1), a number or a scalar float tensor.
+        masks: The masks until now, of the same shapes. Default: None, all entries were kept.
+
+    Returns:
+        A list of tensors with the shapes and dtypes of `scores`.
+
+    Examples:
+        >>> global_masks([np.array([1.0, 2.0]), np.array([3.0, 4.0])], 0.5)
+        [array([0., 1.]), array([0., 1.])]
     """
     sizes = [_size(s) for s in scores]
     total = num_pruned(sparsity, sum(sizes))
     return prune_lowest_globally(scores, total, [n - 1 for n in sizes], [1] * len(sizes), masks)
 
 
-def largest_mask(scores, count: int):
-    """1 for the `count` largest entries of all tensors together; all that tie with the last of them are 1 too.
+def largest_mask(scores, num_kept: int):
+    """Return masks that are 1 for the `num_kept` highest scores of all tensors together and for all ties of the last.
 
-    >>> largest_mask([np.array([3.0, 1.0]), np.array([1.0, 0.5])], 2)
-    [array([1., 1.]), array([1., 0.])]
+    Examples:
+        >>> largest_mask([np.array([3.0, 1.0]), np.array([1.0, 0.5])], 2)
+        [array([1., 1.]), array([1., 0.])]
     """
     if not scores:
         return []
-    sizes, keys = [_size(s) for s in scores], _ordered(scores)
-    threshold, _, _ = _threshold(keys, [1] * len(keys), sizes, sum(sizes) - count)
+    sizes, keys = [_size(s) for s in scores], _sort_keys(scores)
+    threshold, _, _ = _threshold(keys, sum(sizes) - num_kept, sizes, [1] * len(keys))
     return [_as_mask(k >= threshold, s) for k, s in zip(keys, scores, strict=True)]
 
 
 def num_within_budget(weights, budget: float, masks) -> int:
-    """How many of the smallest living weights of all tensors together can go while their squares sum to `<= budget`.
+    """Return how many of the smallest weights can be pruned so that the sum of their squares is at most `budget`.
 
-    Found by bisection over the bits of |w|; sums are float32. Of equal magnitudes as many as fit.
+    The weights of all tensors compete. The number is found by bisection over the bits of |w|; sums are float32. If not
+    all weights of equal magnitude fit, as many as possible are counted.
 
     Args:
-        weights, masks: lists of tensors of equal shapes; only where the mask is not 0 is anything counted.
-        budget: a float; below 0 or NaN: none fits.
+        weights: Tensors.
+        budget: Largest sum of squares. If it is below 0 or NaN, the result is 0.
+        masks: Tensors of the same shapes. Only weights whose mask is not 0 are counted.
 
-    >>> num_within_budget([np.array([0.1, -0.2]), np.array([0.0, 0.3])], 0.06, [np.ones(2), np.array([0.0, 1.0])])
-    2
+    Examples:
+        >>> num_within_budget([np.array([0.1, -0.2]), np.array([0.0, 0.3])], 0.06, [np.ones(2), np.array([0.0, 1.0])])
+        2
     """
     budget = ops.convert_to_tensor(np.float32(min(budget, 3e38)))
-    return int(_compiled_within()([backend_ops.read(w) for w in weights], budget, [backend_ops.read(m) for m in masks]))
+    compiled = _compiled(_num_within_budget)
+    return int(compiled([backend_ops.read(w) for w in weights], budget, [backend_ops.read(m) for m in masks]))
 
 
-@functools.cache
-def _compiled_within():
-    return backend_ops.compiled(_num_within_budget)
+_compiled = functools.cache(backend_ops.compiled)
 
 
 def _num_within_budget(weights, budget, masks):
     weights = [ops.cast(w, "float32") for w in weights]
-    keys = [ops.where(m > 0, ops.view(ops.abs(w), "int32"), _DEAD) for w, m in zip(weights, masks, strict=True)]
+    keys = [ops.where(m > 0, ops.view(ops.abs(w), "int32"), _INFINITY) for w, m in zip(weights, masks, strict=True)]
 
     def below(key):
-        """Living weights below a key: their number and the sum of their squares."""
-        inside = [k < key for k in keys]
-        squares = [ops.sum(ops.where(i, ops.square(w), 0.0)) for i, w in zip(inside, weights, strict=True)]
-        return sum(_count(i) for i in inside), sum(squares)
+        """Return the number of weights below a key, and the sum of their squares."""
+        are_below = [k < key for k in keys]
+        squares = [ops.sum(ops.where(b, ops.square(w), 0.0)) for b, w in zip(are_below, weights, strict=True)]
+        return sum(_count(b) for b in are_below), sum(squares)
 
-    def narrow(_, bounds):
-        low, high = bounds  # what lies below `low` fits, what lies below `high` may not
+    def bisect(_, bounds):
+        low, high = bounds  # the weights below `low` fit, those below `high` may not
         middle = low + (high - low + 1) // 2
         fits = below(middle)[1] <= budget
         return ops.where(fits, middle, low), ops.where(fits, high, middle - 1)
 
-    key, _ = ops.fori_loop(0, 32, narrow, (ops.convert_to_tensor(0, "int32"), ops.convert_to_tensor(_DEAD, "int32")))
-    (number, used), (upto, _) = below(key), below(key + 1)
-    each = ops.square(ops.view(key, "float32"))
-    ties = ops.minimum(ops.floor((budget - used) / each), ops.cast(upto - number, "float32"))
-    return ops.where(budget >= 0, number + ops.cast(ops.where(upto > number, ties, 0.0), "int32"), 0)
+    bounds = ops.convert_to_tensor(0, "int32"), ops.convert_to_tensor(_INFINITY, "int32")
+    key, _ = ops.fori_loop(0, 32, bisect, bounds)
+    (number, used), (number_with_ties, _) = below(key), below(key + 1)
+    square = ops.square(ops.view(key, "float32"))
+    num_ties = number_with_ties - number
+    fitting_ties = ops.minimum(ops.floor((budget - used) / square), ops.cast(num_ties, "float32"))
+    number = number + ops.cast(ops.where(num_ties > 0, fitting_ties, 0.0), "int32")
+    return ops.where(budget >= 0, number, 0)
 
 
 def split_proportionally(total: int, sizes) -> np.ndarray:
-    """`total` entries spread over tensors in proportion to `sizes`: integers that sum to it, each at most its size.
+    """Split a number of entries over tensors in proportion to their sizes.
 
-    >>> split_proportionally(5, [2, 2, 6]).tolist()
-    [1, 1, 3]
+    Args:
+        total: Number of entries, at most the sum of `sizes`.
+        sizes: Number of entries of each tensor.
+
+    Returns:
+        Integers that sum to `total`, each at most its size.
+
+    Examples:
+        >>> split_proportionally(5, [2, 2, 6]).tolist()
+        [1, 1, 3]
     """
     return np.diff(total * np.cumsum(np.asarray(sizes, "int64")) // sum(sizes), prepend=0)
 
 
-def prune_lowest(scores, counts, masks):
-    """For each tensor: 0 for its `count` lowest scores, 1 for the others; `topk_mask` by number, which may be all."""
-    counts = [ops.cast(count, "int32") for count in counts]
+def prune_lowest(scores, num_pruned, masks):
+    """Return masks as `topk_mask` does, by counts.
+
+    Args:
+        scores: Tensors.
+        num_pruned: For each tensor the number of entries to prune, an int or an integer tensor. It may be all entries.
+        masks: For each tensor the mask until now, or None.
+
+    Returns:
+        A list of tensors with the shapes and dtypes of `scores`.
+    """
+    counts = [ops.cast(count, "int32") for count in num_pruned]
     return [_mask(*each) for each in zip(scores, counts, masks, strict=True)]
 
 
-def prune_lowest_globally(scores, total, most, entries, masks=None):
-    """`global_masks` for units of several entries: prune the lowest units until `total` entries are gone.
+def prune_lowest_globally(scores, num_pruned, max_pruned_units, entries_per_unit, masks=None):
+    """Return masks of units as `global_masks` does, by counts, where a unit has several entries.
 
     Args:
-        scores: list of tensors with one score per unit.
-        total: number of entries to prune.
-        most: list: how many units each tensor may lose. A tenth of its share of what is kept lives in any case.
-        entries: list: entries per unit of each tensor.
-        masks: list of unit masks until now.
+        scores: Tensors with one score per unit.
+        num_pruned: Number of entries to prune in all tensors together, an int or an integer tensor.
+        max_pruned_units: For each tensor the number of units that may be pruned. A tenth of what a tensor would keep if
+            all had the same sparsity is kept in any case.
+        entries_per_unit: For each tensor the number of entries in a unit.
+        masks: Masks of the units until now. Default: None, all units were kept.
+
+    Returns:
+        A list of tensors with the shapes and dtypes of `scores`.
     """
     masks = masks or [None] * len(scores)
-    kept = 1.0 - ops.cast(total, "float32") / sum(n * e for n, e in zip(most, entries, strict=True))
-    caps = [n - ops.cast(kept * (n / 10), "int32") for n in most]
-    keys = _ordered(scores)
-    threshold, below, ties = _threshold(keys, entries, caps, total)
-    counts = _shares(total, below, ties, entries)
-    living = []
+    prunable = sum(n * e for n, e in zip(max_pruned_units, entries_per_unit, strict=True))
+    kept_fraction = 1.0 - ops.cast(num_pruned, "float32") / prunable
+    limits = [n - ops.cast(kept_fraction * (n / 10), "int32") for n in max_pruned_units]
+    keys = _sort_keys(scores)
+    threshold, below, ties = _threshold(keys, num_pruned, limits, entries_per_unit)
+    counts = _split_ties(num_pruned, below, ties, entries_per_unit)
+    kept = []
     for i in range(len(scores)):
-        # a tensor at its floor has a threshold of its own, below the common one
-        own, own_below = backend_ops.cond(
-            counts[i] >= caps[i],
-            lambda i=i: _own_threshold(keys[i], counts[i]),
+        # a tensor at its limit has a threshold of its own, below the common one
+        own_threshold, own_below = backend_ops.cond(
+            counts[i] >= limits[i],
+            lambda i=i: _threshold_of_one(keys[i], counts[i]),
             lambda i=i: (threshold, below[i]),
         )
-        living.append(_living(keys[i], own, counts[i] - own_below, masks[i]))
-    return [_as_mask(alive, s) for alive, s in zip(living, scores, strict=True)]
+        kept.append(_kept(keys[i], own_threshold, counts[i] - own_below, masks[i]))
+    return [_as_mask(k, s) for k, s in zip(kept, scores, strict=True)]
 
 
 @backend_ops.traced_once
 def _mask(score, count, mask):
-    keys = _ordered([score])[0]
-    threshold, below = _own_threshold(keys, count)
-    return _as_mask(_living(keys, threshold, count - below, mask), score)
+    keys = _sort_keys([score])[0]
+    threshold, below = _threshold_of_one(keys, count)
+    return _as_mask(_kept(keys, threshold, count - below, mask), score)
 
 
 def _size(tensor) -> int:
-    return int(np.prod(tensor.shape))
+    return math.prod(tensor.shape)
 
 
-def _as_mask(living, scores):
-    return ops.cast(ops.reshape(living, scores.shape), scores.dtype)
+def _as_mask(kept, scores):
+    return ops.cast(ops.reshape(kept, scores.shape), scores.dtype)
 
 
-def _ordered(scores):
-    """Flat int32 keys >= 0 that order as the scores do."""
+def _sort_keys(scores):
+    """Return flat int32 keys >= 0 with the order of the scores."""
     flat = [ops.reshape(ops.cast(s, "float32"), (-1,)) for s in scores]
     bits = [ops.view(f, "int32") for f in flat]
-    signed = ops.any(ops.stack([ops.min(b) for b in bits]) < 0)
-    return backend_ops.cond(signed, lambda: [_signed_keys(*pair) for pair in zip(flat, bits, strict=True)], lambda: bits)
+    any_negative = ops.any(ops.stack([ops.min(b) for b in bits]) < 0)
+    return backend_ops.cond(
+        any_negative, lambda: [_signed_keys(*each) for each in zip(flat, bits, strict=True)], lambda: bits
+    )
 
 
 def _signed_keys(values, bits):
@@ -200,76 +250,90 @@ def _signed_keys(values, bits):
     return ops.right_shift(keys, 1) + (1 << 30)
 
 
-def _threshold(keys, entries, caps, total):
-    """The largest key T with `sum(entries * min(#{keys < T}, caps)) <= total`; those minima, and the ties at T."""
-    counts = [backend_ops.histogram(ops.right_shift(k, 16), _HIGH) for k in keys]
-    high, below, _ = _last_within(counts, [0] * len(keys), entries, caps, total)
+def _threshold(keys, num_pruned, limits, entries_per_unit):
+    """Find the largest key T with `sum(entries_per_unit * min(number of keys < T, limit)) <= num_pruned`.
+
+    Returns:
+        T; for each tensor the number of units below T, at most its limit; and the number of units at T beyond those.
+    """
+    counts = [backend_ops.histogram(ops.right_shift(k, 16), _HIGH_BINS) for k in keys]
+    high, below, _ = _find_bin(counts, [0] * len(keys), num_pruned, limits, entries_per_unit)
     prefix = ops.left_shift(high, 16)
-    # keys with this prefix leave their low bits, all others something beyond the histogram
-    counts = [backend_ops.histogram(ops.bitwise_xor(k, prefix), _LOW) for k in keys]
-    low, below, at = _last_within(counts, below, entries, caps, total)
-    pruned = [ops.minimum(b, cap) for b, cap in zip(below, caps, strict=True)]
-    ties = [ops.minimum(b + n, cap) - p for b, n, cap, p in zip(below, at, caps, pruned, strict=True)]
+    # keys with these high bits become their low bits, all other keys are too large to be counted
+    counts = [backend_ops.histogram(ops.bitwise_xor(k, prefix), _LOW_BINS) for k in keys]
+    low, below, equal = _find_bin(counts, below, num_pruned, limits, entries_per_unit)
+    pruned = [ops.minimum(b, limit) for b, limit in zip(below, limits, strict=True)]
+    ties = [ops.minimum(b + n, limit) - p for b, n, limit, p in zip(below, equal, limits, pruned, strict=True)]
     return ops.bitwise_or(prefix, low), pruned, ties
 
 
-def _own_threshold(keys, count):
-    threshold, below, _ = _threshold([keys], [1], [_size(keys)], count)
+def _threshold_of_one(keys, count):
+    threshold, below, _ = _threshold([keys], count, [_size(keys)], [1])
     return threshold, below[0]
 
 
-def _last_within(counts, below, entries, caps, total):
-    """The last bin before which, with `below` under all bins, at most `total` entries would be pruned; per tensor, how
-    many lie before it and how many in it.
+def _find_bin(counts, below, num_pruned, limits, entries_per_unit):
+    """Find the last bin such that at most `num_pruned` entries lie below it.
 
-    First the row of 256 bins, then the bin in that row: besides its sum nothing runs over the whole histogram.
+    First the row of 256 bins is found, then the bin in the row: only its sums run over the whole histogram.
+
+    Args:
+        counts: For each tensor a histogram of its units.
+        below: For each tensor the number of units below the first bin.
+        num_pruned: Number of entries.
+        limits: For each tensor the number of units that count.
+        entries_per_unit: For each tensor the number of entries in a unit.
+
+    Returns:
+        The bin; for each tensor the number of units below it, and the number in it.
     """
-    squares = [ops.reshape(c, (-1, _SIDE)) for c in counts]
-    row, below = _last_place([ops.sum(s, axis=1) for s in squares], below, entries, caps, total)
-    inside = [ops.sum(ops.where(_places(s) == row, ops.transpose(s), 0), axis=1) for s in squares]
-    place, below = _last_place(inside, below, entries, caps, total)
-    return row * _SIDE + place, below, [ops.sum(ops.where(_places(i) == place, i, 0)) for i in inside]
+    rows = [ops.reshape(c, (-1, _BINS_PER_ROW)) for c in counts]
+    row, below = _find_index([ops.sum(r, axis=1) for r in rows], below, num_pruned, limits, entries_per_unit)
+    bins = [ops.sum(ops.where(_indices(r) == row, ops.transpose(r), 0), axis=1) for r in rows]
+    index, below = _find_index(bins, below, num_pruned, limits, entries_per_unit)
+    return row * _BINS_PER_ROW + index, below, [ops.sum(ops.where(_indices(b) == index, b, 0)) for b in bins]
 
 
-def _last_place(counts, below, entries, caps, total):
+def _find_index(counts, below, num_pruned, limits, entries_per_unit):
     before = [b + ops.cumsum(c) - c for b, c in zip(below, counts, strict=True)]
-    pruned = sum(e * ops.minimum(b, cap) for b, e, cap in zip(before, entries, caps, strict=True))
-    place = ops.sum(ops.cast(pruned <= total, "int32")) - 1
-    # sums, since XLA unrolls a running sum in which a single place is looked up
-    return place, [b + ops.sum(ops.where(_places(c) < place, c, 0)) for b, c in zip(below, counts, strict=True)]
+    pruned = sum(e * ops.minimum(b, n) for b, n, e in zip(before, limits, entries_per_unit, strict=True))
+    index = ops.sum(ops.cast(pruned <= num_pruned, "int32")) - 1
+    # sums instead of a look-up, because XLA unrolls a running sum of which one entry is looked up
+    return index, [b + ops.sum(ops.where(_indices(c) < index, c, 0)) for b, c in zip(below, counts, strict=True)]
 
 
-def _places(counts):
+def _indices(counts):
     return ops.arange(counts.shape[0], dtype="int32")
 
 
-def _shares(total, below, ties, entries):
-    """How many units each tensor loses: all below the threshold, and ties from the last tensor backwards."""
-    left = total - sum(b * e for b, e in zip(below, entries, strict=True))
+def _split_ties(num_pruned, below, ties, entries_per_unit):
+    """Return how many units each tensor loses: all below the threshold, and ties from the last tensor backwards."""
+    left = num_pruned - sum(b * e for b, e in zip(below, entries_per_unit, strict=True))
     counts = []
-    for b, t, e in reversed(list(zip(below, ties, entries, strict=True))):
+    for b, t, e in reversed(list(zip(below, ties, entries_per_unit, strict=True))):
         taken = ops.minimum(ops.floor_divide(left, e), t)
         left = left - taken * e
         counts.append(b + taken)
     return counts[::-1]
 
 
-def _living(keys, threshold, ties_pruned, mask):
-    """Which keys live: those above the threshold, and of those at it all but `ties_pruned`."""
+def _kept(keys, threshold, ties_pruned, mask):
+    """Return which keys are kept: those above the threshold, and those at it except `ties_pruned`."""
     return backend_ops.cond(
         ties_pruned > 0,
-        lambda: ops.logical_or(keys > threshold, _living_ties(keys == threshold, ties_pruned, mask)),
+        lambda: ops.logical_or(keys > threshold, _kept_ties(keys == threshold, ties_pruned, mask)),
         lambda: keys >= threshold,
     )
 
 
-def _living_ties(ties, ties_pruned, mask):
-    live = ties if mask is None else ops.logical_and(ties, ops.reshape(mask, (-1,)) > 0)
-    kept = _count(ties) - ties_pruned
-    living = _first(live, kept)
+def _kept_ties(ties, ties_pruned, mask):
+    kept_before = ties if mask is None else ops.logical_and(ties, ops.reshape(mask, (-1,)) > 0)
+    num_kept = _count(ties) - ties_pruned
+    kept = _first(kept_before, num_kept)
     if mask is None:
-        return living
-    return ops.logical_or(living, _first(ops.logical_and(ties, ops.logical_not(live)), kept - _count(live)))
+        return kept
+    pruned_before = ops.logical_and(ties, ops.logical_not(kept_before))
+    return ops.logical_or(kept, _first(pruned_before, num_kept - _count(kept_before)))
 
 
 def _count(flags):
@@ -277,13 +341,15 @@ def _count(flags):
 
 
 def _first(flags, count):
-    """The first `count` of the set flags: a running sum over rows, then over one row, never over the whole tensor."""
+    """Return only the first `count` of the set flags.
+
+    The running sum is over rows, then over one row, never over the whole tensor.
+    """
     size = flags.shape[0]
-    rows = ops.reshape(ops.pad(ops.cast(flags, "int32"), ((0, -size % _ROW),)), (-1, _ROW))
+    rows = ops.reshape(ops.pad(ops.cast(flags, "int32"), ((0, -size % _ENTRIES_PER_ROW),)), (-1, _ENTRIES_PER_ROW))
     totals = ops.sum(rows, axis=1)
     full_rows = ops.sum(ops.cast(ops.cumsum(totals) <= count, "int32"))
-    index = ops.arange(rows.shape[0], dtype="int32")
-    left = count - ops.sum(ops.where(index < full_rows, totals, 0))
-    row = ops.sum(ops.where(ops.expand_dims(index == full_rows, 1), rows, 0), axis=0)
-    last = full_rows * _ROW + ops.sum(ops.cast(ops.cumsum(row) <= left, "int32"))
-    return ops.logical_and(flags, ops.arange(size, dtype="int32") < last)
+    left = count - ops.sum(ops.where(_indices(rows) < full_rows, totals, 0))
+    row = ops.sum(ops.where(ops.expand_dims(_indices(rows) == full_rows, 1), rows, 0), axis=0)
+    end = full_rows * _ENTRIES_PER_ROW + ops.sum(ops.cast(ops.cumsum(row) <= left, "int32"))
+    return ops.logical_and(flags, _indices(flags) < end)
