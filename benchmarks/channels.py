@@ -154,14 +154,14 @@ def groups(graph) -> dict:
     }
 
 
-def sizes(graph, alive, model, smaller) -> dict:
+def sizes(graph, kept, model, smaller) -> dict:
     """All parameters before and after; trainable ones and multiply-adds: before, foretold for what was kept, after."""
     from tfsparse import structured
 
     return {
         "parameters": [model.count_params(), smaller.count_params()],
-        "trainable": [graph.parameters(), graph.parameters(alive), structured.Channels(smaller).parameters()],
-        "macs": [graph.macs(), graph.macs(alive), structured.Channels(smaller).macs()],
+        "trainable": [graph.parameters(), graph.parameters(kept), structured.Channels(smaller).parameters()],
+        "macs": [graph.macs(), graph.macs(kept), structured.Channels(smaller).macs()],
     }
 
 

@@ -29,7 +29,7 @@ def test_an_addition_ties_what_it_adds():
     assert makers(found["stem"]) == ["stem", "outer"]
     assert readers(found["stem"]) == ["inner", "head"]
     assert makers(found["inner"]) == ["inner"]
-    assert [s.variable.name for s in found["inner"].others] == ["gamma", "beta", "moving_mean", "moving_variance"]
+    assert [s.variable.name for s in found["inner"].per_channel] == ["gamma", "beta", "moving_mean", "moving_variance"]
     assert {name: len(g) for name, g in found.items()} == {"stem": 4, "inner": 5, "head": 2}
     assert found["stem"].frozen is None
     assert found["head"].frozen == "it is an output of the model"
@@ -38,7 +38,7 @@ def test_an_addition_ties_what_it_adds():
 def test_the_first_group_of_resnet_18_has_the_members_of_the_specification():
     group = Channels(models.build("resnet_18", (32, 32, 3), 10)).groups[0]
     assert makers(group) == ["stem", "stage1_block1_conv2", "stage1_block2_conv2"]
-    assert list(dict.fromkeys(s.layer.name for s in group.others)) == [
+    assert list(dict.fromkeys(s.layer.name for s in group.per_channel)) == [
         "stem_bn",
         "stage1_block1_conv2_bn",
         "stage1_block2_conv2_bn",
@@ -217,9 +217,9 @@ def test_cost_of_what_is_left():
     macs = [36 * 27 * 4, 36 * 36 * 5, 36 * 45 * 4, 4 * 2]
     assert graph.macs() == sum(macs)
     assert graph.parameters() == sum(int(np.prod(v.shape)) for v in net.trainable_variables)
-    alive = graph.keep({"stem": 3, "inner": 2})
-    assert graph.macs(alive) == 36 * 27 * 3 + 36 * 27 * 2 + 36 * 18 * 3 + 3 * 2
-    assert graph.parameters(alive) == (27 * 3 + 3) + 27 * 2 + 2 * 2 + (18 * 3 + 3) + (3 * 2 + 2)
+    kept = graph.keep({"stem": 3, "inner": 2})
+    assert graph.macs(kept) == 36 * 27 * 3 + 36 * 27 * 2 + 36 * 18 * 3 + 3 * 2
+    assert graph.parameters(kept) == (27 * 3 + 3) + 27 * 2 + 2 * 2 + (18 * 3 + 3) + (3 * 2 + 2)
 
 
 @pytest.mark.parametrize(
@@ -254,8 +254,8 @@ def test_keep_by_number_index_and_boolean():
     worth = importance.scores(group)
     best = set(np.argsort(-worth)[:2].tolist())
     for wanted in (2, sorted(best), [i in best for i in range(5)]):
-        alive = graph.keep({net.get_layer("inner"): wanted})
-        assert set(np.flatnonzero(alive[group.channels]).tolist()) == best
+        kept = graph.keep({net.get_layer("inner"): wanted})
+        assert set(np.flatnonzero(kept[group.channels]).tolist()) == best
     assert graph.keep({"inner": 2}, multiple=4)[group.channels].sum() == 4
 
 

@@ -46,10 +46,10 @@ def widths(model):
     return {v.path: tuple(v.shape) for v in model.variables}
 
 
-def asked_widths(graph, alive):
+def asked_widths(graph, kept):
     """What the variables that carry free channels should measure along their axis, from the groups alone."""
     return {
-        (s.variable.path, s.axis): int(alive[s.ids].sum())
+        (s.variable.path, s.axis): int(kept[s.ids].sum())
         for group in graph.groups
         if not group.frozen
         for s in (*group.outputs, *group.inputs)

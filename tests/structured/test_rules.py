@@ -35,8 +35,8 @@ def test_a_subclass_is_understood_as_long_as_it_calls_alike():
         def call(self, inputs):
             return super().call(inputs)
 
-    assert rules.of(Named(3)) is rules.of(layers.Dense(3))
-    assert rules.of(Other(3)) is rules.FREEZING
+    assert rules.for_operation(Named(3)) is rules.for_operation(layers.Dense(3))
+    assert rules.for_operation(Other(3)) is rules.UNKNOWN
 
 
 def test_zero_wins_over_what_varies_and_nan_does_not_leak():
@@ -46,8 +46,8 @@ def test_zero_wins_over_what_varies_and_nan_does_not_leak():
 
     net = model(net, shape=(2,))
     net.get_layer("a").set_weights([np.array([[1.0, 0, 0], [1, 0, 0]]), np.array([1.0, 0, 2])])
-    use = next(u for u in Channels(net).uses if u.layer.name == "head")
-    np.testing.assert_array_equal(use.values, [np.nan, 0, np.nan])
+    call = next(c for c in Channels(net).linear_calls if c.layer.name == "head")
+    np.testing.assert_array_equal(call.values, [np.nan, 0, np.nan])
 
 
 def test_constants_are_what_the_operation_makes_of_them():
@@ -59,5 +59,5 @@ def test_constants_are_what_the_operation_makes_of_them():
     net.get_layer("a").set_weights([np.array([[1.0, 0], [1, 0]]), np.array([0.0, 0.5])])
     gamma, beta, mean, variance = (w.numpy()[1] for w in net.get_layer("n").weights)
     expected = np.tanh(gamma * (0.5 - mean) / np.sqrt(variance + 1e-3) + beta) + 1
-    use = next(u for u in Channels(net).uses if u.layer.name == "head")
-    np.testing.assert_allclose(use.values, [np.nan, expected], rtol=1e-5)
+    call = next(c for c in Channels(net).linear_calls if c.layer.name == "head")
+    np.testing.assert_allclose(call.values, [np.nan, expected], rtol=1e-5)

@@ -151,10 +151,10 @@ def test_arrays_of_another_model_are_refused():
     net = residual()
     with pytest.raises(ValueError, match=r"keep is an array of shape \(3,\) and type bool; expected the .* booleans"):
         shrink(net, np.ones(3, bool))
-    alive = Channels(net).everything()
-    alive[Channels(net).group_of("inner").channels] = False
+    kept = Channels(net).keep_all()
+    kept[Channels(net).group_of("inner").channels] = False
     with pytest.raises(ValueError, match="keep leaves no channel of 'inner'"):
-        shrink(net, alive)
+        shrink(net, kept)
 
 
 def test_a_model_pruned_by_channels_in_training():

@@ -34,12 +34,12 @@ def test_drops_what_is_worth_least_of_all_groups():
         kernel = net.get_layer(name).kernel
         kernel.assign(kernel.numpy() / np.linalg.norm(kernel.numpy(), axis=0) * np.array(worth))
     graph = Channels(net)
-    plan = slimming._Plan(graph, "l2", 1)
+    selection = slimming._Selection(graph, "l2", 1)
     a, b = graph.group_of("a").channels, graph.group_of("b").channels
-    alive = plan.alive(2)  # 0.1 and 0.2 of a mean of 4.03 are less than 0.15 of a mean of 0.915
-    assert (alive[a].sum(), alive[b].sum()) == (8, 10)
-    alive = plan.alive(3)
-    assert (alive[a].sum(), alive[b].sum()) == (8, 9)
+    kept = selection.kept(2)  # 0.1 and 0.2 of a mean of 4.03 are less than 0.15 of a mean of 0.915
+    assert (kept[a].sum(), kept[b].sum()) == (8, 10)
+    kept = selection.kept(3)
+    assert (kept[a].sum(), kept[b].sum()) == (8, 9)
 
 
 def test_rounds_up_to_a_multiple_and_stays_within_the_budget():
@@ -61,7 +61,7 @@ def test_a_score_of_ones_own_decides():
 
 
 def test_latency_is_measured(monkeypatch):
-    monkeypatch.setitem(slimming._COSTS, "latency", lambda graph, alive: graph.macs(alive) ** 0.5)
+    monkeypatch.setitem(slimming._COSTS, "latency", lambda graph, kept: graph.macs(kept) ** 0.5)
     net = models.build("resnet_20", (16, 16, 3), 10)
     small = slim(net, latency=0.5)
     assert 0.2 < Channels(small).macs() / Channels(net).macs() <= 0.25
@@ -84,6 +84,6 @@ def test_budgets_out_of_reach_are_told():
 def test_every_layer_keeps_a_tenth():
     net = models.build("lenet_300_100", (28, 28, 1), 10)
     net.get_layer("dense2").kernel.assign(np.zeros((300, 100)))
-    alive = slimming._Plan(graph := Channels(net), "l2", 1).alive(10_000 // 30)
-    assert alive[graph.group_of("dense2").channels].sum() == 10
+    kept = slimming._Selection(graph := Channels(net), "l2", 1).kept(10_000 // 30)
+    assert kept[graph.group_of("dense2").channels].sum() == 10
     assert importance.scores(graph.group_of("dense2")).sum() == 0

@@ -1,4 +1,4 @@
-"""What is known of a tensor's channels while the graph is walked."""
+"""What is known of a tensor's channels."""
 
 import dataclasses
 
@@ -7,14 +7,15 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Mark:
+class ChannelInfo:
     """The channels of one tensor.
 
     Args:
-        shape: of the tensor, None where unknown.
-        axis: where the channels lie, counted from the right, so that broadcasting keeps it.
-        ids: one per channel.
-        values: what each channel is constantly, in inference mode and for every input and place; NaN where it varies.
+        shape: Shape of the tensor, with None for unknown sizes.
+        axis: The channel axis, counted from the right, so that broadcasting does not change it.
+        ids: One id per channel.
+        values: For each channel its constant value: in inference mode, for every input, at every position. NaN for
+            channels that are not constant.
     """
 
     shape: tuple
@@ -23,24 +24,25 @@ class Mark:
     values: np.ndarray
 
     @property
-    def constant(self) -> np.ndarray:
-        """Which channels are constant."""
+    def is_constant(self) -> np.ndarray:
+        """Return one boolean per channel."""
         return np.isfinite(self.values)
 
-    def array(self):
-        """Constants as a tensor that an elementwise operation takes, one place of one example; zero where they vary."""
-        values = np.where(self.constant, self.values, 0).astype("float32")
-        shape = [1] * len(self.shape)
+    def constant_tensor(self):
+        """Return the constants as one position of one example, 0 for channels that are not constant."""
+        values = np.where(self.is_constant, self.values, 0).astype("float32")
+        return keras.ops.convert_to_tensor(values.reshape(self._broadcastable(len(self.shape))))
+
+    def at_every_position(self, per_channel: np.ndarray) -> np.ndarray:
+        """Return an array with one entry per channel, repeated for all positions of one example."""
+        return np.broadcast_to(per_channel.reshape(self._broadcastable(len(self.shape) - 1)), self.shape[1:])
+
+    def _broadcastable(self, rank):
+        shape = [1] * rank
         shape[self.axis] = len(self.ids)
-        return keras.ops.convert_to_tensor(values.reshape(shape))
-
-    def over_shape(self, what: np.ndarray) -> np.ndarray:
-        """Something per channel at every entry of one example."""
-        shape = [1] * (len(self.shape) - 1)
-        shape[self.axis] = len(self.ids)
-        return np.broadcast_to(what.reshape(shape), self.shape[1:])
+        return shape
 
 
-def varying(count: int) -> np.ndarray:
-    """The values of channels that vary."""
+def not_constant(count: int) -> np.ndarray:
+    """Return the values of channels that are not constant."""
     return np.full(count, np.nan)

@@ -1,20 +1,24 @@
-"""Walks the graph of a model and writes down which variable carries which channels."""
+"""Traces channels through the graph of a model and records which variables belong to which channels."""
 
 import dataclasses
 
 import keras
 import numpy as np
 
-from tfsparse.structured import axis_rules, kernel_rules, rules  # noqa: F401  the first two register theirs
-from tfsparse.structured.channel_info import Mark, varying
-from tfsparse.structured.layer_rules import Flow
-from tfsparse.structured.union_find import Ties
+from tfsparse.backend import keras_internals
+from tfsparse.structured import axis_rules, kernel_rules, rules  # noqa: F401  the first two register their rules
+from tfsparse.structured.channel_info import ChannelInfo, not_constant
+from tfsparse.structured.layer_rules import LinearMap
+from tfsparse.structured.union_find import UnionFind
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Slice:
-    """One axis of a variable and the ids along it; `role`: "out" makes these channels, "in" reads them, "through" does
-    something to each of them."""
+class VariableAxis:
+    """One axis of a variable, with a channel id for each index along it.
+
+    `role`: "out" if the variable produces these channels, "in" if it reads them, "per_channel" if it acts on each channel
+    alone, as BatchNormalization does.
+    """
 
     layer: keras.layers.Layer
     variable: keras.Variable
@@ -25,8 +29,8 @@ class Slice:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Activation:
-    """The output of a nonlinearity: ids along one axis (counted from the right); `sparse`: negative numbers become
-    exactly zero."""
+    """The output of a nonlinearity. `axis`, counted from the right, has the channels `ids`; `sparse` says whether
+    negative inputs become exactly zero."""
 
     tensor: keras.KerasTensor
     ids: np.ndarray
@@ -35,119 +39,114 @@ class Activation:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Use:
-    """One call of a layer that sums over these channels."""
+class LinearCall:
+    """One call of a layer whose outputs are sums over the channels `ids`, which have the constant `values`."""
 
     layer: keras.layers.Layer
     ids: np.ndarray
     values: np.ndarray
     outputs: np.ndarray
-    flow: Flow
+    linear_map: LinearMap
 
 
-class Walk:
-    """One walk over a model's graph; afterwards what it has found, by the weights as they are now.
+class ChannelTracer:
+    """Follows the channels through all calls of a model's graph, with the weights as they are now.
 
     Args:
-        model: Functional or Sequential, built.
+        model: A built Functional or Sequential model.
     """
 
     def __init__(self, model: keras.Model):
-        self.ties = Ties()
-        self.slices: dict[tuple[int, int], Slice] = {}
-        self.configs: dict[int, list] = {}
-        self.uses: list[Use] = []
+        self.sets = UnionFind()
+        self.axes: dict[tuple[int, int], VariableAxis] = {}
+        self.config_changes: dict[int, list] = {}
+        self.linear_calls: list[LinearCall] = []
         self.activations: list[Activation] = []
-        self.inputs: dict[int, list[Mark]] = {}
+        self.model_inputs: dict[int, list[ChannelInfo]] = {}
         self._depth = 0
-        inputs = [self.frozen(t.shape, "it is an input of the model") for t in functional(model).inputs]
-        self.inputs[id(model)] = inputs
-        for mark in self._through(model, inputs):
-            self.ties.freeze(mark.ids, "it is an output of the model")
+        inputs = [self.frozen_channels(t.shape, "it is an input of the model") for t in functional(model).inputs]
+        self.model_inputs[id(model)] = inputs
+        for output in self._trace(model, inputs):
+            self.sets.freeze(output.ids, "it is an output of the model")
 
     # ---- for the rules ----------------------------------------------------------------------------------------------
 
-    def carry(self, layer, variable, axis: int, ids, role: str) -> None:
-        """An axis of a variable carries these channels; a variable that is used twice ties both."""
-        known = self.slices.setdefault((id(variable), axis), Slice(layer, variable, axis, ids, role))
-        self.ties.tie(known.ids, ids)
+    def assign(self, layer, variable, axis: int, ids, role: str) -> None:
+        """Record that an axis of a variable has these channels; a variable that is used twice couples both."""
+        known = self.axes.setdefault((id(variable), axis), VariableAxis(layer, variable, axis, ids, role))
+        self.sets.union(known.ids, ids)
 
     def resize(self, operation, config) -> None:
-        """`config(kept)` is what changes in the operation's arguments, where `kept(ids)` counts."""
-        self.configs.setdefault(id(operation), []).append(config)
+        """Record that `config(num_kept)` changes the operation's arguments, where `num_kept(ids)` counts channels."""
+        self.config_changes.setdefault(id(operation), []).append(config)
 
-    def use(self, layer, mark, outputs, flow) -> None:
-        """A layer sums over the channels of this mark."""
-        self.uses.append(Use(layer, mark.ids, mark.values, outputs, flow))
+    def record_linear_call(self, layer, info, outputs, linear_map) -> None:
+        """Record that a layer sums over the channels of `info`."""
+        self.linear_calls.append(LinearCall(layer, info.ids, info.values, outputs, linear_map))
 
-    def watched(self, node, mark: Mark, sparse: bool) -> Mark:
-        """The output of a nonlinearity, remembered; inside of models it cannot be looked at from outside."""
+    def record_activation(self, node, info: ChannelInfo, sparse: bool) -> ChannelInfo:
+        """Record the output of a nonlinearity; tensors of models inside the model cannot be measured from outside."""
         if self._depth == 1:
-            self.activations.append(Activation(node.outputs[0], mark.ids, mark.axis, sparse))
-        return mark
+            self.activations.append(Activation(node.outputs[0], info.ids, info.axis, sparse))
+        return info
 
-    def frozen(self, shape, reason: str) -> Mark:
-        """Channels along the last axis that stay; none for a shape without one."""
+    def frozen_channels(self, shape, reason: str) -> ChannelInfo:
+        """Return frozen channels along the last axis; none for a shape without a channel axis."""
         count = (shape[-1] or 0) if len(shape) > 1 else 0
-        return Mark(shape, -1, self.ties.fresh(count, reason), varying(count))
+        return ChannelInfo(shape, -1, self.sets.make_sets(count, reason), not_constant(count))
 
-    def along(self, mark: Mark, axis: int) -> Mark | None:
-        """The same tensor read along another axis than its channels': those stay then, and so does what is read."""
-        if mark.axis == axis:
-            return mark
-        if mark.shape[axis] is None:
+    def along_axis(self, info: ChannelInfo, axis: int) -> ChannelInfo | None:
+        """Return what is known along an axis; if it is not the channel axis, both axes are frozen. None if unknown."""
+        if info.axis == axis:
+            return info
+        if info.shape[axis] is None:
             return None
-        self.ties.freeze(mark.ids, "they are read along another axis")
-        count = mark.shape[axis]
-        return Mark(mark.shape, axis, self.ties.fresh(count, "they are read along another axis"), varying(count))
+        reason, count = "they are read along another axis", info.shape[axis]
+        self.sets.freeze(info.ids, reason)
+        return ChannelInfo(info.shape, axis, self.sets.make_sets(count, reason), not_constant(count))
 
     def channel_axis(self, layer, rank: int) -> int:
-        """Where a layer expects the channels, counted from the right."""
+        """Return the axis on which a layer expects the channels, counted from the right."""
         return 1 - rank if getattr(layer, "data_format", None) == "channels_first" else -1
 
-    # ---- the walk ---------------------------------------------------------------------------------------------------
+    # ---- the graph --------------------------------------------------------------------------------------------------
 
-    def _through(self, model, inputs):
+    def _trace(self, model, inputs):
         graph = functional(model)
-        marks = {id(t): mark for t, mark in zip(graph.inputs, inputs, strict=True)}
+        infos = {id(t): info for t, info in zip(graph.inputs, inputs, strict=True)}
         self._depth += 1
-        for node in nodes(graph):
-            found = self._applied(node, [marks[id(t)] for t in node.input_tensors])
-            marks.update(zip(map(id, node.outputs), found, strict=True))
+        for node in keras_internals.nodes(graph):
+            outputs = self._apply_rule(node, [infos[id(t)] for t in node.input_tensors])
+            infos.update(zip(map(id, node.outputs), outputs, strict=True))
         self._depth -= 1
-        return [marks[id(t)] for t in graph.outputs]
+        return [infos[id(t)] for t in graph.outputs]
 
-    def _applied(self, node, marks):
+    def _apply_rule(self, node, inputs):
         if not is_graph(node.operation):
-            return rules.of(node.operation).apply(node, marks, self)
-        known = self.inputs.setdefault(id(node.operation), marks)
-        for first, mark in zip(known, marks, strict=True):
-            self.ties.tie(first.ids, mark.ids)  # its inputs have one width, however often it is called
-        return self._through(node.operation, marks)
+            return rules.for_operation(node.operation).apply(node, inputs, self)
+        first_call = self.model_inputs.setdefault(id(node.operation), inputs)
+        for first, info in zip(first_call, inputs, strict=True):
+            self.sets.union(first.ids, info.ids)  # its inputs have one width, however often it is called
+        return self._trace(node.operation, inputs)
 
 
-def nodes(graph) -> list:
-    """All calls of layers and operations, each behind those it needs."""
-    by_depth = graph._nodes_by_depth
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
-
-
-def is_graph(item) -> bool:
-    """Is this a Functional or Sequential model?"""
-    return isinstance(item, keras.Sequential) or hasattr(item, "_nodes_by_depth")
+def is_graph(operation) -> bool:
+    """Return whether this is a Functional or Sequential model."""
+    return isinstance(operation, keras.Sequential) or keras_internals.graph(operation) is not None
 
 
 def functional(model):
-    """The graph of a model, that inside a Sequential one too.
+    """Return the graph of a Functional or Sequential model.
 
-    Raises: ValueError if it has none.
+    Raises:
+        ValueError: If the model has no graph.
     """
-    graph = getattr(model, "_functional", None) if isinstance(model, keras.Sequential) else model
-    if isinstance(model, keras.Model) and hasattr(graph, "_nodes_by_depth"):
+    graph = keras_internals.graph(model) if isinstance(model, keras.Model) else None
+    if graph is not None:
         return graph
-    what = "is not built yet" if isinstance(model, keras.Sequential) else "is not a graph of layers"
+    problem = "is not built yet" if isinstance(model, keras.Sequential) else "is not a graph of layers"
     raise ValueError(
-        f"Model {getattr(model, 'name', model)!r} {what}, so the channels that belong together cannot be found. "
+        f"Model {getattr(model, 'name', model)!r} {problem}, so its coupled channels cannot be found. "
         "Expected a Functional or Sequential model with known input shape: keras.Sequential([keras.Input(shape), ...]) "
         "or keras.Model(inputs, outputs)."
     )

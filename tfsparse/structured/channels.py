@@ -1,4 +1,4 @@
-"""The channels of a model that live and die together: one structure for importance, choice and surgery."""
+"""The coupled channels of a model: one structure for scoring them, choosing which to keep, and removing the others."""
 
 import dataclasses
 import math
@@ -9,102 +9,114 @@ import numpy as np
 
 from tfsparse.backend import keras_internals
 from tfsparse.structured import importance, multiply_adds, plots
-from tfsparse.structured.channel_tracer import Slice, Walk
-from tfsparse.structured.union_find import Ties
+from tfsparse.structured.channel_tracer import ChannelTracer, VariableAxis
+from tfsparse.structured.union_find import UnionFind
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
-    """Channels of one width: all that the same layers make, through whatever ties them (additions, gates, ...).
+    """Coupled channels: all that the same layers produce, joined by additions, gates and other elementwise operations.
 
     Args:
-        name: the name of the first layer that makes them.
-        channels: their ids.
-        frozen: why the width must stay; None if it need not.
-        outputs: axes of variables that make these channels.
-        inputs: axes of variables that read them.
-        others: axes of variables that do something to each (BatchNormalization, depthwise kernels).
+        name: Name of the first layer that produces them.
+        channels: Their ids.
+        frozen: Why the number of channels cannot change; None if it can.
+        outputs: Axes of variables that produce these channels.
+        inputs: Axes of variables that read them.
+        per_channel: Axes of variables that act on each channel alone (BatchNormalization, depthwise kernels).
     """
 
     name: str
     channels: np.ndarray
     frozen: str | None
-    outputs: tuple[Slice, ...]
-    inputs: tuple[Slice, ...]
-    others: tuple[Slice, ...]
+    outputs: tuple[VariableAxis, ...]
+    inputs: tuple[VariableAxis, ...]
+    per_channel: tuple[VariableAxis, ...]
 
     def __len__(self):
         return len(self.channels)
 
     @property
-    def slices(self) -> tuple[Slice, ...]:
-        """All of them."""
-        return (*self.outputs, *self.others, *self.inputs)
+    def axes(self) -> tuple[VariableAxis, ...]:
+        """All axes of variables that have these channels."""
+        return (*self.outputs, *self.per_channel, *self.inputs)
 
     @property
     def layers(self) -> list[str]:
-        """The names of all layers that have to do with these channels."""
-        return list(dict.fromkeys(s.layer.name for s in self.slices))
+        """The names of the layers of these variables."""
+        return _layer_names(self.axes)
 
     def __str__(self):
-        parts = {"made by": self.outputs, "through": self.others, "read by": self.inputs}
+        parts = {"made by": self.outputs, "through": self.per_channel, "read by": self.inputs}
         lines = [f"{self.name}: {len(self)} channels" + (f", frozen: {self.frozen}" if self.frozen else "")]
-        for what, slices in parts.items():
-            names = dict.fromkeys(s.layer.name for s in slices)
-            lines += [f"    {what} {', '.join(names)}"] if names else []
+        lines += [f"    {how} {', '.join(_layer_names(axes))}" for how, axes in parts.items() if axes]
         return "\n".join(lines)
 
 
 class Channels:
-    """The channel groups of a Functional or Sequential model; prints itself.
+    """The groups of coupled channels of a Functional or Sequential model. `print` shows them.
 
-        every channel of every tensor bears an id; what must live and die together bears the same one:
-        a + b ties ids, concatenation strings them together, a dense or convolutional layer makes new ones
+        each channel of each tensor has an id; coupled channels have the same id:
+        a + b couples channels, concatenation lines them up, a dense or convolutional layer makes new ones
 
-    What is not understood (attention, LayerNormalization, Lambda, layers of your own) freezes the channels that it
-    meets; `group.frozen` says what and why. Teach it a layer of your own with `tfsparse.structured.rules.register`.
+    An operation that is not understood (attention, LayerNormalization, Lambda, layers of your own) freezes the channels
+    that it reads, and `group.frozen` says so. `tfsparse.structured.rules.register` adds a rule for a layer of your own.
 
     Args:
-        model: built.
+        model: A built model.
 
     Attributes:
-        size: number of ids; `alive` arrays have one boolean for each.
-        groups: tuple of `Group`, in the order of the layers.
-        activations: outputs of nonlinearities, with the ids of their channels.
+        size: Number of ids. A `kept` array has one boolean for each.
+        groups: Tuple of `Group`, in the order of the layers.
+        activations: Outputs of nonlinearities, with the ids of their channels.
 
-    Raises: ValueError for a model that is not a graph of layers.
+    Raises:
+        ValueError: If the model is not a graph of layers.
 
-    Source: the dependency groups of Fang et al., "DepGraph" (CVPR 2023).
+    Source:
+        Fang et al., "DepGraph: Towards Any Structural Pruning" (CVPR 2023): dependency groups.
 
-    >>> print(tfsparse.Channels(model))
+    Examples:
+        >>> print(tfsparse.Channels(model))
     """
 
     def __init__(self, model: keras.Model):
-        walk = Walk(model)
-        ties = walk.ties
-        self.model, self.size, self.configs, self.marks = model, len(ties), walk.configs, walk.inputs
+        tracer = ChannelTracer(model)
+        sets = tracer.sets
+
+        def with_roots(found):
+            return dataclasses.replace(found, ids=sets.find(found.ids))
+
+        self.model, self.size = model, len(sets)
+        self.config_changes, self.model_inputs = tracer.config_changes, tracer.model_inputs
+        self.axes = [with_roots(axis) for axis in tracer.axes.values()]
+        self.linear_calls = [
+            dataclasses.replace(with_roots(call), outputs=sets.find(call.outputs)) for call in tracer.linear_calls
+        ]
+        self.activations = [with_roots(activation) for activation in tracer.activations]
+        self.groups = _groups(self.axes, sets)
+        self.roots = sets.find(np.arange(self.size))
+        self.frozen = np.array([sets.frozen_reason([id_]) is not None for id_ in range(self.size)], bool)
+        self._ids: dict[int, dict[int, np.ndarray]] = {}
+        for axis in self.axes:
+            self._ids.setdefault(id(axis.variable), {})[axis.axis] = axis.ids
         uses = multiply_adds.uses_per_entry(model)
         self._uses = [(v, uses[id(v)]) for v in model.weights if id(v) in uses]
-        self.slices = [_rooted(s, ties) for s in walk.slices.values()]
-        self.uses = [dataclasses.replace(_rooted(u, ties), outputs=ties.roots(u.outputs)) for u in walk.uses]
-        self.groups = _groups(self.slices, ties)
-        self.activations = [_rooted(a, ties) for a in walk.activations]
-        self.roots = ties.roots(np.arange(self.size))
-        self.frozen = np.array([ties.reason([i]) is not None for i in range(self.size)], bool)
-        self._axes: dict[int, dict[int, np.ndarray]] = {}
-        for s in self.slices:
-            self._axes.setdefault(id(s.variable), {})[s.axis] = s.ids
 
     def __str__(self):
         return "\n".join(map(str, self.groups))
 
     def group_of(self, layer: keras.layers.Layer | str) -> Group:
-        """The group whose channels a layer makes, or that of this name.
+        """Return the group whose channels a layer produces.
 
-        Raises: ValueError if there is none.
+        Args:
+            layer: The layer, its name, or the name of the group.
+
+        Raises:
+            ValueError: If there is no such group.
         """
         for group in self.groups:
-            if any(layer is s.layer or layer == s.layer.name for s in group.outputs):
+            if any(layer is axis.layer or layer == axis.layer.name for axis in group.outputs):
                 return group
         names = ", ".join(group.name for group in self.groups)
         raise ValueError(
@@ -113,111 +125,129 @@ class Channels:
         )
 
     def plot(self):
-        """A `matplotlib.figure.Figure` of the groups: `.plot().savefig("groups.png")`."""
+        """Draw the groups; `pip install 'tfsparse[plot]'` installs what it needs.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+
+        Examples:
+            >>> tfsparse.Channels(model).plot().savefig("groups.png")
+        """
         return plots.plot(self)
 
     # ---- choice -----------------------------------------------------------------------------------------------------
 
-    def everything(self) -> np.ndarray:
-        """`alive` with nothing dropped."""
+    def keep_all(self) -> np.ndarray:
+        """Return a `kept` array that drops nothing."""
         return np.ones(self.size, bool)
 
-    def keep(self, wanted: Mapping, score: str | Callable = "l2", multiple: int = 1) -> np.ndarray:
-        """`alive` where of some groups only a part is kept.
+    def keep(self, channels: Mapping, score: str | Callable = "l2", multiple: int = 1) -> np.ndarray:
+        """Return a `kept` array that drops channels of some groups.
 
         Args:
-            wanted: `{layer or group's name: kept}`; a number keeps the best by `score` (see `tfsparse.slim`), else the
-                indices of the channels to keep, or one boolean each.
-            multiple: round numbers up to a multiple of this.
+            channels: `{layer or name of a group: channels to keep}`. A number keeps the best ones by `score`; a list
+                has the indices of the channels to keep, or one boolean each.
+            score: As in `tfsparse.slim`. Default: "l2".
+            multiple: Round numbers of channels up to a multiple of this. Default: 1.
 
-        Raises: ValueError for a frozen group, an empty one, indices or numbers that do not fit.
+        Returns:
+            One boolean per channel id.
+
+        Raises:
+            ValueError: If a group is frozen or would be empty, or if indices or numbers do not fit.
         """
-        alive = self.everything()
-        for layer, kept in wanted.items():
+        kept = self.keep_all()
+        for layer, requested in channels.items():
             group = self.group_of(layer)
-            chosen = _chosen(group, kept, lambda g=group: importance.scores(g, score), multiple)
-            if group.frozen and not chosen.all():
+            selected = _select(group, requested, score, multiple)
+            if group.frozen and not selected.all():
                 raise ValueError(f"The width of {group.name!r} cannot change: {group.frozen}. Leave it out of keep.")
-            alive[group.channels] = chosen
-        return alive[self.roots]
+            kept[group.channels] = selected
+        return kept[self.roots]
 
     # ---- cost -------------------------------------------------------------------------------------------------------
 
-    def macs(self, alive: np.ndarray | None = None) -> int:
+    def macs(self, kept: np.ndarray | None = None) -> int:
         """Count the multiply-adds of all kernels per example.
 
-        Raises: ValueError if the model leaves the size of its input open, or has kernels in a layer without a rule.
+        Args:
+            kept: Count only the channels of this `kept` array. Default: None, all of them.
+
+        Returns:
+            A number of multiply-adds.
+
+        Raises:
+            ValueError: If the model leaves the size of its input open, or has kernels in a layer without a rule.
         """
         unknown = next((kernel for kernel, uses in self._uses if uses is None), None)
         if unknown is not None:
             owners = [x for x in keras_internals.all_layers(self.model) if any(v is unknown for v in x.weights)]
             raise ValueError(
                 f"The multiply-adds of {unknown.path} are unknown. If the model leaves the size of its input open, "
-                "build it with keras.Input of a fixed shape, for example (224, 224, 3). If there is no rule for this "
-                f"kind of layer, write tfsparse.structured.multiply_adds.register({type(owners[-1]).__name__}, function)."
+                "build it with keras.Input of a fixed shape, for example (224, 224, 3). If there is no rule for this kind "
+                f"of layer, write tfsparse.structured.multiply_adds.register({type(owners[-1]).__name__}, function)."
             )
-        return sum(self._entries(kernel, alive) * uses for kernel, uses in self._uses)
+        return sum(self._num_entries(kernel, kept) * uses for kernel, uses in self._uses)
 
-    def parameters(self, alive: np.ndarray | None = None) -> int:
-        """Entries of all trainable variables."""
-        return sum(self._entries(variable, alive) for variable in self.model.trainable_variables)
+    def parameters(self, kept: np.ndarray | None = None) -> int:
+        """Count the entries of all trainable variables; with a `kept` array, only those of its channels."""
+        return sum(self._num_entries(variable, kept) for variable in self.model.trainable_variables)
 
     def ids(self, variable: keras.Variable) -> dict[int, np.ndarray]:
-        """`{axis: ids}` of a variable."""
-        return self._axes.get(id(variable), {})
+        """Return `{axis: channel ids}` of a variable."""
+        return self._ids.get(id(variable), {})
 
-    def _entries(self, variable, alive):
+    def _num_entries(self, variable, kept):
         shape = list(variable.shape)
-        if alive is not None:
+        if kept is not None:
             for axis, ids in self.ids(variable).items():
-                shape[axis] = int(np.count_nonzero(alive[ids]))
+                shape[axis] = int(np.count_nonzero(kept[ids]))
         return math.prod(shape)
 
 
-def _rooted(found, ties):
-    """With the ids that stand for all they are tied to."""
-    return dataclasses.replace(found, ids=ties.roots(found.ids))
+def _layer_names(axes):
+    return list(dict.fromkeys(axis.layer.name for axis in axes))
 
 
-def _groups(slices: Sequence[Slice], ties: Ties) -> tuple[Group, ...]:
-    """Ids that some layer makes together are of one group."""
-    together = Ties()
-    together.fresh(len(ties))
-    made = [s for s in slices if s.role == "out"]
-    for s in made:
-        together.tie(s.ids, np.full_like(s.ids, s.ids[0]))
-    roots = together.roots(np.arange(len(ties)))
-    members = {int(roots[s.ids[0]]): [] for s in made}
-    for s in slices:
-        for root in dict.fromkeys(roots[s.ids].tolist()):
+def _groups(axes: Sequence[VariableAxis], sets: UnionFind) -> tuple[Group, ...]:
+    """Put all ids that some layer produces together into one group."""
+    together = UnionFind()
+    together.make_sets(len(sets))
+    produced = [axis for axis in axes if axis.role == "out"]
+    for axis in produced:
+        together.union(axis.ids, np.full_like(axis.ids, axis.ids[0]))
+    roots = together.find(np.arange(len(sets)))
+    members = {int(roots[axis.ids[0]]): [] for axis in produced}
+    for axis in axes:
+        for root in dict.fromkeys(roots[axis.ids].tolist()):
             if root in members:
-                members[root].append(s)
-    return tuple(_group(found, roots, root, ties) for root, found in members.items())
+                members[root].append(axis)
+    return tuple(_group(axes, sets) for axes in members.values())
 
 
-def _group(members, roots, root, ties):
-    parts = {role: tuple(s for s in members if s.role == role) for role in ("out", "in", "through")}
-    ids = np.concatenate([s.ids for s in parts["out"]])
-    channels = np.array(list(dict.fromkeys(ids.tolist())))
-    reason = ties.reason(channels)
+def _group(axes, sets):
+    outputs, inputs, per_channel = (tuple(a for a in axes if a.role == role) for role in ("out", "in", "per_channel"))
+    channels = np.array(list(dict.fromkeys(np.concatenate([axis.ids for axis in outputs]).tolist())))
+    reason = sets.frozen_reason(channels)
     if reason:
-        ties.freeze(channels, reason)
-    return Group(parts["out"][0].layer.name, channels, reason, parts["out"], parts["in"], parts["through"])
+        sets.freeze(channels, reason)
+    return Group(outputs[0].layer.name, channels, reason, outputs, inputs, per_channel)
 
 
-def _chosen(group, kept, scores, multiple):
-    """One boolean per channel of a group."""
-    kept, count, chosen = np.asarray(kept), len(group), np.zeros(len(group), bool)
-    if kept.ndim == 0 and kept.dtype.kind in "iu" and 0 < kept <= count:
-        number = min(-(-int(kept) // multiple) * multiple, count)
-        chosen[importance.order(group, scores())[:number]] = True
-    elif kept.ndim == 1 and kept.dtype == bool and len(kept) == count and kept.any():
-        chosen = kept
-    elif kept.ndim == 1 and len(kept) and kept.dtype.kind in "iu" and kept.min() >= 0 and kept.max() < count:
-        chosen[kept] = True
+def _select(group, requested, score, multiple):
+    """Return one boolean per channel of a group."""
+    requested, size, selected = np.asarray(requested), len(group), np.zeros(len(group), bool)
+    is_integer = requested.dtype.kind in "iu"
+    if requested.ndim == 0 and is_integer and 0 < requested <= size:
+        num_kept = min(-(-int(requested) // multiple) * multiple, size)
+        selected[importance.order(group, importance.scores(group, score))[:num_kept]] = True
+    elif requested.ndim == 1 and requested.dtype == bool and len(requested) == size and requested.any():
+        selected = requested
+    elif requested.ndim == 1 and len(requested) and is_integer and requested.min() >= 0 and requested.max() < size:
+        selected[requested] = True
     else:
         raise ValueError(
-            f"keep[{group.name!r}]={kept.tolist()!r}: the group has {count} channels. Expected a number from 1 to "
-            f"{count}, indices below {count}, or {count} booleans with one True: keep={{{group.name!r}: {count}}}."
+            f"keep[{group.name!r}]={requested.tolist()!r}: the group has {size} channels. Expected a number from 1 to "
+            f"{size}, indices below {size}, or {size} booleans with one True: keep={{{group.name!r}: {size}}}."
         )
-    return chosen
+    return selected

@@ -1,4 +1,4 @@
-"""What a channel of a group is worth."""
+"""Scores of the channels of a group."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,18 @@ from tfsparse.pruners.selection import is_prunable
 
 
 def scores(group, score: str | Callable = "l2") -> np.ndarray:
-    """One number per channel, higher lives: "l1" or "l2" norm of the weights that make it, "gamma": its
-    BatchNormalization scales, or a function of the group.
+    """Return one score per channel; channels with higher scores are kept.
 
-    Raises: ValueError for anything else.
+    Args:
+        group: A `Group` of `Channels`.
+        score: "l1" or "l2": norm of the kernels that produce the channel. "gamma": absolute scale of its
+            BatchNormalization. Or a function `group -> one number per channel`.
+
+    Returns:
+        An array of floats, one per channel of the group.
+
+    Raises:
+        ValueError: If `score` is anything else.
     """
     if callable(score):
         return np.asarray(score(group), "float64")
@@ -25,41 +33,40 @@ def scores(group, score: str | Callable = "l2") -> np.ndarray:
 
 
 def order(group, scores) -> np.ndarray:
-    """Channels by their scores, best first; but the best one of every layer before all, for none may be emptied."""
+    """Return channels by score, best first. The best channel of every layer comes before all others, so that no layer
+    loses all of its channels."""
     order = np.argsort(-scores, kind="stable")
-    ranks, places = np.argsort(order), _places(group)
-    members = [[places[channel] for channel in s.ids.tolist()] for s in group.outputs]
-    first = dict.fromkeys(min(member, key=ranks.__getitem__) for member in members)
-    return np.array([*sorted(first, key=ranks.__getitem__), *(i for i in order.tolist() if i not in first)])
+    ranks, index = np.argsort(order), _index(group)
+    layers = [[index[channel] for channel in axis.ids.tolist()] for axis in group.outputs]
+    best = dict.fromkeys(min(channels, key=ranks.__getitem__) for channels in layers)
+    return np.array([*sorted(best, key=ranks.__getitem__), *(i for i in order.tolist() if i not in best)])
 
 
 def _norm(group, power):
     total = np.zeros(len(group))
-    for s in group.outputs:
-        if is_prunable(s.variable):
-            values = np.abs(np.moveaxis(ops.convert_to_numpy(s.variable), s.axis, 0).astype("float64")) ** power
-            total += _per_channel(group, s, values.reshape(len(s.ids), -1).sum(axis=1))
+    for axis in group.outputs:
+        if is_prunable(axis.variable):
+            kernel = np.moveaxis(ops.convert_to_numpy(axis.variable), axis.axis, 0).astype("float64")
+            total += _per_channel(group, axis, (np.abs(kernel) ** power).reshape(len(axis.ids), -1).sum(axis=1))
     return total ** (1 / power)
 
 
 def _gamma(group):
-    total = np.zeros(len(group))
-    for s in group.others:
-        if s.variable.name == "gamma":
-            total += _per_channel(group, s, np.abs(ops.convert_to_numpy(s.variable)))
-    return total if total.any() else _norm(group, 2)
+    gammas = [axis for axis in group.per_channel if axis.variable.name == "gamma"]
+    total = sum(_per_channel(group, axis, np.abs(ops.convert_to_numpy(axis.variable))) for axis in gammas)
+    return total if np.any(total) else _norm(group, 2)
 
 
-def _per_channel(group, piece, values):
-    """Sums over the entries of an axis that are one channel."""
-    places, result = _places(group), np.zeros(len(group))
-    for channel, value in zip(piece.ids.tolist(), values, strict=True):
-        if channel in places:
-            result[places[channel]] += value
-    return result
+def _per_channel(group, axis, values):
+    """Return for each channel of the group the sum of the values at its indices along an axis."""
+    index, total = _index(group), np.zeros(len(group))
+    for channel, value in zip(axis.ids.tolist(), values, strict=True):
+        if channel in index:
+            total[index[channel]] += value
+    return total
 
 
-def _places(group):
+def _index(group):
     return {channel: i for i, channel in enumerate(group.channels.tolist())}
 
 

@@ -1,182 +1,175 @@
-"""The layers that make channels of channels: dense and convolutional ones, by the axes of their kernels."""
+"""The layers with kernels: dense and convolutional layers and embeddings, by the axes of their kernels."""
 
 import numpy as np
 from keras import layers
 
 from tfsparse.structured import rules
-from tfsparse.structured.channel_info import Mark, varying
+from tfsparse.structured.channel_info import ChannelInfo, not_constant
 from tfsparse.structured.layer_rules import (
-    Flow,
-    Mixing,
-    Producer,
+    KernelRule,
+    LinearMap,
+    LinearRule,
     bias,
     has_borders,
     is_plain,
     numpy,
-    same_everywhere,
+    same_at_every_position,
 )
 
 
-class Convolution(Mixing):
-    """(..., in, out)"""
+class Convolution(LinearRule):
+    """Kernel (..., inputs, outputs)."""
 
-    setting = "filters"
+    width_argument = "filters"
     axes = (-2, -1)
 
-    def carry(self, layer, ids, made, walk):
+    def assign(self, layer, inputs, outputs, tracer):
         rank = len(layer.kernel.shape)
-        for axis, carried, role in zip(self.axes, (ids, made), ("in", "out"), strict=True):
-            walk.carry(layer, layer.kernel, rank + axis, carried, role)
+        for axis, ids, role in zip(self.axes, (inputs, outputs), ("in", "out"), strict=True):
+            tracer.assign(layer, layer.kernel, rank + axis, ids, role)
 
-    def flow(self, layer):
+    def linear_map(self, layer):
         kernel = np.moveaxis(numpy(layer.kernel), self.axes, (-2, -1))
         spatial = tuple(range(kernel.ndim - 2))
-        sums = kernel.sum(axis=spatial) if spatial else kernel
-        return Flow((kernel != 0).any(axis=spatial), sums, self.borders(layer))
+        weights = kernel.sum(axis=spatial) if spatial else kernel
+        return LinearMap((kernel != 0).any(axis=spatial), weights, self.has_borders(layer))
 
-    def borders(self, layer) -> bool:
-        """Are there places that other weights reach?"""
+    def has_borders(self, layer) -> bool:
+        """Return whether some output positions are sums of fewer weights than others."""
         return has_borders(layer)
 
 
 class Dense(Convolution):
-    """(in, out)"""
+    """Kernel (inputs, outputs)."""
 
-    setting = "units"
+    width_argument = "units"
 
-    def axis(self, layer, rank, walk):
+    def channel_axis(self, layer, rank, tracer):
         return -1
 
-    def borders(self, layer):
+    def has_borders(self, layer):
         return False
 
 
-class Transposed(Convolution):
-    """(..., out, in): with strides, places differ in the weights that reach them."""
+class ConvolutionTranspose(Convolution):
+    """Kernel (..., outputs, inputs). With strides, output positions are sums of different weights."""
 
     axes = (-1, -2)
 
-    def borders(self, layer):
+    def has_borders(self, layer):
         return True
 
 
-class Grouped(Convolution):
-    """(..., in / groups, out): groups are of one size, so what one of them loses all lose."""
+class GroupedConvolution(Convolution):
+    """Kernel (..., inputs / groups, outputs). All groups keep one size, so their channels are coupled."""
 
-    def connect(self, layer, ids, walk):
-        made = super().connect(layer, self._alike(layer, ids, walk), walk)
-        self._alike(layer, made, walk)
-        return made
+    def output_channels(self, layer, ids, tracer):
+        outputs = super().output_channels(layer, self._couple_groups(layer, ids, tracer), tracer)
+        self._couple_groups(layer, outputs, tracer)
+        return outputs
 
-    def flow(self, layer):
-        part, groups = super().flow(layer), layer.groups
-        mine = np.kron(np.eye(groups), np.ones((part.matrix.shape[0], part.matrix.shape[1] // groups)))
-        return Flow(
-            np.tile(part.touches, (groups, 1)) & (mine > 0), np.tile(part.matrix, (groups, 1)) * mine, part.borders
-        )
+    def linear_map(self, layer):
+        one, groups = super().linear_map(layer), layer.groups
+        is_inside = np.kron(np.eye(groups), np.ones((one.weights.shape[0], one.weights.shape[1] // groups)))
+        connected, weights = (np.tile(array, (groups, 1)) for array in (one.connected, one.weights))
+        return LinearMap(connected & (is_inside > 0), weights * is_inside, one.has_borders)
 
-    def _alike(self, layer, ids, walk):
-        """Tie the groups to the first, and return it."""
-        parts = ids.reshape(layer.groups, -1)
-        walk.ties.tie(parts, np.tile(parts[0], (layer.groups, 1)))
-        return parts[0]
-
-
-class Separable(Mixing):
-    """(..., in, multiplier), then (1, 1, in * multiplier, out)"""
-
-    setting = "filters"
-
-    def carry(self, layer, ids, made, walk):
-        rank, spread = len(layer.depthwise_kernel.shape), np.repeat(ids, layer.depth_multiplier)
-        walk.carry(layer, layer.depthwise_kernel, rank - 2, ids, "in")
-        walk.carry(layer, layer.pointwise_kernel, rank - 2, spread, "in")
-        walk.carry(layer, layer.pointwise_kernel, rank - 1, made, "out")
-
-    def flow(self, layer):
-        deep, points = numpy(layer.depthwise_kernel), numpy(layer.pointwise_kernel)
-        spatial, wide = tuple(range(deep.ndim - 2)), points.reshape(*deep.shape[-2:], -1)
-        touches = ((deep != 0).any(axis=spatial)[..., None] & (wide != 0)).any(axis=1)
-        return Flow(touches, (deep.sum(axis=spatial)[..., None] * wide).sum(axis=1), has_borders(layer))
+    def _couple_groups(self, layer, ids, tracer):
+        """Couple every group with the first one, and return that."""
+        groups = ids.reshape(layer.groups, -1)
+        tracer.sets.union(groups, np.tile(groups[0], (layer.groups, 1)))
+        return groups[0]
 
 
-class PerChannel(Producer):
-    """Convolutions of each channel with kernels of its own: the outputs are those of the input, several times each."""
+class SeparableConvolution(LinearRule):
+    """Kernels (..., inputs, multiplier), then (1, 1, inputs * multiplier, outputs)."""
 
-    def connect(self, layer, ids, walk):
-        rank = len(layer.kernel.shape)
-        made = np.repeat(ids, self.multiplier(layer))
-        self.carry(layer, ids, made, rank, walk)
+    width_argument = "filters"
+
+    def assign(self, layer, inputs, outputs, tracer):
+        rank, repeated = len(layer.depthwise_kernel.shape), np.repeat(inputs, layer.depth_multiplier)
+        tracer.assign(layer, layer.depthwise_kernel, rank - 2, inputs, "in")
+        tracer.assign(layer, layer.pointwise_kernel, rank - 2, repeated, "in")
+        tracer.assign(layer, layer.pointwise_kernel, rank - 1, outputs, "out")
+
+    def linear_map(self, layer):
+        depthwise, pointwise = numpy(layer.depthwise_kernel), numpy(layer.pointwise_kernel)
+        spatial, pointwise = tuple(range(depthwise.ndim - 2)), pointwise.reshape(*depthwise.shape[-2:], -1)
+        connected = ((depthwise != 0).any(axis=spatial)[..., None] & (pointwise != 0)).any(axis=1)
+        weights = (depthwise.sum(axis=spatial)[..., None] * pointwise).sum(axis=1)
+        return LinearMap(connected, weights, has_borders(layer))
+
+
+class DepthwiseConvolution(KernelRule):
+    """Kernel (..., inputs, multiplier): every input channel has its own kernels and becomes `multiplier` outputs."""
+
+    def output_channels(self, layer, ids, tracer):
+        outputs = np.repeat(ids, self.multiplier(layer))
+        self.assign(layer, ids, outputs, tracer)
         if layer.use_bias:
-            walk.carry(layer, layer.bias, 0, made, "through")
-        return made
+            tracer.assign(layer, layer.bias, 0, outputs, "per_channel")
+        return outputs
 
-    def values(self, layer, mark, ids, walk):
-        kernel, times = numpy(layer.kernel), self.multiplier(layer)
+    def output_values(self, layer, info, ids, tracer):
+        kernel = numpy(layer.kernel)
         spatial = tuple(range(kernel.ndim - 2))
-        sums, alive = kernel.sum(axis=spatial).ravel(), (kernel != 0).any(axis=spatial).ravel()
-        values = np.repeat(mark.values, times)
-        constant = same_everywhere(values, has_borders(layer))
-        return np.where(constant | ~alive, np.where(constant, values, 0) * sums + bias(layer), np.nan)
+        weights, is_zero = kernel.sum(axis=spatial).ravel(), (kernel == 0).all(axis=spatial).ravel()
+        values = np.repeat(info.values, self.multiplier(layer))
+        is_constant = same_at_every_position(values, has_borders(layer))
+        return np.where(is_constant | is_zero, np.where(is_constant, values, 0) * weights + bias(layer), np.nan)
 
     def multiplier(self, layer) -> int:
-        """Outputs of each channel."""
+        """Return the number of outputs of each channel."""
         return layer.depth_multiplier
 
-    def carry(self, layer, ids, made, rank, walk):
-        """Tell `walk` what axes of the kernel are these."""
-        walk.carry(layer, layer.kernel, rank - 2, ids, "through")
+    def assign(self, layer, inputs, outputs, tracer):
+        """Tell the tracer which axis of the kernel has these channels."""
+        tracer.assign(layer, layer.kernel, len(layer.kernel.shape) - 2, inputs, "per_channel")
 
 
-class AllGroups(PerChannel):
-    """A grouped convolution with one channel per group: (..., 1, out)"""
+class OneChannelPerGroup(DepthwiseConvolution):
+    """A grouped convolution with as many groups as inputs: kernel (..., 1, outputs)."""
 
     def multiplier(self, layer):
         return layer.filters // layer.groups
 
-    def carry(self, layer, ids, made, rank, walk):
-        walk.carry(layer, layer.kernel, rank - 1, made, "through")
-        walk.resize(layer, lambda kept: {"groups": int(kept(ids)), "filters": int(kept(made))})
+    def assign(self, layer, inputs, outputs, tracer):
+        tracer.assign(layer, layer.kernel, len(layer.kernel.shape) - 1, outputs, "per_channel")
+        tracer.resize(layer, lambda num_kept: {"groups": num_kept(inputs), "filters": num_kept(outputs)})
 
 
 class AnyConvolution(rules.Rule):
-    """One of three, by the number of groups."""
+    """One of three rules, by the number of groups."""
 
-    def apply(self, node, marks, walk):
-        return self._kind(node.operation).apply(node, marks, walk)
-
-    def _kind(self, layer):
+    def apply(self, node, inputs, tracer):
+        layer = node.operation
         if layer.groups == 1:
-            return _CONVOLUTION
-        return _ALL_GROUPS if layer.kernel.shape[-2] == 1 else _GROUPED
+            return _CONVOLUTION.apply(node, inputs, tracer)
+        return (_DEPTHWISE if layer.kernel.shape[-2] == 1 else _GROUPED).apply(node, inputs, tracer)
 
 
-class Looking(rules.Rule):
-    """Embedding: (vocabulary, out)"""
+class Embedding(rules.Rule):
+    """Table (vocabulary, outputs)."""
 
-    def apply(self, node, marks, walk):
-        layer, shape = node.operation, node.outputs[0].shape
+    def apply(self, node, inputs, tracer):
+        layer = node.operation
         if not is_plain(layer):
-            return rules.FREEZING.apply(node, marks, walk)
-        made = walk.ties.fresh(layer.output_dim)
-        walk.carry(layer, layer.embeddings, 1, made, "out")
-        walk.resize(layer, lambda kept: {"output_dim": int(kept(made))})
-        return [Mark(shape, -1, made, varying(len(made)))]
+            return rules.UNKNOWN.apply(node, inputs, tracer)
+        outputs = tracer.sets.make_sets(layer.output_dim)
+        tracer.assign(layer, layer.embeddings, 1, outputs, "out")
+        tracer.resize(layer, lambda num_kept: {"output_dim": num_kept(outputs)})
+        return [ChannelInfo(node.outputs[0].shape, -1, outputs, not_constant(len(outputs)))]
 
 
-_CONVOLUTION, _GROUPED, _ALL_GROUPS = Convolution(), Grouped(), AllGroups()
-_CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
-_DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-_SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
-_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+_CONVOLUTION, _GROUPED, _DEPTHWISE = Convolution(), GroupedConvolution(), OneChannelPerGroup()
 
 for _kinds, _rule in (
     ((layers.Dense,), Dense()),
-    (_CONVOLUTIONS, AnyConvolution()),
-    (_DEPTHWISE, PerChannel()),
-    (_SEPARABLE, Separable()),
-    (_TRANSPOSED, Transposed()),
-    ((layers.Embedding,), Looking()),
+    ((layers.Conv1D, layers.Conv2D, layers.Conv3D), AnyConvolution()),
+    ((layers.DepthwiseConv1D, layers.DepthwiseConv2D), DepthwiseConvolution()),
+    ((layers.SeparableConv1D, layers.SeparableConv2D), SeparableConvolution()),
+    ((layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose), ConvolutionTranspose()),
+    ((layers.Embedding,), Embedding()),
 ):
     for _kind in _kinds:
         rules.register(_kind, _rule)

@@ -7,124 +7,127 @@ import numpy as np
 from keras import ops
 
 from tfsparse.structured import elementwise, rules
-from tfsparse.structured.channel_info import Mark, varying
+from tfsparse.structured.channel_info import ChannelInfo, not_constant
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Flow:
-    """What a layer makes of constant inputs.
+class LinearMap:
+    """What a linear layer makes of constant inputs.
 
     Args:
-        touches: (inputs, outputs), does the one reach the other by any weight?
-        matrix: (inputs, outputs), sums of the weights over all places of the kernel.
-        borders: are there places where the sum is another one, as near zero padding?
+        connected: (inputs, outputs). True where any weight connects the two channels.
+        weights: (inputs, outputs). The sum of the weights over all positions of the kernel.
+        has_borders: Whether some positions have another sum, as beside zero padding.
     """
 
-    touches: np.ndarray
-    matrix: np.ndarray
-    borders: bool
+    connected: np.ndarray
+    weights: np.ndarray
+    has_borders: bool
 
-    def constants(self, values, bias) -> np.ndarray:
-        """The outputs that are constant, NaN for the others."""
-        varies = ~self.foldable(values)
-        return np.where(self.touches[varies].any(axis=0), np.nan, bias + self.added(values, ~varies))
+    def constant_outputs(self, values, bias) -> np.ndarray:
+        """Return the values of constant outputs, NaN for the others."""
+        varies = ~self.is_foldable(values)
+        return np.where(self.connected[varies].any(axis=0), np.nan, bias + self.contribution(values, ~varies))
 
-    def added(self, values, which) -> np.ndarray:
-        """What these inputs, all of them constant, add to the outputs."""
-        rows = np.flatnonzero(which & (values != 0))
-        return values[rows] @ self.matrix[rows]
+    def contribution(self, values, selected) -> np.ndarray:
+        """Return what the selected inputs, all of them constant, add to the outputs."""
+        rows = np.flatnonzero(selected & (values != 0))
+        return values[rows] @ self.weights[rows]
 
-    def foldable(self, values) -> np.ndarray:
-        """Which inputs only add a constant to the outputs."""
-        return same_everywhere(values, self.borders)
-
-
-def same_everywhere(values, borders: bool) -> np.ndarray:
-    """Which channels give the same at every place: constants, and beside zero padding only zero."""
-    return np.isfinite(values) & ((values == 0) | (not borders))
+    def is_foldable(self, values) -> np.ndarray:
+        """Return which inputs only add a constant to the outputs."""
+        return same_at_every_position(values, self.has_borders)
 
 
-class Producer(rules.Rule):
-    """A layer with a kernel, a bias and an activation, each of them or none."""
+def same_at_every_position(values, has_borders: bool) -> np.ndarray:
+    """Return which channels are the same at every position: constants, but beside zero padding only zero."""
+    return np.isfinite(values) & ((values == 0) | (not has_borders))
 
-    def apply(self, node, marks, walk):
-        layer, mark = node.operation, walk.along(marks[0], self.axis(node.operation, len(marks[0].shape), walk))
-        if len(marks) > 1 or mark is None or not is_plain(layer):
-            return rules.FREEZING.apply(node, marks, walk)
-        ids = self.connect(layer, mark.ids, walk)
-        values = self._activated(layer, self.values(layer, mark, ids, walk))
-        mark = Mark(node.outputs[0].shape, mark.axis, ids, values)
+
+class KernelRule(rules.Rule):
+    """A layer with a kernel, and with or without bias and activation."""
+
+    def apply(self, node, inputs, tracer):
+        layer, rank = node.operation, len(inputs[0].shape)
+        info = tracer.along_axis(inputs[0], self.channel_axis(layer, rank, tracer))
+        if len(inputs) > 1 or info is None or not is_plain(layer):
+            return rules.UNKNOWN.apply(node, inputs, tracer)
+        ids = self.output_channels(layer, info.ids, tracer)
+        values = self._activated(layer, self.output_values(layer, info, ids, tracer))
+        output = ChannelInfo(node.outputs[0].shape, info.axis, ids, values)
         if not elementwise.is_elementwise(layer.activation):
-            walk.ties.freeze(ids, f"{layer.activation.__name__} of {layer.name!r} mixes them")
+            tracer.sets.freeze(ids, f"{layer.activation.__name__} of {layer.name!r} mixes them")
         if elementwise.is_linear(layer.activation):
-            return [mark]
-        return [walk.watched(node, mark, elementwise.gives_zeros(layer.activation))]
+            return [output]
+        return [tracer.record_activation(node, output, elementwise.gives_zeros(layer.activation))]
 
-    def axis(self, layer, rank, walk):
-        """Where the channels lie."""
-        return walk.channel_axis(layer, rank)
-
-    @abc.abstractmethod
-    def connect(self, layer, ids, walk) -> np.ndarray:
-        """The ids of the outputs; tell `walk` which variables carry which."""
+    def channel_axis(self, layer, rank, tracer) -> int:
+        """Return the channel axis of the input, counted from the right."""
+        return tracer.channel_axis(layer, rank)
 
     @abc.abstractmethod
-    def values(self, layer, mark, ids, walk) -> np.ndarray:
-        """Outputs that are constant."""
+    def output_channels(self, layer, ids, tracer) -> np.ndarray:
+        """Return the ids of the outputs, and tell the tracer which variables have which channels."""
+
+    @abc.abstractmethod
+    def output_values(self, layer, info, ids, tracer) -> np.ndarray:
+        """Return the constant values of the outputs before the activation."""
 
     def _activated(self, layer, values):
-        constant = np.isfinite(values)
-        if not constant.any() or not elementwise.is_elementwise(layer.activation):
-            return values if constant.any() and layer.activation is None else varying(len(values))
-        result = layer.activation(ops.convert_to_tensor(np.where(constant, values, 0)[None].astype("float32")))
-        return np.where(constant, ops.convert_to_numpy(result).astype("float64")[0], np.nan)
+        is_constant = np.isfinite(values)
+        if not is_constant.any() or layer.activation is None:
+            return values
+        if not elementwise.is_elementwise(layer.activation):
+            return not_constant(len(values))
+        result = layer.activation(ops.convert_to_tensor(np.where(is_constant, values, 0)[None].astype("float32")))
+        return np.where(is_constant, ops.convert_to_numpy(result).astype("float64")[0], np.nan)
 
 
-class Mixing(Producer):
-    """Every output is a sum over inputs: new channels."""
+class LinearRule(KernelRule):
+    """Every output is a weighted sum over input channels, so the outputs are new channels."""
 
-    def connect(self, layer, ids, walk):
-        made = walk.ties.fresh(getattr(layer, self.setting))
-        self.carry(layer, ids, made, walk)
+    def output_channels(self, layer, ids, tracer):
+        outputs = tracer.sets.make_sets(getattr(layer, self.width_argument))
+        self.assign(layer, ids, outputs, tracer)
         if layer.use_bias:
-            walk.carry(layer, layer.bias, 0, made, "out")
-        walk.resize(layer, lambda kept: {self.setting: int(kept(made))})
-        return made
+            tracer.assign(layer, layer.bias, 0, outputs, "out")
+        tracer.resize(layer, lambda num_kept: {self.width_argument: num_kept(outputs)})
+        return outputs
 
-    def values(self, layer, mark, ids, walk):
-        flow = self.flow(layer)
-        walk.use(layer, mark, ids, flow)
-        return flow.constants(mark.values, bias(layer))
+    def output_values(self, layer, info, ids, tracer):
+        linear_map = self.linear_map(layer)
+        tracer.record_linear_call(layer, info, ids, linear_map)
+        return linear_map.constant_outputs(info.values, bias(layer))
 
     @property
     @abc.abstractmethod
-    def setting(self) -> str:
-        """The layer's argument that says how many channels it makes."""
+    def width_argument(self) -> str:
+        """The layer's argument that is the number of its output channels."""
 
     @abc.abstractmethod
-    def carry(self, layer, ids, made, walk):
-        """Tell `walk` what axes of the kernels are these."""
+    def assign(self, layer, inputs, outputs, tracer):
+        """Tell the tracer which axes of the kernels have these channels."""
 
     @abc.abstractmethod
-    def flow(self, layer) -> Flow:
-        """What becomes of constants."""
+    def linear_map(self, layer) -> LinearMap:
+        """Return what the layer makes of constant inputs."""
 
 
 def is_plain(layer) -> bool:
-    """Without low-rank additions and integer kernels."""
+    """Return whether a layer has neither LoRA nor an integer kernel."""
     return getattr(layer, "quantization_mode", None) is None and not getattr(layer, "lora_enabled", False)
 
 
 def has_borders(layer) -> bool:
-    """Does the layer see zeros beside its input?"""
+    """Return whether a convolution reads zeros beside its input."""
     return layer.padding != "valid" and any(size > 1 for size in layer.kernel_size)
 
 
 def bias(layer) -> np.ndarray | float:
-    """The layer's bias, or zero."""
+    """Return the layer's bias, or zero."""
     return numpy(layer.bias) if layer.use_bias else 0.0
 
 
 def numpy(variable) -> np.ndarray:
-    """A variable's value."""
+    """Return a variable's value."""
     return ops.convert_to_numpy(variable).astype("float32")

@@ -1,4 +1,7 @@
-"""How each kind of operation treats channels; what has no rule here freezes what it is given."""
+"""How each kind of operation treats channels. An operation without a rule freezes the channels of its inputs.
+
+A rule for a layer of your own: `register(MyLayer, rule)`. docs/shrinking.md has a complete example.
+"""
 
 import abc
 
@@ -7,174 +10,186 @@ import numpy as np
 from keras import layers, ops
 
 from tfsparse.structured import elementwise
-from tfsparse.structured.channel_info import Mark, varying
+from tfsparse.structured.channel_info import ChannelInfo, not_constant
 
 
 class Rule(abc.ABC):
-    """One kind of operation."""
+    """How one kind of operation treats channels."""
 
     @abc.abstractmethod
-    def apply(self, node, marks: list[Mark], walk) -> list[Mark]:
-        """The marks of a node's outputs from those of its inputs; tells `walk` what variables carry which channels."""
+    def apply(self, node, inputs: list[ChannelInfo], tracer) -> list[ChannelInfo]:
+        """Trace the channels through one call.
+
+        Args:
+            node: The call. `node.operation` is the layer, `node.outputs` are its `KerasTensor` outputs.
+            inputs: What is known of the channels of each input.
+            tracer: The `ChannelTracer`. The rule tells it which variables belong to which channels
+                (`assign`), which channels are coupled or frozen (`sets.union`, `sets.freeze`), and which arguments of
+                the layer change with the number of channels (`resize`).
+
+        Returns:
+            What is known of the channels of each output.
+        """
 
 
-class Freezing(Rule):
-    """Not understood: all that goes in and comes out stays."""
+class Unknown(Rule):
+    """Freeze the channels of all inputs and outputs."""
 
-    def apply(self, node, marks, walk):
+    def apply(self, node, inputs, tracer):
         reason = f"{type(node.operation).__name__} {node.operation.name!r} is not understood"
-        for mark in marks:
-            walk.ties.freeze(mark.ids, f"{reason} and reads them")
-        return [walk.frozen(t.shape, f"{reason} and makes them") for t in node.outputs]
+        for info in inputs:
+            tracer.sets.freeze(info.ids, f"{reason} and reads them")
+        return [tracer.frozen_channels(t.shape, f"{reason} and makes them") for t in node.outputs]
 
 
-class Passing(Rule):
-    """Every channel goes on as it is: dropout in inference mode."""
+class PassThrough(Rule):
+    """Every channel stays as it is, as in dropout in inference mode."""
 
-    def apply(self, node, marks, walk):
-        return [Mark(node.outputs[0].shape, marks[0].axis, marks[0].ids, self.constants(marks[0]))]
+    def apply(self, node, inputs, tracer):
+        info = inputs[0]
+        return [ChannelInfo(node.outputs[0].shape, info.axis, info.ids, self.constant_values(info))]
 
-    def constants(self, mark) -> np.ndarray:
-        """What becomes of the values."""
-        return mark.values
-
-
-class Placing(Passing):
-    """Does something to places and nothing to channels, so that constants remain: pooling, cropping, upsampling."""
-
-    def apply(self, node, marks, walk):
-        right = marks[0].axis == walk.channel_axis(node.operation, len(marks[0].shape))
-        return (super() if right else FREEZING).apply(node, marks, walk)
+    def constant_values(self, info: ChannelInfo) -> np.ndarray:
+        """Return the constant values of the outputs."""
+        return info.values
 
 
-class Padding(Placing):
-    """Zeros around: of constants only zero stays one."""
+class Spatial(PassThrough):
+    """Change positions and not channels, so that constants stay: pooling, cropping, upsampling."""
 
-    def constants(self, mark):
-        return np.where(mark.values == 0, 0, np.nan)
-
-
-class Pooling(Rule):
-    """Over all places: the channels become the last axis, or keep theirs."""
-
-    def apply(self, node, marks, walk):
-        layer, mark, shape = node.operation, marks[0], node.outputs[0].shape
-        if mark.axis != walk.channel_axis(layer, len(mark.shape)):
-            return FREEZING.apply(node, marks, walk)
-        return [Mark(shape, mark.axis if layer.keepdims else -1, mark.ids, mark.values)]
+    def apply(self, node, inputs, tracer):
+        is_expected = inputs[0].axis == tracer.channel_axis(node.operation, len(inputs[0].shape))
+        return (super() if is_expected else UNKNOWN).apply(node, inputs, tracer)
 
 
-class Reducing(Rule):
-    """`keras.ops.mean` and its like over axes that are not the channels'."""
+class ZeroPadding(Spatial):
+    """Add zeros around each channel: of the constants only zero stays constant."""
 
-    def apply(self, node, marks, walk):
-        operation, mark, shape = node.operation, marks[0], node.outputs[0].shape
-        rank = len(mark.shape)
+    def constant_values(self, info):
+        return np.where(info.values == 0, 0, np.nan)
+
+
+class GlobalPooling(Rule):
+    """Reduce all positions: the channels move to the last axis, or keep theirs."""
+
+    def apply(self, node, inputs, tracer):
+        layer, info = node.operation, inputs[0]
+        if info.axis != tracer.channel_axis(layer, len(info.shape)):
+            return UNKNOWN.apply(node, inputs, tracer)
+        return [ChannelInfo(node.outputs[0].shape, info.axis if layer.keepdims else -1, info.ids, info.values)]
+
+
+class Reduction(Rule):
+    """`keras.ops.mean`, `max` and `min` over axes other than the channel axis."""
+
+    def apply(self, node, inputs, tracer):
+        operation, info = node.operation, inputs[0]
+        rank = len(info.shape)
         axes = range(rank) if operation.axis is None else np.atleast_1d(operation.axis)
         axes = {int(a) % rank - rank for a in axes}
-        if mark.axis in axes or -rank in axes:
-            return FREEZING.apply(node, marks, walk)
-        gone = 0 if operation.keepdims else sum(a > mark.axis for a in axes)
-        return [Mark(shape, mark.axis + gone, mark.ids, mark.values)]
+        if info.axis in axes or -rank in axes:
+            return UNKNOWN.apply(node, inputs, tracer)
+        num_removed = 0 if operation.keepdims else sum(a > info.axis for a in axes)
+        return [ChannelInfo(node.outputs[0].shape, info.axis + num_removed, info.ids, info.values)]
 
 
 class Elementwise(Rule):
-    """Channels that meet are tied; constants are what the operation makes of them."""
+    """Couple the channels that meet; a constant becomes what the operation makes of it."""
 
-    def apply(self, node, marks, walk):
-        shape, axis = node.outputs[0].shape, marks[0].axis
-        wide = [m for m in marks if m.shape[m.axis] != 1 or shape[axis] == 1]
+    def apply(self, node, inputs, tracer):
+        shape, axis = node.outputs[0].shape, inputs[0].axis
+        wide = [info for info in inputs if info.shape[info.axis] != 1 or shape[axis] == 1]
         arrays = [x for x in keras.tree.flatten((node.arguments.args, node.arguments.kwargs)) if np.ndim(x) > 0]
-        constants = [x for x in arrays if not isinstance(x, keras.KerasTensor)]
-        if len({(m.axis, len(m.ids)) for m in wide}) != 1 or any(np.size(c) > 1 for c in constants):
-            return FREEZING.apply(node, marks, walk)
-        for mark in marks:
-            if mark not in wide:
-                walk.ties.freeze(mark.ids, f"{node.operation.name!r} spreads one channel over all")
+        arrays = [x for x in arrays if not isinstance(x, keras.KerasTensor)]
+        if len({(info.axis, len(info.ids)) for info in wide}) != 1 or any(np.size(x) > 1 for x in arrays):
+            return UNKNOWN.apply(node, inputs, tracer)
+        for info in inputs:
+            if info in wide:
+                tracer.sets.union(wide[0].ids, info.ids)
             else:
-                walk.ties.tie(wide[0].ids, mark.ids)
-        mark = Mark(shape, wide[0].axis, wide[0].ids, self._values(node, marks))
-        return [walk.watched(node, mark, self._sparse(node)) if self._is_nonlinear(node.operation) else mark]
+                tracer.sets.freeze(info.ids, f"{node.operation.name!r} spreads one channel over all")
+        info = ChannelInfo(shape, wide[0].axis, wide[0].ids, self._values(node, inputs))
+        is_nonlinear = self._is_nonlinear(node.operation)
+        return [tracer.record_activation(node, info, self._gives_zeros(node.operation)) if is_nonlinear else info]
 
     def _is_nonlinear(self, operation):
         return isinstance(operation, (*elementwise.NONLINEAR_LAYERS, *_NONLINEAR))
 
-    def _sparse(self, node):
-        return elementwise.gives_zeros(getattr(node.operation, "activation", node.operation))
+    def _gives_zeros(self, operation):
+        return elementwise.gives_zeros(getattr(operation, "activation", operation))
 
-    def _values(self, node, marks):
-        return self._computed(node, marks, np.all(_broadcast([m.constant for m in marks]), axis=0))
+    def _values(self, node, inputs):
+        return self._computed(node, inputs, np.all(_broadcast([info.is_constant for info in inputs]), axis=0))
 
-    def _computed(self, node, marks, constant):
-        if not constant.any():
-            return varying(len(constant))
-        known = {id(t): m.array() for t, m in zip(node.input_tensors, marks, strict=True)}
-        args, kwargs = node.arguments.fill_in(known)
+    def _computed(self, node, inputs, is_constant):
+        if not is_constant.any():
+            return not_constant(len(is_constant))
+        tensors = {id(t): info.constant_tensor() for t, info in zip(node.input_tensors, inputs, strict=True)}
+        args, kwargs = node.arguments.fill_in(tensors)
         result = ops.convert_to_numpy(node.operation(*args, **kwargs)).astype("float64")
-        return np.where(constant, result.ravel(), np.nan)
+        return np.where(is_constant, result.ravel(), np.nan)
 
 
-class Multiplying(Elementwise):
-    """Zero times anything is zero."""
+class Multiply(Elementwise):
+    """Zero times any channel is zero."""
 
-    def _values(self, node, marks):
-        zero = np.any(_broadcast([m.values == 0 for m in marks]), axis=0)
-        constant = np.all(_broadcast([m.constant for m in marks]), axis=0)
-        return np.where(zero, 0, self._computed(node, marks, constant))
+    def _values(self, node, inputs):
+        is_zero = np.any(_broadcast([info.values == 0 for info in inputs]), axis=0)
+        return np.where(is_zero, 0, super()._values(node, inputs))
 
 
-class Activating(Elementwise):
-    """The Activation layer, if its function sees one entry only."""
+class Activation(Elementwise):
+    """The Activation layer, if its function treats every entry alone."""
 
-    def apply(self, node, marks, walk):
-        known = elementwise.is_elementwise(node.operation.activation)
-        return (super() if known else FREEZING).apply(node, marks, walk)
+    def apply(self, node, inputs, tracer):
+        is_known = elementwise.is_elementwise(node.operation.activation)
+        return (super() if is_known else UNKNOWN).apply(node, inputs, tracer)
 
     def _is_nonlinear(self, operation):
         return not elementwise.is_linear(operation.activation)
 
 
-class Scaling(Elementwise):
-    """Rescaling by numbers; by vectors, which it does not hold as variables, it freezes."""
+class Rescaling(Elementwise):
+    """The Rescaling layer, if scale and offset are single numbers."""
 
-    def apply(self, node, marks, walk):
-        numbers = np.ndim(node.operation.scale) == np.ndim(node.operation.offset) == 0
-        return (super() if numbers else FREEZING).apply(node, marks, walk)
+    def apply(self, node, inputs, tracer):
+        is_known = np.ndim(node.operation.scale) == np.ndim(node.operation.offset) == 0
+        return (super() if is_known else UNKNOWN).apply(node, inputs, tracer)
 
 
-class Normalizing(Elementwise):
-    """BatchNormalization over the channels: four vectors, or less."""
+class BatchNormalization(Elementwise):
+    """BatchNormalization along the channel axis: up to four vectors."""
 
-    def apply(self, node, marks, walk):
-        layer, mark = node.operation, marks[0]
-        if layer.axis % len(mark.shape) - len(mark.shape) != mark.axis or len(marks) > 1:
-            return FREEZING.apply(node, marks, walk)
+    def apply(self, node, inputs, tracer):
+        layer, info = node.operation, inputs[0]
+        if layer.axis % len(info.shape) - len(info.shape) != info.axis or len(inputs) > 1:
+            return UNKNOWN.apply(node, inputs, tracer)
         for variable in layer.weights:
-            walk.carry(layer, variable, 0, mark.ids, "through")
-        return super().apply(node, marks, walk)
+            tracer.assign(layer, variable, 0, info.ids, "per_channel")
+        return super().apply(node, inputs, tracer)
 
 
-class Leaking(Elementwise):
-    """PReLU: its slopes lie along the channels and, unless shared, along the places too."""
+class PReLU(Elementwise):
+    """PReLU: one slope per channel and, unless they are shared, per position."""
 
-    def apply(self, node, marks, walk):
-        layer, mark = node.operation, marks[0]
-        if len(layer.alpha.shape) != len(mark.shape) - 1:
-            return FREEZING.apply(node, marks, walk)
-        if layer.alpha.shape[mark.axis] == 1 < len(mark.ids):
-            walk.ties.freeze(mark.ids, f"{layer.name!r} shares its slopes between channels")
+    def apply(self, node, inputs, tracer):
+        layer, info = node.operation, inputs[0]
+        if len(layer.alpha.shape) != len(info.shape) - 1:
+            return UNKNOWN.apply(node, inputs, tracer)
+        if layer.alpha.shape[info.axis] == 1 < len(info.ids):
+            tracer.sets.freeze(info.ids, f"{layer.name!r} shares its slopes between channels")
         else:
-            walk.carry(layer, layer.alpha, len(layer.alpha.shape) + mark.axis, mark.ids, "through")
-        return super().apply(node, marks, walk)
+            tracer.assign(layer, layer.alpha, len(layer.alpha.shape) + info.axis, info.ids, "per_channel")
+        return super().apply(node, inputs, tracer)
 
     def _is_nonlinear(self, operation):
         return True
 
-    def _sparse(self, node):
+    def _gives_zeros(self, operation):
         return False
 
-    def _values(self, node, marks):
-        return np.where(marks[0].values >= 0, marks[0].values, np.nan)  # below zero each place may have its own slope
+    def _values(self, node, inputs):
+        return np.where(inputs[0].values >= 0, inputs[0].values, np.nan)  # below zero each position has its own slope
 
 
 def _broadcast(flags):
@@ -182,38 +197,48 @@ def _broadcast(flags):
     return [np.broadcast_to(f, size) for f in flags]
 
 
-FREEZING, PADDING = Freezing(), Padding()
+UNKNOWN, ZERO_PADDING = Unknown(), ZeroPadding()
 _NONLINEAR = elementwise.nonlinear_operations()
-
 _SPATIAL = ("Cropping", "UpSampling", "MaxPooling", "AveragePooling", "SpatialDropout")
-_PLACING = [vars(layers)[f"{name}{d}D"] for name in _SPATIAL for d in (1, 2, 3)]
-_PASSING = [layers.Dropout, layers.GaussianDropout, layers.GaussianNoise, layers.AlphaDropout, layers.Identity]
-_POOLING = [vars(layers)[f"Global{kind}Pooling{d}D"] for kind in ("Max", "Average") for d in (1, 2, 3)]
+_PASS_THROUGH = (layers.Dropout, layers.GaussianDropout, layers.GaussianNoise, layers.AlphaDropout, layers.Identity)
+
+
+def _by_rank(*names):
+    return [vars(layers)[f"{name}{d}D"] for name in names for d in (1, 2, 3)]
+
 
 RULES: dict[type, Rule] = {
-    **dict.fromkeys(_PASSING, Passing()),
-    **dict.fromkeys(_PLACING, Placing()),
-    **dict.fromkeys([layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D], PADDING),
-    **dict.fromkeys(_POOLING, Pooling()),
-    **dict.fromkeys(elementwise.operations((ops.mean, ops.max, ops.min)), Reducing()),
+    **dict.fromkeys(_PASS_THROUGH, PassThrough()),
+    **dict.fromkeys(_by_rank(*_SPATIAL), Spatial()),
+    **dict.fromkeys(_by_rank("ZeroPadding"), ZERO_PADDING),
+    **dict.fromkeys(_by_rank("GlobalMaxPooling", "GlobalAveragePooling"), GlobalPooling()),
+    **dict.fromkeys(elementwise.operations((ops.mean, ops.max, ops.min)), Reduction()),
     **dict.fromkeys((*elementwise.NONLINEAR_LAYERS, *elementwise.MERGING_LAYERS), Elementwise()),
     **dict.fromkeys((*elementwise.arithmetic_operations(), *_NONLINEAR), Elementwise()),
-    **dict.fromkeys((layers.Multiply, *elementwise.operations([ops.multiply], 2)), Multiplying()),
-    layers.Activation: Activating(),
-    layers.BatchNormalization: Normalizing(),
-    layers.Rescaling: Scaling(),
-    layers.PReLU: Leaking(),
+    **dict.fromkeys((layers.Multiply, *elementwise.operations([ops.multiply], 2)), Multiply()),
+    layers.Activation: Activation(),
+    layers.BatchNormalization: BatchNormalization(),
+    layers.Rescaling: Rescaling(),
+    layers.PReLU: PReLU(),
 }
 
 
 def register(kind: type, rule: Rule) -> None:
-    """Teach the graph a layer or operation of your own."""
+    """Register the rule for a layer or operation of your own.
+
+    Args:
+        kind: The class of the layer. Subclasses are included as long as they do not override `call`.
+        rule: An instance of a `Rule`, for example `rules.Elementwise()`.
+
+    Examples:
+        >>> rules.register(MyElementwiseLayer, rules.Elementwise())
+    """
     RULES[kind] = rule
 
 
-def of(operation) -> Rule:
-    """The rule of an operation; a subclass that calls otherwise than its parent is not understood."""
+def for_operation(operation) -> Rule:
+    """Return the rule of an operation; a subclass with a `call` of its own has none of its parent's."""
     for kind in type(operation).__mro__:
         if kind in RULES:
-            return RULES[kind] if type(operation).call is kind.call else FREEZING
-    return FREEZING
+            return RULES[kind] if type(operation).call is kind.call else UNKNOWN
+    return UNKNOWN

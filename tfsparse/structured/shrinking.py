@@ -1,178 +1,193 @@
-"""A smaller model out of a model with channels to drop."""
+"""Smaller models: channels are dropped, and shapes with them."""
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfsparse.backend import replicas
+from tfsparse.backend import keras_internals, replicas
 from tfsparse.structured import constant_channels, optimizer_slots
-from tfsparse.structured.channel_tracer import functional, is_graph, nodes
+from tfsparse.structured.channel_tracer import functional, is_graph
 from tfsparse.structured.channels import Channels
 
 
 def shrink(model: keras.Model, keep=None, multiple: int = 1) -> keras.Model:
-    """A new, plain, smaller model of the same class, with the names, weights and optimizer slots of what is left.
+    """Return a smaller model of the same class, with the names, weights and optimizer slots of what is kept.
 
-        variable' = variable[living channels along every axis]
-        bias' = bias + what the dropped channels have always added
+        variable' = variable[kept channels along every axis]
+        bias' = bias + what the dropped channels always add
 
-    Without `keep` those channels are dropped which the weights prove to be without effect: nobody reads them, or they
-    are constant and what they add goes into their readers' biases. That changes no output (in inference mode). A
-    channel whose filter is zero still emits act(beta - gamma * mean / std) after BatchNormalization, and where its
-    reader pads with zeros this differs at the borders: then it stays, unless gamma and beta are zero as well, as
-    `mask_channels` makes them. With `keep` what is said is dropped, whatever that does.
+    Without `keep` those channels are dropped which the weights prove to have no effect: no layer reads them, or they are
+    constant and what they add goes into the biases of the layers that read them. No output changes in inference mode.
 
-    A compiled model comes back compiled alike, with the slots of its (innermost) optimizer cut in the same way.
+    A channel whose filter is zero is not always zero: BatchNormalization turns it into the constant
+    act(beta - gamma * mean / std). If the next layer pads with zeros, this constant cannot move into its bias, since the
+    sum is another one at the borders. Then the channel stays, unless gamma and beta are zero as well; `mask_channels`
+    makes them zero. With `keep` the other channels are dropped, whatever effect they have.
+
+    If the model is compiled, so is the new one, and the slots of its innermost optimizer are reduced like the weights.
 
     Args:
-        model: Functional or Sequential, built.
-        keep: None; or `{layer or group's name: number, indices or booleans}`, see `Channels.keep`; or an `alive` array.
-        multiple: round numbers of channels up to a multiple of this.
+        model: A built Functional or Sequential model.
+        keep: `{layer or name of a group: number, indices or booleans}` as in `Channels.keep`, or the array that
+            `Channels.keep` returns. Default: None, drop the channels without effect.
+        multiple: Round numbers of channels up to a multiple of this. Default: 1.
 
-    Raises: ValueError for a model that is not a graph of layers, and for what cannot be kept.
+    Returns:
+        A new model. The given one is not changed.
 
-    Source: dependency groups after Fang et al., "DepGraph" (CVPR 2023); the surgery is exact by construction.
+    Raises:
+        ValueError: If the model is not a graph of layers, or if `keep` does not fit it.
 
-    >>> tfsparse.mask_channels(model, keep={"conv1": 24}); small = tfsparse.shrink(model)
+    Source:
+        Fang et al., "DepGraph: Towards Any Structural Pruning" (CVPR 2023): dependency groups.
+
+    Examples:
+        >>> tfsparse.mask_channels(model, keep={"conv1": 24}); small = tfsparse.shrink(model)
     """
-    graph = Channels(model)
+    channels = Channels(model)
     if keep is None:
-        alive = constant_channels.needed(graph, multiple)
-    elif isinstance(keep, np.ndarray):
-        alive = _checked(graph, keep)
+        kept = constant_channels.needed(channels, multiple)
     else:
-        alive = graph.keep(keep, multiple=multiple)
+        kept = _checked(channels, keep) if isinstance(keep, np.ndarray) else channels.keep(keep, multiple=multiple)
     with replicas.strategy_scope(model):
-        surgery = _Surgery(graph, alive)
-        small = surgery.rebuilt(model)
-        surgery.fill()
-        optimizer_slots.compile_like(small, model, surgery.origins, surgery.cut)
+        shrinker = _Shrinker(channels, kept)
+        small = shrinker.rebuild(model)
+        shrinker.copy_weights()
+        optimizer_slots.compile_like(small, model, shrinker.sources, shrinker.take_kept)
     return small
 
 
 def mask_channels(model: keras.Model, keep) -> None:
-    """Zero channels in place, so that they are constantly zero and `shrink` can drop them without a change.
+    """Set channels to zero in place, so that they are constantly zero and `shrink` drops them without any change.
 
         kernel[..., dropped] = bias[dropped] = gamma[dropped] = beta[dropped] = 0
         moving_mean[dropped] = 0                                        where BatchNormalization has no gamma
 
-    Args: as for `shrink`. Nothing keeps them at zero if training goes on.
+    Further training changes them again.
 
-    >>> tfsparse.mask_channels(model, keep={"conv1": 24})
+    Args:
+        model: A built Functional or Sequential model.
+        keep: `{layer or name of a group: number, indices or booleans}` as in `Channels.keep`, or the array that
+            `Channels.keep` returns. All other channels of these groups become zero.
+
+    Examples:
+        >>> tfsparse.mask_channels(model, keep={"conv1": 24})
     """
-    graph = Channels(model)
-    alive = _checked(graph, keep) if isinstance(keep, np.ndarray) else graph.keep(keep)
-    for s in graph.slices:
-        if s.role != "in" and not _is_statistic(s):
-            shape = [1] * len(s.variable.shape)
-            shape[s.axis] = len(s.ids)
-            value = ops.convert_to_numpy(s.variable)
-            s.variable.assign(np.where(alive[s.ids].reshape(shape), value, 0))
+    channels = Channels(model)
+    kept = _checked(channels, keep) if isinstance(keep, np.ndarray) else channels.keep(keep)
+    for axis in channels.axes:
+        if axis.role != "in" and not _is_statistic(axis):
+            shape = [1] * len(axis.variable.shape)
+            shape[axis.axis] = len(axis.ids)
+            value = ops.convert_to_numpy(axis.variable)
+            axis.variable.assign(np.where(kept[axis.ids].reshape(shape), value, 0))
 
 
-def _is_statistic(piece):
-    """Does zeroing other variables do, so that this one can stay?"""
-    name = piece.variable.name
-    return name == "moving_variance" or (name == "moving_mean" and piece.layer.scale)
+def _is_statistic(axis):
+    """Return whether the channel is zero without this variable being zero."""
+    name = axis.variable.name
+    return name == "moving_variance" or (name == "moving_mean" and axis.layer.scale)
 
 
-def _checked(graph, alive):
-    if alive.shape != (graph.size,) or alive.dtype != bool:
+def _checked(channels, kept):
+    if kept.shape != (channels.size,) or kept.dtype != bool:
         raise ValueError(
-            f"keep is an array of shape {alive.shape} and type {alive.dtype}; expected the {graph.size} booleans that "
+            f"keep is an array of shape {kept.shape} and type {kept.dtype}; expected the {channels.size} booleans that "
             "tfsparse.Channels(model).keep({...}) returns."
         )
-    for s in graph.slices:
-        if s.role == "out" and not alive[s.ids].any():
-            raise ValueError(f"keep leaves no channel of {s.layer.name!r}: keep={{{s.layer.name!r}: 1}} keeps one.")
-    frozen = next((g for g in graph.groups if g.frozen and not alive[g.channels].all()), None)
+    for axis in channels.axes:
+        if axis.role == "out" and not kept[axis.ids].any():
+            name = axis.layer.name
+            raise ValueError(f"keep leaves no channel of {name!r}: keep={{{name!r}: 1}} keeps one.")
+    frozen = next((g for g in channels.groups if g.frozen and not kept[g.channels].all()), None)
     if frozen:
         raise ValueError(f"The width of {frozen.name!r} cannot change: {frozen.frozen}.")
-    return alive[graph.roots]
+    return kept[channels.roots]
 
 
-class _Surgery:
-    """Rebuilds a model's graph with fewer channels, then fills in what is left of its weights."""
+class _Shrinker:
+    """Rebuild a model's graph with fewer channels, then copy what is kept of its weights.
 
-    def __init__(self, graph, alive):
-        self._graph, self._alive = graph, alive
-        self._added = constant_channels.folded(graph, alive)
+    Attributes:
+        sources: `{id of a new variable: the old one, or None}`, after `copy_weights`.
+    """
+
+    def __init__(self, channels, kept):
+        self._channels, self._kept = channels, kept
+        self._folded = constant_channels.folded(channels, kept)
         self._new = {}
-        self._old = []
-        self.origins = {}
+        self._layers = []
+        self.sources = {}
 
-    def rebuilt(self, model):
-        """The model with the same layers, smaller."""
-        inputs = [
-            self._input(t, m) for t, m in zip(functional(model).inputs, self._graph.marks[id(model)], strict=True)
-        ]
+    def rebuild(self, model):
+        """Return the model with the same layers, smaller and with fresh weights."""
+        infos = self._channels.model_inputs[id(model)]
+        inputs = [self._input(t, info) for t, info in zip(functional(model).inputs, infos, strict=True)]
         if isinstance(model, keras.Sequential):
             return type(model)([*inputs, *map(self._operation, model.layers)], name=model.name)
         tensors = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
-        for node in nodes(model):
+        for node in keras_internals.nodes(model):
             args, kwargs = node.arguments.fill_in(tensors)
-            made = self._operation(node.operation)(*args, **kwargs)
-            tensors.update(zip(map(id, node.outputs), keras.tree.flatten(made), strict=True))
+            outputs = self._operation(node.operation)(*args, **kwargs)
+            tensors.update(zip(map(id, node.outputs), keras.tree.flatten(outputs), strict=True))
         structures = (keras.tree.map_structure(lambda t: tensors[id(t)], s) for s in (model.input, model.output))
         return type(model)(*structures, name=model.name)
 
-    def fill(self):
-        """Weights, statistics and whatever else layers hold."""
-        for old, new in self._old:
+    def copy_weights(self):
+        """Assign what is kept of all variables: weights, statistics, states of random generators."""
+        for old, new in self._layers:
             for source, variable in _pairs(old, new):
                 variable.assign(self._value(old, source))
-                self.origins[id(variable)] = source
+                self.sources[id(variable)] = source
 
-    def cut(self, variable, value):
-        """Something of a variable's shape, without what is dropped."""
-        for axis, ids in self._graph.ids(variable).items():
-            value = np.take(value, np.flatnonzero(self._alive[ids]), axis)
+    def take_kept(self, variable, value):
+        """Return an array of a variable's shape without the dropped channels."""
+        for axis, ids in self._channels.ids(variable).items():
+            value = np.take(value, np.flatnonzero(self._kept[ids]), axis)
         return value
 
     def _value(self, layer, source):
-        """What is left of an old variable, or the bias that there was none."""
         if source is None:
             return self._new_bias(layer)
         value = ops.convert_to_numpy(source)
-        if source.name == "bias" and id(layer) in self._added:
-            value = value + self._added[id(layer)]
-        return self.cut(source, value)
+        if source.name == "bias":
+            value = value + self._folded.get(id(layer), 0)
+        return self.take_kept(source, value)
 
-    def _input(self, tensor, mark):
+    def _input(self, tensor, info):
         shape = list(tensor.shape)
-        if len(mark.ids):
-            shape[mark.axis] = self._count(mark.ids)
-        name = tensor._keras_history.operation.name
-        return keras.Input(batch_shape=shape, dtype=tensor.dtype, name=name)
+        if len(info.ids):
+            shape[info.axis] = self._num_kept(info.ids)
+        return keras.Input(batch_shape=shape, dtype=tensor.dtype, name=keras_internals.operation_of(tensor).name)
 
     def _operation(self, old):
         if id(old) not in self._new:
-            self._new[id(old)] = self.rebuilt(old) if is_graph(old) else self._smaller(old)
+            self._new[id(old)] = self.rebuild(old) if is_graph(old) else self._smaller(old)
         return self._new[id(old)]
 
     def _smaller(self, old):
         config = old.get_config()
-        for change in self._graph.configs.get(id(old), []):
-            config |= change(self._count)
+        for change in self._channels.config_changes.get(id(old), []):
+            config |= change(self._num_kept)
         if not config.get("use_bias", True) and self._new_bias(old).any():
             config["use_bias"] = True
         new = type(old).from_config(config)
         if isinstance(old, keras.layers.Layer):
-            self._old.append((old, new))
+            self._layers.append((old, new))
         return new
 
     def _new_bias(self, layer):
-        """What the dropped inputs of a layer have always added to the outputs that are left."""
-        outputs = [u.outputs for u in self._graph.uses if u.layer is layer]
-        return self._added[id(layer)][self._alive[outputs[0]]] if outputs else np.zeros(0)
+        """Return what the dropped inputs of a layer always add to the outputs that are kept."""
+        outputs = next((call.outputs for call in self._channels.linear_calls if call.layer is layer), None)
+        return np.zeros(0) if outputs is None else self._folded[id(layer)][self._kept[outputs]]
 
-    def _count(self, ids):
-        return int(np.count_nonzero(self._alive[ids]))
+    def _num_kept(self, ids):
+        return int(np.count_nonzero(self._kept[ids]))
 
 
 def _pairs(old, new):
-    """Each variable of the new layer with the one it comes from; None for a bias that the old one does not have."""
+    """Return each variable of the new layer with its source; None for a bias that the old layer does not have."""
     if len(old.variables) == len(new.variables):
-        return list(zip(old.variables, new.variables, strict=True))
-    named = {v.name: v for v in old.variables}
-    return [(named.get(v.name), v) for v in new.variables]
+        return [*zip(old.variables, new.variables, strict=True)]
+    by_name = {v.name: v for v in old.variables}
+    return [(by_name.get(v.name), v) for v in new.variables]

@@ -1,4 +1,4 @@
-"""Which channels to drop so that a budget is met."""
+"""Smaller models within a budget."""
 
 import statistics
 import time
@@ -11,7 +11,7 @@ from tfsparse.structured import importance
 from tfsparse.structured.channels import Channels
 from tfsparse.structured.shrinking import shrink
 
-_LEAST = 0.1  # of every layer's channels: a layer that is cut to almost nothing cuts the network in two
+_SMALLEST = 0.1  # of the channels of every group: a group of almost no channels would cut the network in two
 
 
 def slim(
@@ -24,112 +24,117 @@ def slim(
     score: str | Callable = "l2",
     multiple: int = 1,
 ) -> keras.Model:
-    """A smaller model within a budget: the channels worth least, compared over all groups, are dropped first.
+    """Return a smaller model within a budget: the channels with the lowest scores of all groups are dropped.
 
-        worth = score / mean score of the group
-        drop the lowest until cost(what is left) <= budget * cost(model)
+        relative score = score / mean score of the group
+        drop the lowest until cost(kept channels) <= budget * cost(model)
 
-    Its accuracy falls at once and comes back by training on; see `ActivationDensity` for shrinking while training.
+    The accuracy falls at once and returns with further training. `ActivationDensity` shrinks while training instead.
+    Exactly one budget is given. Every group keeps at least a tenth of its channels.
 
     Args:
-        model: Functional or Sequential, built.
-        flops, parameters, sparsity, latency: one of them, a fraction in (0, 1): of multiply-adds per example; of
-            trainable parameters; of channels that are dropped; of the time of one example (measured here, now).
-        score: "l2", "l1", "gamma" or a function `group -> one number per channel`.
-        multiple: round numbers of channels up to a multiple of this (8 suits most hardware).
+        model: A built Functional or Sequential model.
+        flops: Fraction of the multiply-adds per example to keep, in (0, 1).
+        parameters: Fraction of the trainable parameters to keep, in (0, 1).
+        sparsity: Fraction of the channels to drop, in (0, 1).
+        latency: Fraction of the time per example to keep, in (0, 1). The time is measured here and now.
+        score: "l1" or "l2": norm of the kernels that produce the channel. "gamma": absolute scale of its
+            BatchNormalization. Or a function `group -> one number per channel`. Default: "l2".
+        multiple: Round numbers of channels up to a multiple of this; 8 suits most hardware. Default: 1.
 
-    Every layer keeps a tenth of its channels. Raises: ValueError for a budget that cannot be met that way.
+    Returns:
+        A new model, compiled as the given one is.
 
-    >>> small = tfsparse.slim(model, flops=0.5); small.fit(x, y, epochs=10)
+    Raises:
+        ValueError: If the budget is missing, is not a fraction, or cannot be met.
+
+    Examples:
+        >>> small = tfsparse.slim(model, flops=0.5); small.fit(x, y, epochs=10)
     """
-    asked = {"flops": flops, "parameters": parameters, "sparsity": sparsity, "latency": latency}
-    name, budget = _only(asked)
-    plan = _Plan(Channels(model), score, multiple)
-    return shrink(model, plan.within(_COSTS[name], budget))
+    budgets = {"flops": flops, "parameters": parameters, "sparsity": sparsity, "latency": latency}
+    name, budget = _only_budget(budgets)
+    selection = _Selection(Channels(model), score, multiple)
+    return shrink(model, selection.largest(_COSTS[name], budget))
 
 
-class _Plan:
-    """Channels in the order in which they go; `alive(number)` is what is left when so many have gone."""
+class _Selection:
+    """All channels in the order in which they are dropped."""
 
-    def __init__(self, graph, score, multiple):
-        self.graph, self._multiple = graph, multiple
-        self._groups = [g for g in graph.groups if not g.frozen]
+    def __init__(self, channels, score, multiple):
+        self.channels, self._multiple = channels, multiple
+        self._groups = [g for g in channels.groups if not g.frozen]
         if not self._groups:
             raise ValueError(
-                f"No width of {graph.model.name!r} can change; print(tfsparse.Channels(model)) says why, group by "
+                f"No width of {channels.model.name!r} can change; print(tfsparse.Channels(model)) says why, group by "
                 "group."
             )
-        worth = [importance.scores(g, score) for g in self._groups]
-        self._worth = [w / max(w.mean(), 1e-30) for w in worth]
-        self._ranks = [np.argsort(importance.order(g, w)) for g, w in zip(self._groups, self._worth, strict=True)]
-        spread = np.concatenate([w[r >= self._least(g)] for g, w, r in self._parts()])
-        self._order = np.sort(spread)
+        scores = [importance.scores(g, score) for g in self._groups]
+        self._scores = [s / max(s.mean(), 1e-30) for s in scores]
+        self._ranks = [np.argsort(importance.order(g, s)) for g, s in zip(self._groups, self._scores, strict=True)]
+        self._order = np.sort(np.concatenate([s[r >= _smallest(g)] for g, s, r in self._by_group()]))
 
-    def within(self, cost, budget):
-        """`alive` of the largest network within a budget, by bisection."""
-        full, low, high = cost(self.graph, self.graph.everything()), 0, len(self._order)
-        if cost(self.graph, self.alive(high)) > budget * full:
+    def largest(self, cost, budget):
+        """Return the `kept` array of the largest model within a budget, by bisection."""
+        full = cost(self.channels, self.channels.keep_all())
+        low, high = 0, len(self._order)
+        least = cost(self.channels, self.kept(high))
+        if least > budget * full:
             raise ValueError(
-                f"With a tenth of the channels in every layer the model still costs "
-                f"{cost(self.graph, self.alive(high)) / full:.3f} of what it does now, more than {budget:g}: ask for "
-                "more than that, or name the widths yourself with tfsparse.shrink(model, keep={layer: number})."
+                f"With a tenth of the channels in every layer the model still costs {least / full:.3f} of what it does now, "
+                f"more than {budget:g}: ask for more than that, or name the widths yourself with "
+                "tfsparse.shrink(model, keep={layer: number})."
             )
         while low < high:
             middle = (low + high) // 2
-            if cost(self.graph, self.alive(middle)) <= budget * full:
+            if cost(self.channels, self.kept(middle)) <= budget * full:
                 high = middle
             else:
                 low = middle + 1
-        return self.alive(high)
+        return self.kept(high)
 
-    def alive(self, number):
-        """What is left when so many channels have gone, worst first."""
-        limit = self._order[number - 1] if number else -np.inf
-        alive = self.graph.everything()
-        for group, worth, ranks in self._parts():
-            count = max(int(np.count_nonzero(worth > limit)), self._least(group))
-            count = min(-(-count // self._multiple) * self._multiple, len(group))
-            alive[group.channels] = ranks < count
-        return alive[self.graph.roots]
+    def kept(self, num_dropped):
+        """Return the `kept` array after the channels with the lowest scores are dropped."""
+        limit = self._order[num_dropped - 1] if num_dropped else -np.inf
+        kept = self.channels.keep_all()
+        for group, scores, ranks in self._by_group():
+            count = max(int(np.count_nonzero(scores > limit)), _smallest(group))
+            kept[group.channels] = ranks < min(-(-count // self._multiple) * self._multiple, len(group))
+        return kept[self.channels.roots]
 
-    def _parts(self):
-        return zip(self._groups, self._worth, self._ranks, strict=True)
-
-    def _least(self, group):
-        makers = {id(s.layer) for s in group.outputs}
-        return min(max(len(makers), int(np.ceil(_LEAST * len(group)))), len(group))
+    def _by_group(self):
+        return zip(self._groups, self._scores, self._ranks, strict=True)
 
 
-def _only(asked):
-    given = {name: value for name, value in asked.items() if value is not None}
-    if len(given) != 1 or not 0 < (value := next(iter(given.values()))) < 1:
+def _smallest(group):
+    num_layers = len({id(axis.layer) for axis in group.outputs})
+    return min(max(num_layers, int(np.ceil(_SMALLEST * len(group)))), len(group))
+
+
+def _only_budget(budgets):
+    given = {name: value for name, value in budgets.items() if value is not None}
+    if len(given) != 1 or not 0 < next(iter(given.values())) < 1:
         raise ValueError(
-            f"slim was given {given or 'no budget'}: expected one of flops, parameters, sparsity or latency, a "
+            f"slim got {given or 'no budget'}: expected one of flops, parameters, sparsity or latency, a "
             "fraction between 0 and 1, for example slim(model, flops=0.5)."
         )
-    name = next(iter(given))
+    ((name, value),) = given.items()
     return name, (1 - value if name == "sparsity" else value)
 
 
-def _channels(graph, alive):
-    return sum(int(np.count_nonzero(alive[g.channels])) for g in graph.groups if not g.frozen)
+def _num_channels(channels, kept):
+    return sum(int(np.count_nonzero(kept[g.channels])) for g in channels.groups if not g.frozen)
 
 
-def _seconds(graph, alive):
-    """The median time of one example, of the model as it would be."""
-    small = graph.model if alive.all() else shrink(graph.model, alive)
+def _seconds(channels, kept):
+    """Return the median time of one example on the model with the kept channels."""
+    small = channels.model if kept.all() else shrink(channels.model, kept)
     examples = [np.zeros((1, *t.shape[1:]), keras.backend.standardize_dtype(t.dtype)) for t in small.inputs]
     times = []
     for _ in range(30):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         small.predict_on_batch(examples if len(examples) > 1 else examples[0])
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - start)
     return statistics.median(times[10:])
 
 
-_COSTS = {
-    "flops": lambda graph, alive: graph.macs(alive),
-    "parameters": lambda graph, alive: graph.parameters(alive),
-    "sparsity": _channels,
-    "latency": _seconds,
-}
+_COSTS = {"flops": Channels.macs, "parameters": Channels.parameters, "sparsity": _num_channels, "latency": _seconds}

@@ -1,13 +1,14 @@
-"""Which channels are one: ids, tied to each other and frozen."""
+"""Which channel ids stand for the same channel: union-find over ids."""
 
 import numpy as np
 
 
-class Ties:
-    """Ids of channels, of which some are tied (they live and die together) and some are frozen (they stay).
+class UnionFind:
+    """Disjoint sets of channel ids. The channels of one set are kept or dropped together; a frozen set is always kept.
 
-    >>> ties = Ties(); a, b = ties.fresh(3), ties.fresh(3); ties.tie(a, b); ties.roots(b).tolist()
-    [0, 1, 2]
+    Examples:
+        >>> sets = UnionFind(); a, b = sets.make_sets(3), sets.make_sets(3); sets.union(a, b); sets.find(b).tolist()
+        [0, 1, 2]
     """
 
     def __init__(self):
@@ -17,38 +18,38 @@ class Ties:
     def __len__(self):
         return len(self._parents)
 
-    def fresh(self, count: int, frozen: str | None = None) -> np.ndarray:
-        """So many new ids; frozen ones if a reason is given."""
+    def make_sets(self, count: int, frozen: str | None = None) -> np.ndarray:
+        """Return new ids, each in a set of its own; frozen ones if a reason is given."""
         ids = np.arange(len(self), len(self) + count)
         self._parents.extend(ids.tolist())
         if frozen:
             self.freeze(ids, frozen)
         return ids
 
-    def tie(self, ids, others) -> None:
-        """Tie each id to its counterpart; a frozen one freezes the other."""
-        for one, other in zip(np.ravel(ids).tolist(), np.ravel(others).tolist(), strict=True):
-            one, other = sorted((self._root(one), self._root(other)))
-            self._parents[other] = one
-            if other in self._reasons:
-                self._reasons.setdefault(one, self._reasons.pop(other))
+    def union(self, ids, others) -> None:
+        """Join the set of each id with that of its counterpart; if one is frozen, the joined set is."""
+        for id_, other in zip(np.ravel(ids).tolist(), np.ravel(others).tolist(), strict=True):
+            root, child = sorted((self._root(id_), self._root(other)))
+            self._parents[child] = root
+            if child in self._reasons:
+                self._reasons.setdefault(root, self._reasons.pop(child))
 
     def freeze(self, ids, reason: str) -> None:
-        """These stay as they are; the first reason is the one that is told."""
-        for one in np.ravel(ids).tolist():
-            self._reasons.setdefault(self._root(one), reason)
+        """Freeze the sets of these ids; a set keeps its first reason."""
+        for id_ in np.ravel(ids).tolist():
+            self._reasons.setdefault(self._root(id_), reason)
 
-    def reason(self, ids) -> str | None:
-        """Why the first frozen one of these is frozen."""
+    def frozen_reason(self, ids) -> str | None:
+        """Return why the first frozen one of these ids is frozen, or None."""
         return next((self._reasons[root] for root in map(self._root, ids) if root in self._reasons), None)
 
-    def roots(self, ids) -> np.ndarray:
-        """The one id that stands for each and all it is tied to."""
-        return np.array([self._root(one) for one in np.ravel(ids).tolist()], int).reshape(np.shape(ids))
+    def find(self, ids) -> np.ndarray:
+        """Return for each id the representative of its set."""
+        return np.array([self._root(id_) for id_ in np.ravel(ids).tolist()], int).reshape(np.shape(ids))
 
-    def _root(self, one):
+    def _root(self, id_):
         parents = self._parents
-        while parents[one] != one:
-            parents[one] = parents[parents[one]]
-            one = parents[one]
-        return one
+        while parents[id_] != id_:
+            parents[id_] = parents[parents[id_]]
+            id_ = parents[id_]
+        return id_

@@ -21,8 +21,8 @@ def zero(net, layer, channels, *names):
 
 def left(net, layer, **options):
     graph = Channels(net)
-    alive = constant_channels.needed(graph, **options)
-    return np.flatnonzero(alive[graph.group_of(layer).channels]).tolist()
+    kept = constant_channels.needed(graph, **options)
+    return np.flatnonzero(kept[graph.group_of(layer).channels]).tolist()
 
 
 def filters_then_norm(padding, reader_bias=True):

@@ -4,6 +4,7 @@ import keras
 import pytest
 from keras import ops
 
+from tfsparse.backend import keras_internals
 from tfsparse.structured import elementwise
 
 
@@ -26,6 +27,6 @@ def test_which_make_zeros():
 def test_operations_by_the_functions_that_make_them():
     (kind,) = elementwise.operations([ops.relu])
     inputs = keras.Input((3,))
-    assert type(ops.relu(inputs)._keras_history.operation) is kind
-    (both,) = elementwise.operations([lambda x, y: x + y], arguments=2)
-    assert type((inputs + inputs)._keras_history.operation) is both
+    assert type(keras_internals.operation_of(ops.relu(inputs))) is kind
+    (both,) = elementwise.operations([lambda x, y: x + y], num_arguments=2)
+    assert type(keras_internals.operation_of(inputs + inputs)) is both
