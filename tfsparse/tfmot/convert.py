@@ -1,5 +1,6 @@
 """Models of tf_keras as Keras 3 models and back: the same layers, weights and masks."""
 
+import abc
 import inspect
 import warnings
 
@@ -7,291 +8,353 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from keras.src.models.functional import Functional
-from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import PruneLowMagnitude as TheirWrapper
-from tf_keras.src.engine.functional import Functional as LegacyFunctional
+from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import PruneLowMagnitude as StockWrapper
 
+from tfsparse.backend import keras_internals
 from tfsparse.optimizers import compiled_model
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import selection
 from tfsparse.tfmot import layer_configs, schedules
-from tfsparse.tfmot.layer_configs import exchanged, given, new_name, own_weights
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
 
 
 def to_keras3(model: tf_keras.Model, optimizer=None) -> keras.Model:
-    """The Keras 3 model with the layers, names and weights of a tf_keras model. Pruning wrappers, TFMOT's or ours,
-    vanish and leave `weight * mask`. In names "/", which Keras 3 does not allow, becomes "_".
+    """Return the Keras 3 model with the layers, names and weights of a tf_keras model.
+
+    Pruning wrappers, TFMOT's or ours, are removed, and the weights become `weight * mask`. In names "/" becomes "_",
+    since Keras 3 does not allow it. Loss, metrics and an overridden `train_step` are not converted.
 
     Args:
-        model: built Sequential or Functional model of layers that both Kerases have; models inside are converted too.
-        optimizer: Keras 3 optimizer or its name; the result is compiled with it, and if `model` has masks, with a
-            `SparseOptimizer` around it that holds them as they are. Compile again to add a loss. A frozen layer's mask
-            is not held: the layer is not trained.
+        model: A built Sequential or Functional model of layers that both Kerases have; models inside are converted too.
+        optimizer: A Keras 3 optimizer or its name, with which the result is compiled. If `model` has masks, a
+            `SparseOptimizer` around it keeps them as they are, except those of frozen layers, which are not trained.
+            Compile again to add a loss. Default: None, the result is not compiled.
 
-    Returns: a Sequential or Functional model. Loss, metrics and an overridden `train_step` stay behind.
+    Returns:
+        A Sequential or Functional model.
 
-    Raises: ValueError that names every layer that cannot be converted, and says why.
+    Raises:
+        ValueError: If layers cannot be converted: the message names all of them, with the reasons.
 
-    >>> model = tfsparse.tfmot.to_keras3(wrapped, "adam")
-    >>> model.compile(model.optimizer, loss="mse")
+    Examples:
+        >>> model = tfsparse.tfmot.to_keras3(wrapped, "adam")
+        >>> model.compile(model.optimizer, loss="mse")
     """
     conversion = _ToKeras3(model)
-    result = conversion.result()
+    result = conversion.run()
+    for message in conversion.warnings:
+        warnings.warn(message, stacklevel=2)
     if optimizer is not None:
-        result.compile(_holding(keras.optimizers.get(optimizer), conversion.held, result))
+        result.compile(_with_masks(keras.optimizers.get(optimizer), result, conversion.new_masks))
     return result
 
 
 def from_keras3(model: keras.Model) -> tf_keras.Model:
-    """The tf_keras model with the layers, names and weights of a Keras 3 model. If its optimizer has masks, the pruned
-    layers are wrapped in `tfsparse.tfmot.PruneLowMagnitude`, which holds the masks as they are.
+    """Return the tf_keras model with the layers, names and weights of a Keras 3 model.
+
+    If the model's optimizer has masks, the pruned layers are wrapped in `tfsparse.tfmot.PruneLowMagnitude`, which keeps
+    the masks as they are. Loss, metrics and an overridden `train_step` are not converted.
 
     Args:
-        model: built Sequential or Functional model of layers that both Kerases have; models inside are converted too.
+        model: A built Sequential or Functional model of layers that both Kerases have; models inside are converted too.
 
-    Returns: a Sequential or Functional model, to be compiled. Loss, metrics and an overridden `train_step` stay behind.
+    Returns:
+        A Sequential or Functional model, which must be compiled to be trained.
 
-    Raises: ValueError that names every layer that cannot be converted, and says why.
+    Raises:
+        ValueError: If layers cannot be converted: the message names all of them, with the reasons.
 
-    >>> wrapped = tfsparse.tfmot.from_keras3(model)
+    Examples:
+        >>> wrapped = tfsparse.tfmot.from_keras3(model)
     """
-    return _FromKeras3(model).result()
+    conversion = _FromKeras3(model)
+    result = conversion.run()
+    conversion.set_wrapper_masks()
+    return result
 
 
-class _Conversion:
-    """One conversion: what stands for what, and why something cannot.
+class _Conversion(abc.ABC):
+    """One conversion. Subclasses know the calls in the graphs of one Keras, and where it keeps masks.
 
-    Args:
-        model: the whole of it.
+    Attributes:
+        source: The module that the model is of, keras or tf_keras.
+        target: The other one.
+        masks: Masks of the source's weights, by id.
+        new_masks: Pairs of a new variable and its mask.
     """
 
-    source = target = functional = None
+    source = target = None
 
     def __init__(self, model):
-        self.model = model
-        self.masks = {}  # of the given weights, by id
-        self.held = []  # (new weight, its mask)
-        self.faults = {}
-        self._pairs, self._made, self._own = [], {}, set()
+        if not isinstance(model, self.source.Model):
+            raise ValueError(f"Expected a model of {self.source.__name__}, got {model!r}.")
+        self.model, self.masks, self.new_masks = model, {}, []
+        self._pairs = []  # (layer, new layer), for layers with weights of their own
+        self._new = {}  # what was made of a layer, by its id
+        self._without_pair = set()  # ids of the weights that have no counterpart
+        self._problems = {}  # lines for the user, by the id of the layer
 
-    def result(self):
-        """The converted model with its weights."""
-        if not isinstance(self.model, self.source.Model):
-            raise ValueError(f"Expected a model of {self.source.__name__}, got {self.model!r}.")
-        result = self._model(self.model)
-        self._raise_faults()
-        for old, new in self._pairs:
-            self._copy(old, new)
-        self._raise_faults()
-        known = self._own | {id(w) for old, _ in self._pairs for w in own_weights(old)}
-        for left in [w for w in self.model.weights if id(w) not in known]:
-            self.faults[id(left)] = f"{left.name}: it is a weight of a model and of none of its layers"
-        self._raise_faults()
+    @abc.abstractmethod
+    def _calls(self, model) -> list[tuple]:
+        """Return (layer, arguments, keywords, outputs) of every call in a Functional model, in order."""
+
+    @abc.abstractmethod
+    def _new_layer(self, layer):
+        """Return the layer of the target for a layer or a wrapper."""
+
+    @abc.abstractmethod
+    def _call(self, layer, args, kwargs):
+        """Call the new layer of `layer` with new tensors."""
+
+    def run(self):
+        """Return the converted model with its weights."""
+        result = self._convert(self.model)
+        self._raise_problems()
+        for pair in self._pairs:
+            self._attempt(pair[0], self._copy_weights, *pair)
+        known = self._without_pair | {id(w) for old, _ in self._pairs for w in own_weights(old)}
+        for weight in self.model.weights:
+            if id(weight) not in known:
+                self._problems[id(weight)] = f"{weight.name}: it is a weight of a model and of none of its layers"
+        self._raise_problems()
         return result
 
-    def _model(self, model):
-        """A model, also one inside another; None if something in it cannot be converted."""
-        sequential = isinstance(model, self.source.Sequential)
-        if not sequential and not (isinstance(model, self.functional) and type(model).call is self.functional.call):
-            return self._fault(model, "it is a subclassed model, whose layers only its Python code connects")
-        if not model.built or not getattr(model, "inputs", None):
-            return self._fault(model, "it is not built: give it an Input, or call model.build(input_shape)")
-        calls = [] if sequential else self.calls(model)
-        parts = [self._layer(part) for part in (model.layers if sequential else [layer for layer, *_ in calls])]
-        inputs = {id(t): self._input(t) for t in model.inputs}
-        if self.faults:
-            return None
+    def _attempt(self, layer, function, *args):
+        """Return the result of a function. If it fails, add the layer to the problems and return None."""
         try:
-            result = self._chain(model, inputs, parts) if sequential else self._connect(model, inputs, calls)
-        except Exception as error:  # whatever Keras finds wrong: it is to be reported as the rest
-            return self._fault(model, error)
-        if result is not None and not model.trainable:
+            return function(*args)
+        except Exception as error:  # the constructors and calls of Keras raise errors of any class
+            lines = str(error).strip().splitlines() or [repr(error)]
+            line = next((line for line in lines if line.startswith("Exception encountered:")), lines[0])
+            self._problems.setdefault(id(layer), f"{layer.name} ({type(layer).__name__}): {line}")
+
+    def _raise_problems(self):
+        if self._problems:
+            raise ValueError(
+                f"{self.model.name!r} cannot be converted from {self.source.__name__} to {self.target.__name__}. "
+                "Replace these layers by layers that both have, or build the model anew there and copy the weights "
+                "with set_weights:\n  " + "\n  ".join(self._problems.values())
+            )
+
+    def _convert(self, layer):
+        """Return the new layer, model or function of a layer, model or operation; always the same one."""
+        if id(layer) not in self._new:
+            convert = self._new_model if isinstance(layer, self.source.Model) else self._new_layer
+            self._new[id(layer)] = layer_configs.operation(layer) or self._attempt(layer, convert, layer)
+        return self._new[id(layer)]
+
+    def _new_model(self, model):
+        sequential = isinstance(model, self.source.Sequential)
+        if not sequential and type(model).call is not keras_internals.functional_class(self.source).call:
+            raise ValueError("it is a subclassed model, whose layers only its Python code connects")
+        if not model.built or not getattr(model, "inputs", None):
+            raise ValueError("it is not built: give it an Input, or call model.build(input_shape)")
+        calls = [] if sequential else self._calls(model)
+        layers = [self._convert(layer) for layer in (model.layers if sequential else [call[0] for call in calls])]
+        inputs = {id(t): self._attempt(keras_internals.operation_of(t), self._new_input, t) for t in model.inputs}
+        if self._problems:
+            return None
+        name = layer_configs.new_name(model.name)
+        if sequential:
+            result = self.target.Sequential([*inputs.values(), *layers], name=name)
+        else:
+            tensors = self._new_tensors(calls, inputs)
+            if self._problems:
+                return None
+            result = self.target.Model(*_with_tensors((model.input, model.output), tensors), name=name)
+        if not model.trainable:
             result.trainable = False
         return result
 
-    def _chain(self, model, inputs, parts):
-        return self.target.Sequential([*inputs.values(), *parts], name=new_name(model.name))
-
-    def _connect(self, model, tensors, calls):
+    def _new_tensors(self, calls, tensors):
+        """Return the new tensors of a graph by the ids of the old ones."""
         for layer, args, kwargs, outputs in calls:
-            args, kwargs = exchanged((args, kwargs), tensors)
-            try:
-                results = self._call(layer, args, kwargs)
-            except Exception as error:  # whatever Keras finds wrong: the user is to read which layer it is
-                return self._fault(layer, error)
+            results = self._attempt(layer, self._call, layer, *_with_tensors((args, kwargs), tensors))
+            if self._problems:
+                break
             tensors |= zip(map(id, tf.nest.flatten(outputs)), tf.nest.flatten(results), strict=True)
-        inputs, outputs = exchanged((model.input, model.output), tensors)
-        return self.target.Model(inputs, outputs, name=new_name(model.name))
+        return tensors
 
-    def _call(self, layer, args, kwargs):
-        new = self._layer(layer)
-        if not isinstance(new, self.target.layers.Layer):
-            return layer_configs.call_operation(new, args, kwargs)
-        return new(*args, **kwargs)
-
-    def _input(self, tensor):
-        owner = tensor._keras_history[0]
+    def _new_input(self, tensor):
+        owner = keras_internals.operation_of(tensor)
         if getattr(owner, "sparse", False) or getattr(owner, "ragged", False):
-            return self._fault(owner, "sparse and ragged inputs are not converted")
-        return self.target.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=new_name(owner.name))
+            raise ValueError("sparse and ragged inputs are not converted")
+        name = layer_configs.new_name(owner.name)
+        return self.target.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=name)
 
-    def _layer(self, layer):
-        """The new layer of an old one, always the same; for an operation in the graph, a function."""
-        if id(layer) not in self._made:
-            try:
-                self._made[id(layer)] = layer_configs.operation(layer) or self.make(layer)
-            except Exception as error:  # from the constructors of Keras, too
-                self._made[id(layer)] = self._fault(layer, error)
-        return self._made[id(layer)]
-
-    def make(self, layer):
-        """A new layer, or the model that it is."""
-        if isinstance(layer, self.source.Model):
-            return self._model(layer)
+    def _counterpart(self, layer):
         if isinstance(layer, self.source.layers.TimeDistributed) and isinstance(layer.layer, self.source.Model):
-            inner = self._layer(layer.layer)
+            inner = self._convert(layer.layer)
             return inner and layer_configs.counterpart(layer, self.source, self.target, inner)
         new = layer_configs.counterpart(layer, self.source, self.target)
         self._pairs.append((layer, new))
         return new
 
-    def _copy(self, old, new):
+    def _copy_weights(self, old, new):
         weights, variables = own_weights(old), own_weights(new)
-        if not layer_configs.fit(weights, variables):
+        if not _fit(weights, variables):
             theirs, ours = ([(w.name, tuple(w.shape)) for w in own] for own in (weights, variables))
-            return self._fault(old, f"its weights {theirs} do not fit the new layer's {ours}")
+            raise ValueError(f"its weights {theirs} do not fit the new layer's {ours}")
         for weight, variable in zip(weights, variables, strict=True):
             mask = self.masks.get(id(weight))
             variable.assign(weight.numpy() if mask is None else np.where(mask > 0, weight.numpy(), 0))
             if mask is not None:
-                self.held.append((variable, mask))
+                self.new_masks.append((variable, mask))
         if weights and hasattr(new, "finalize_state"):
-            new.finalize_state()  # Normalization computes with what it makes of its weights
-        return None
-
-    def _fault(self, layer, reason) -> None:
-        lines = str(reason).strip().splitlines() or [repr(reason)]
-        line = next((line for line in lines if line.startswith("Exception encountered:")), lines[0])
-        self.faults.setdefault(id(layer), f"{layer.name} ({type(layer).__name__}): {line}")
-
-    def _raise_faults(self):
-        if self.faults:
-            raise ValueError(
-                f"{self.model.name!r} cannot be converted from {self.source.__name__} to {self.target.__name__}. "
-                "Replace these layers by layers that both have, or build the model anew there and copy the weights "
-                "with set_weights:\n  " + "\n  ".join(self.faults.values())
-            )
+            new.finalize_state()  # Normalization computes with what it derives from its weights
 
 
 class _ToKeras3(_Conversion):
-    source, target, functional = tf_keras, keras, LegacyFunctional
+    source, target = tf_keras, keras
 
-    def calls(self, model):
-        """(layer, arguments, keywords, outputs) of every call, in order."""
-        depths = sorted(model._nodes_by_depth, reverse=True)
-        nodes = [node for depth in depths for node in model._nodes_by_depth[depth] if not node.is_input]
-        return [(node.layer, node.call_args, node.call_kwargs, node.outputs) for node in nodes]
+    def __init__(self, model):
+        super().__init__(model)
+        self.warnings = []
 
-    def make(self, layer):
-        if not isinstance(layer, TheirWrapper):
-            return super().make(layer)
-        inner = {id(w) for w in layer.layer.weights}
-        self._own |= {id(w) for w in layer.weights if id(w) not in inner}
+    def _calls(self, model):
+        return [(n.layer, n.call_args, n.call_kwargs, n.outputs) for n in keras_internals.nodes(model)]
+
+    def _new_layer(self, layer):
+        if not isinstance(layer, StockWrapper):
+            return self._counterpart(layer)
         self.masks |= {id(weight): mask.numpy() for weight, mask, _ in layer.pruning_vars}
-        return self._layer(layer.layer)
+        self._without_pair |= {id(w) for w in layer.weights} - {id(w) for w in layer.layer.weights}
+        return self._convert(layer.layer)
 
     def _call(self, layer, args, kwargs):
         if kwargs.get("training") is not None:
-            warnings.warn(
+            self.warnings.append(
                 f"{layer.name} is called with training={kwargs['training']}. Keras 3 keeps that where the model is "
-                "called as model(x), and overrules it in fit, evaluate and predict: freeze what is not to be trained.",
-                stacklevel=6,
+                "called as model(x), and overrules it in fit, evaluate and predict: freeze what is not to be trained."
             )
-        layer = layer.layer if isinstance(layer, TheirWrapper) else layer
+        layer = layer.layer if isinstance(layer, StockWrapper) else layer
         recurrent = isinstance(layer, (tf_keras.layers.RNN, tf_keras.layers.Bidirectional))
         if recurrent and isinstance(args[0], (list, tuple)):  # tf_keras joins the states to the input
             kwargs = {k: v for k, v in kwargs.items() if v is not None} | {"initial_state": list(args[0][1:])}
             args = (args[0][0], *args[1:])
-        results = super()._call(layer, args, kwargs)
-        if hasattr(layer, "symbol"):
-            # Keras 3 counts the names of its operations without regard to layers
-            tf.nest.flatten(results)[0]._keras_history.operation.name = new_name(layer.name)
+        results = self._convert(layer)(*args, **kwargs)
+        if layer_configs.operation(layer):
+            # Keras 3 numbers operations without regard to the names of layers
+            keras_internals.operation_of(tf.nest.flatten(results)[0]).name = layer_configs.new_name(layer.name)
         return results
 
 
 class _FromKeras3(_Conversion):
-    source, target, functional = keras, tf_keras, Functional
+    source, target = keras, tf_keras
 
     def __init__(self, model):
         super().__init__(model)
-        optimizer = compiled_model.sparse_optimizer(model) if isinstance(model, keras.Model) else None
+        optimizer = compiled_model.sparse_optimizer(model)
         if optimizer is not None and optimizer.built:
             pairs = zip(optimizer.pruned_variables, optimizer.masks, strict=True)
             self.masks = {id(variable): mask.numpy() for variable, mask in pairs}
         self._wrappers = []
 
-    def result(self):
-        result = super().result()
-        masks = {id(weight): mask for weight, mask in self.held}
+    def set_wrapper_masks(self):
+        """Set the masks of the new wrappers, with their schedules at the end."""
+        masks = {id(variable): mask for variable, mask in self.new_masks}
         for wrapper in self._wrappers:
             for weight, variable, threshold in wrapper.pruning_vars:
-                mask = masks.pop(id(weight))
+                mask = masks[id(weight)]
                 variable.assign(mask)
                 threshold.assign(np.min(np.abs(weight.numpy())[mask > 0]))
-            wrapper.pruning_step.assign(1)  # the schedule lies behind
-        return result
+            wrapper.pruning_step.assign(1)
 
-    def calls(self, model):
-        """As above, without the computation of masks that the layers of tf_keras do themselves."""
-        needed, found = {id(t) for t in keras.tree.flatten(model.output)}, []
-        for depth in sorted(model._nodes_by_depth):
-            for node in model._nodes_by_depth[depth]:
-                if not node.is_input and any(id(t) in needed for t in node.outputs):
-                    args, kwargs = node.arguments.args, given(node)
-                    needed |= {id(t) for t in keras.tree.flatten((args, kwargs))}
-                    found.append((node.operation, args, kwargs, node.outputs))
-        return found[::-1]
+    def _calls(self, model):
+        """As declared, without the computation of Keras masks, which layers of tf_keras do themselves."""
+        needed, calls = {id(t) for t in keras.tree.flatten(model.output)}, []
+        for node in reversed(keras_internals.nodes(model)):
+            if any(id(t) in needed for t in node.outputs):
+                args, kwargs = node.arguments.args, _explicit_keywords(node)
+                needed |= {id(t) for t in keras.tree.flatten((args, kwargs))}
+                calls.append((node.operation, args, kwargs, node.outputs))
+        return calls[::-1]
 
-    def _call(self, layer, args, kwargs):
-        new = self._layer(layer)
-        if isinstance(new, PruneLowMagnitude):
-            if not new.layer.built:
-                new.layer(*args, **kwargs)  # MultiHeadAttention has no weights before
-            names = list(inspect.signature(layer.call).parameters)  # the wrapper's second argument is `training`
-            args, kwargs = args[:1], dict(zip(names[1:], args[1:], strict=False)) | kwargs
-        return super()._call(layer, args, kwargs)
-
-    def make(self, layer):
-        new = super().make(layer)
+    def _new_layer(self, layer):
+        new = self._counterpart(layer)
         positions = [i for i, w in enumerate(own_weights(layer)) if id(w) in self.masks]
-        if not positions or isinstance(layer, keras.Model):
+        if not positions:
             return new
-        if isinstance(new.layer if isinstance(layer, keras.layers.TimeDistributed) else None, tf_keras.Model):
+        if isinstance(layer, keras.layers.TimeDistributed) and isinstance(layer.layer, keras.Model):
             raise ValueError("the model in it has masks, and TFMOT's tools find no wrappers there")
         new.get_prunable_weights = lambda: [own_weights(new)[i] for i in positions]
         masks = [self.masks[id(own_weights(layer)[i])] for i in positions]
-        sparsity = sum(int(np.sum(m == 0)) for m in masks) / sum(m.size for m in masks)
-        self._wrappers.append(PruneLowMagnitude(new, schedules.Constant(sparsity, end_step=1)))
+        self._wrappers.append(PruneLowMagnitude(new, schedules.Constant(_sparsity(masks), end_step=1)))
         return self._wrappers[-1]
 
+    def _call(self, layer, args, kwargs):
+        new = self._convert(layer)
+        if isinstance(new, PruneLowMagnitude):
+            if not new.layer.built:
+                new.layer(*args, **kwargs)  # MultiHeadAttention has no weights before its first call
+            names = list(inspect.signature(layer.call).parameters)  # the wrapper's second argument is `training`
+            args, kwargs = args[:1], dict(zip(names[1:], args[1:], strict=False)) | kwargs
+        return new(*args, **kwargs)
 
-def _holding(optimizer, held, model):
-    """A `SparseOptimizer` whose masks are these and stay; the plain optimizer if there are none."""
-    masks = {id(variable): (variable, mask) for variable, mask in held if variable.trainable}
+
+def own_weights(layer) -> list:
+    """Return the weights of a layer in an order that freezing does not change: its own, then those of inner layers."""
+    inner = [w for child in keras_internals.inner_layers(layer) for w in own_weights(child)]
+    outer = [w for w in layer.weights if all(w is not i for i in inner)]
+    return list({id(w): w for w in outer + inner}.values())
+
+
+def _fit(weights, variables):
+    """Equal shapes and names; the `depthwise_kernel` of tf_keras is a `kernel` in Keras 3."""
+    if [tuple(w.shape) for w in weights] != [tuple(v.shape) for v in variables]:
+        return False
+    names = [[v.name.split("/")[-1].split(":")[0] for v in own] for own in (weights, variables)]
+    return all(a.endswith(b) or b.endswith(a) for a, b in zip(*names, strict=True))
+
+
+def _with_tensors(structure, tensors):
+    """Return the structure with new tensors in place of old ones, and with arrays in place of constants."""
+
+    def new(value):
+        return tensors[id(value)] if id(value) in tensors else value.numpy() if isinstance(value, tf.Tensor) else value
+
+    return keras.tree.map_structure(new, structure)
+
+
+def _explicit_keywords(node):
+    """Return the keywords of a call in Keras 3, without those that Keras 3 fills in.
+
+    These are the masks of the inputs, and `training`, which it overrules anyway when a model is trained or used.
+    """
+    filled_in = {id(None), *(id(keras_internals.mask_of(t)) for t in node.arguments.keras_tensors)}
+    return {
+        name: value
+        for name, value in node.arguments.kwargs.items()
+        if name != "training"
+        and not (name.endswith("mask") and all(id(mask) in filled_in for mask in keras.tree.flatten(value)))
+    }
+
+
+def _sparsity(masks):
+    return sum(int(np.sum(mask == 0)) for mask in masks) / sum(mask.size for mask in masks)
+
+
+def _with_masks(optimizer, model, masks):
+    """Return a `SparseOptimizer` that keeps the given masks; the plain optimizer if there are none.
+
+    Args:
+        optimizer: A Keras 3 optimizer.
+        model: The model that it will train.
+        masks: Pairs of a variable and its mask.
+    """
+    masks = {id(variable): (variable, mask) for variable, mask in masks if variable.trainable}
     if not masks:
         return optimizer
-    zeros = sum(int(np.sum(mask == 0)) for _, mask in masks.values())
-    sparsity = zeros / sum(mask.size for _, mask in masks.values())
-    sparse = SparseOptimizer(optimizer, schedule="constant", sparsity=sparsity, total_steps=2)
+    sparsity = _sparsity([mask for _, mask in masks.values()])
+    sparse = SparseOptimizer(optimizer, "constant", sparsity, total_steps=2)
     for variable, mask in masks.values():
         sparse.set_sparsity(variable, float(np.mean(mask == 0, dtype="float64")))
     dense = [v for v in model.trainable_variables if id(v) not in masks and selection.is_prunable(v)]
     sparse.exclude_from_pruning(dense)
-    done = optimizer.iterations.numpy()
-    optimizer.iterations.assign(done - sparse.total_steps)  # so that the schedule has ended when training begins
+    steps = optimizer.iterations.numpy()
+    optimizer.iterations.assign(steps - sparse.total_steps)  # so that the schedule has ended when training begins
     sparse.build(model.trainable_variables)
-    optimizer.iterations.assign(done)
+    optimizer.iterations.assign(steps)
     for variable, mask in masks.values():
         sparse.mask(variable).assign(mask)
     return sparse

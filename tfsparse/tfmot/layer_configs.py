@@ -10,114 +10,82 @@ import tensorflow as tf
 import tf_keras
 from keras import ops
 
+from tfsparse.backend import keras_internals
+
 _RENAMED = {"alpha": "negative_slope", "negative_slope": "alpha"}  # LeakyReLU
-# says nothing about outputs: shapes that the graph knows, ways to compute the same, randomness, and what SeparableConv
-# inherits and does not use
-_IRRELEVANT = {
-    *("batch_input_shape", "input_length", "query_shape", "key_shape", "value_shape", "implementation", "trainable"),
-    *("seed", "rng_type", "kernel_initializer", "kernel_regularizer", "kernel_constraint"),
+_IRRELEVANT = {  # for the outputs
+    *("batch_input_shape", "input_length", "query_shape", "key_shape", "value_shape"),  # the graph knows the shapes
+    *("implementation", "trainable", "seed", "rng_type"),
+    *("kernel_initializer", "kernel_regularizer", "kernel_constraint"),  # SeparableConv inherits and does not use them
 }
 _IMPLIED = {"rms_scaling": False, "data_format": "channels_last"}  # defaults that no signature shows
-_OPAQUE = {
+_LOST = {
     "Lambda": "its Python function is written for one Keras; write a layer, or operations such as keras.ops.add",
-    "StringLookup": "its vocabulary is not among its weights; apply it to the data instead",
-    "IntegerLookup": "its vocabulary is not among its weights; apply it to the data instead",
-    "TextVectorization": "its vocabulary is not among its weights; apply it to the data instead",
     "Discretization": "its boundaries are not among its weights; apply it to the data instead",
+    **dict.fromkeys(
+        ("StringLookup", "IntegerLookup", "TextVectorization"),
+        "its vocabulary is not among its weights; apply it to the data instead",
+    ),
 }
+_NESTED = {"layer", "cell", "cells"}  # arguments that are layers
 
 
-def counterpart(layer, source, target, inner=None):
-    """The layer of `target` (keras or tf_keras) that is configured as `layer` of `source`.
+def counterpart(layer, source, target, *inner):
+    """Return the layer of the other Keras with the configuration of a layer.
 
     Args:
-        inner: for a layer around a model, the model that is already converted.
+        layer: A layer of `source`.
+        source: keras or tf_keras.
+        target: The other one.
+        *inner: For a layer around a model, the converted model.
 
-    Raises: ValueError, also from Keras, that says why there is none.
+    Raises:
+        ValueError: If there is none. Keras may raise other errors.
     """
-    cls = _exported(type(layer), source.layers, target.layers)
-    config = layer.get_config()
-    if inner is not None:
-        config.pop("layer")
+    cls = _same_class(type(layer), source.layers, target.layers)
+    config = {k: v for k, v in layer.get_config().items() if not inner or k != "layer"}
     config = _config(config, type(layer), cls, source, target, layer)
-    if inner is not None:
-        return cls(inner, **config)
-    # from_config for layers of layers only: MultiHeadAttention's in tf_keras wants to be told the shapes of its inputs
-    return cls.from_config(config) if config.keys() & {"layer", "cell", "cells"} else cls(**config)
+    # from_config only where it is needed: for MultiHeadAttention of tf_keras it expects the shapes of the inputs
+    return cls.from_config(config) if config.keys() & _NESTED else cls(*inner, **config)
 
 
 def operation(op):
-    """The function of the other Keras that computes what an operation in a graph does; None if it is not known."""
+    """Return a function that takes the arguments of an operation and calls the other Keras's; None if there is none."""
     if isinstance(op, keras.Operation):
-        return _tf_functions().get(type(op))
-    return _KERAS_OPS.get(getattr(op, "symbol", None))
+        function = _tf_functions().get(type(op))
+    else:
+        function = _KERAS_OPS.get(getattr(op, "symbol", None))
+
+    def call(*args, **kwargs):
+        # both agree on the order of arguments, but only on the names of these two
+        named = {k: v for k, v in kwargs.items() if k in ("axis", "keepdims")}
+        return function(*args, *(v for k, v in kwargs.items() if k not in named and k != "name"), **named)
+
+    return function and call
 
 
-def call_operation(function, args, kwargs):
-    """Call what `operation` gave: functions agree on the order of arguments, and on the names of `axis` and
-    `keepdims` only."""
-    named = {k: v for k, v in kwargs.items() if k in ("axis", "keepdims")}
-    return function(*args, *(v for k, v in kwargs.items() if k not in named and k != "name"), **named)
+def new_name(name: str) -> str:
+    """Return a name as Keras 3 allows it."""
+    return name.replace("/", "_")
 
 
-def own_weights(layer) -> list:
-    """The weights of a layer in an order that no freezing changes: its own, then those of the layers in it."""
-    children = list(layer._flatten_layers(include_self=False, recursive=False))
-    inner = [w for child in children for w in own_weights(child)]
-    outer = [w for w in layer.weights if all(w is not i for i in inner)]
-    return list({id(w): w for w in outer + inner}.values())
-
-
-def fit(weights, variables) -> bool:
-    """Equal shapes and names; DepthwiseConv2D has a `depthwise_kernel` in tf_keras and a `kernel` in Keras 3."""
-    if [tuple(w.shape) for w in weights] != [tuple(v.shape) for v in variables]:
-        return False
-    names = [[v.name.split("/")[-1].split(":")[0] for v in own] for own in (weights, variables)]
-    return all(a.endswith(b) or b.endswith(a) for a, b in zip(*names, strict=True))
-
-
-def exchanged(structure, tensors):
-    """The same structure with the new tensors, and with arrays for constants."""
-
-    def exchange(value):
-        if id(value) in tensors:
-            return tensors[id(value)]
-        return value.numpy() if isinstance(value, tf.Tensor) else value
-
-    return keras.tree.map_structure(exchange, structure)
-
-
-def given(node):
-    """The keywords of a call in Keras 3, without those that Keras 3 fills in: the masks that the inputs carry, and
-    `training`, which it overrules anyway whenever a model is trained or used."""
-    carried = [getattr(t, "_keras_mask", None) for t in node.arguments.keras_tensors]
-    carried = {id(mask) for mask in [None, *carried]}
-
-    def filled_in(name, value):
-        masks = keras.tree.flatten(value)
-        return name == "training" or (name.endswith("mask") and all(id(m) in carried for m in masks))
-
-    return {k: v for k, v in node.arguments.kwargs.items() if not filled_in(k, v)}
-
-
-def _exported(cls, source, target):
-    """The class of the same name in the other Keras, of the module `layers`, `initializers`, ... of both."""
+def _same_class(cls, source, target):
+    """Return the class of this name in the other Keras; `source` and `target` are submodules, such as `layers`."""
     name = cls.__name__
     if getattr(source, name, None) is not cls:
         raise ValueError(f"{name} is not a class of {source.__name__}")
-    if name in _OPAQUE:
-        raise ValueError(_OPAQUE[name])
+    if name in _LOST:
+        raise ValueError(_LOST[name])
     if not hasattr(target, name):
         raise ValueError(f"{target.__name__} has no {name}")
     return getattr(target, name)
 
 
 def _config(config, source_cls, target_cls, source, target, layer=None):
-    """The arguments of `target_cls`; what it does not know may be left out where it is the default."""
-    known, defaults = _arguments(target_cls), _arguments(source_cls)
+    """Return the arguments of `target_cls`. Arguments that it does not have may be left out at their defaults."""
+    known, defaults, result = _arguments(target_cls), _arguments(source_cls), {}
     if "data_format" in known:
-        config = {"data_format": getattr(layer, "data_format", None), **config}  # some tf_keras layers do not tell
-    result = {}
+        config = {"data_format": getattr(layer, "data_format", None), **config}  # some configs of tf_keras lack it
     for key, value in config.items():
         value = _value(value, source, target)
         name = key if key in known else _RENAMED.get(key, key)
@@ -127,33 +95,22 @@ def _config(config, source_cls, target_cls, source, target, layer=None):
             raise ValueError(f"{key}={value!r} does not exist in {target.__name__}")
         if key.endswith("activation") and value is not None:
             own = getattr(layer, key, None)
-            _check_same(value, own if callable(own) else source.activations.get(config[key]), target)
-    return _settled(result)
-
-
-def new_name(name: str) -> str:
-    """The same name as Keras 3 allows it."""
-    return name.replace("/", "_")
-
-
-def _settled(config):
-    """Forms of the same that both take."""
-    if "name" in config:
-        config["name"] = new_name(config["name"])
-    if isinstance(config.get("dtype"), dict):
-        config["dtype"] = config["dtype"]["config"]["name"]
-    axis = config.get("axis")
-    if isinstance(axis, (list, tuple)) and len(axis) == 1:
-        config["axis"] = axis[0]
-    return config
+            _check_same_function(value, own if callable(own) else source.activations.get(config[key]), target)
+    if "name" in result:
+        result["name"] = new_name(result["name"])
+    if isinstance(result.get("dtype"), dict):
+        result["dtype"] = result["dtype"]["config"]["name"]
+    if isinstance(result.get("axis"), list) and len(result["axis"]) == 1:
+        result["axis"] = result["axis"][0]
+    return result
 
 
 @functools.cache
 def _arguments(cls):
-    """`{argument: default}` of a constructor, also of those that it passes the rest on to."""
-    found = {"activity_regularizer": None}
+    """Return {argument: default} of a constructor, with those of the constructors that it passes **kwargs to."""
+    found = {"activity_regularizer": None}  # this and the next are in no signature
     if issubclass(cls, tf_keras.layers.RNN):
-        found["zero_output_for_mask"] = False  # the other one that no signature shows
+        found["zero_output_for_mask"] = False
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
@@ -165,23 +122,23 @@ def _arguments(cls):
 
 
 def _value(value, source, target):
-    """A value of a configuration, with the layers, initializers, regularizers and constraints in it."""
+    """Return a value of a configuration, with the layers, initializers and regularizers in it converted."""
     value = _plain(value)
     if isinstance(value, list):
         return [_value(v, source, target) for v in value]
     if not isinstance(value, dict) or "class_name" not in value:
         return value
-    room = value.get("module", "keras.layers").removeprefix("keras.")
-    cls = getattr(getattr(source, room, None), value["class_name"], None)
+    submodule = value.get("module", "keras.layers").removeprefix("keras.")
+    cls = getattr(getattr(source, submodule, None), value["class_name"], None)
     if cls is None:
         return value
-    counter = _exported(cls, getattr(source, room), getattr(target, room))
-    inner = _config(value["config"], cls, counter, source, target)
-    return {"module": f"keras.{room}", "class_name": cls.__name__, "config": inner, "registered_name": None}
+    new_cls = _same_class(cls, getattr(source, submodule), getattr(target, submodule))
+    config = _config(value["config"], cls, new_cls, source, target)
+    return {"module": f"keras.{submodule}", "class_name": cls.__name__, "config": config, "registered_name": None}
 
 
 def _plain(value):
-    """Numbers, lists and dicts, without arrays and what tf_keras wraps lists and dicts in."""
+    """Return numbers, lists and dicts in place of arrays and of the containers of tf_keras."""
     if isinstance(value, (np.ndarray, np.generic, tf.Tensor)):
         return np.asarray(value).tolist()
     if isinstance(value, dict):
@@ -189,20 +146,20 @@ def _plain(value):
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def _check_same(name, function, target):
-    """An activation of the same name may be another function: `hard_sigmoid` is."""
+def _check_same_function(name, function, target):
+    """Refuse an activation that is another function under the same name, as `hard_sigmoid` is."""
     values = tf.reshape(tf.linspace(-8.0, 8.0, 99), (3, 33))
     if not np.allclose(function(values), target.activations.get(name)(values), atol=1e-5):
         raise ValueError(f"{name!r} is another function in {target.__name__}")
 
 
 def _slice(x, keys):
-    """`x[keys]`, where tf_keras writes slices as dicts."""
+    """Return `x[keys]`; tf_keras writes slices as dicts."""
     keys = keys if isinstance(keys, (list, tuple)) else [keys]
     return x[tuple(slice(*k.values()) if isinstance(k, dict) else k for k in keys)]
 
 
-_PAIRS = [  # arguments, tf_keras' name for a function of TensorFlow, Keras 3
+_PAIRS = [  # number of arguments, tf_keras' name for a function of TensorFlow, Keras 3
     *[(2, "__operators__.add", ops.add), (2, "math.subtract", ops.subtract), (2, "math.multiply", ops.multiply)],
     *[(2, "math.truediv", ops.true_divide), (2, "math.divide", ops.divide), (2, "math.pow", ops.power)],
     *[(2, "math.maximum", ops.maximum), (2, "math.minimum", ops.minimum), (1, "math.negative", ops.negative)],
@@ -226,7 +183,7 @@ _KERAS_OPS = {name: op for _, name, op in _PAIRS} | {
 
 @functools.cache
 def _tf_functions() -> dict:
-    """`{class of a Keras 3 operation: function}`."""
-    x = keras.KerasTensor((2, 2))
-    found = {type(op(*[x] * n)._keras_history.operation): operator.attrgetter(name)(tf) for n, name, op in _PAIRS}
-    return found | {type(x[0]._keras_history.operation): lambda x, keys: x[keys]}
+    """Return {class of a Keras 3 operation: function of TensorFlow}."""
+    x, op_class = keras.KerasTensor((2, 2)), lambda result: type(keras_internals.operation_of(result))
+    functions = {op_class(op(*[x] * number)): operator.attrgetter(name)(tf) for number, name, op in _PAIRS}
+    return functions | {op_class(x[0]): lambda x, keys: x[keys]}
