@@ -6,8 +6,11 @@ from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry imp
 
 
 def name_prunable_weights(layer: tf_keras.layers.Layer) -> None:
-    """Give a layer the method `get_prunable_weights` that TFMOT asks for: what the layer names itself; for layers that
-    TFMOT knows, what it prunes of them; of all others the trainable kernels of rank >= 2, also of layers inside."""
+    """Give a layer the method `get_prunable_weights`, which TFMOT needs, if it has none.
+
+    For layers that TFMOT's registry knows it returns the registry's choice, for all others the trainable kernels of
+    rank >= 2, also of layers inside.
+    """
     if hasattr(layer, "get_prunable_weights"):
         return
     if PruneRegistry.supports(layer):
@@ -17,18 +20,18 @@ def name_prunable_weights(layer: tf_keras.layers.Layer) -> None:
 
 
 def may_prune(layer: tf_keras.layers.Layer) -> bool:
-    """False for a layer with nothing to prune; one that is not built yet may have kernels."""
+    """Return whether a layer has weights to prune, or is not built yet and may get some."""
     name_prunable_weights(layer)
     return not layer.built or bool(layer.get_prunable_weights())
 
 
 def wrappers(model) -> list:
-    """The pruning wrappers in a model, also in models inside it, in the model's order and each once."""
+    """Return the pruning wrappers in a model and in models inside it, in the model's order and each once."""
     found = pruning_wrapper.collect_prunable_layers(model)
     return list({id(layer): layer for layer in found}.values())
 
 
 def is_kernel(weight) -> bool:
-    """Kernels of rank >= 2, by the name that Keras gives them."""
+    """Return whether a variable is a kernel of rank >= 2, by the name that Keras gives it."""
     name = weight.name.split("/")[-1].split(":")[0]
     return name.endswith("kernel") and len(weight.shape) >= 2

@@ -5,7 +5,7 @@ import os
 
 import keras
 
-os.environ["TF_USE_LEGACY_KERAS"] = "1"  # as TFMOT does: tf.keras is tf_keras from here on
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TFMOT sets it too: from here on tf.keras is tf_keras
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
