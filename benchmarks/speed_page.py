@@ -21,8 +21,8 @@ All figures are ratios or times that were measured in one run on CPU ({cpu}, {co
 
 ## The training step
 
-A whole `fit` step with batch 128 and SGD momentum 0.9 in the middle of a 10,000-step run to 90 % zeros, as a multiple of
-the same framework's dense step in the same round: median (minimum to maximum) of {rounds} rounds.
+A whole `fit` step with batch 128 and SGD momentum 0.9 in the middle of a 10,000-step run to 90 % zeros, as a multiple
+of the same framework's dense step in the same round: median (minimum to maximum) of {rounds} rounds.
 
 - "Every step": the masks are updated at every step.
 - "Default": the masks are updated as often as each framework does by default. In this run that is every 10th step for
@@ -33,8 +33,8 @@ machine).
 
 {steps}
 
-ResNet-20 has 0.27 million weights, so its masks cost almost nothing. Its rounds differ because other programs ran on the
-machine, and a ratio below 1 is this noise. XLA is not measured here (Keras uses it on CPU only on request).
+ResNet-20 has 0.27 million weights, so its masks cost almost nothing. Its rounds differ because other programs ran on
+the machine, and a ratio below 1 is this noise. XLA is not measured here (Keras uses it on CPU only on request).
 
 `python benchmarks/step_overhead.py --rounds 3 --frameworks keras3 tfmot --out benchmarks/results/step_overhead.json`
 
@@ -42,8 +42,8 @@ machine, and a ratio below 1 is this noise. XLA is not measured here (Keras uses
 
 The same models, wrapped by TFMOT's `prune_low_magnitude` and by `tfsparse.tfmot.prune_low_magnitude`, with the same
 PolynomialDecay, in one process. The first table has the step as a multiple of the dense step (wall clock, median of
-{side_rounds} rounds) and the time of one update of all masks. The second has the bytes that a replica reduces in one step
-under a MirroredStrategy of two logical CPUs. Load average at the start: {side_load}.
+{side_rounds} rounds) and the time of one update of all masks. The second has the bytes that a replica reduces in one
+step under a MirroredStrategy of two logical CPUs. Load average at the start: {side_load}.
 
 {side_steps}
 
@@ -53,11 +53,11 @@ under a MirroredStrategy of two logical CPUs. Load average at the start: {side_l
 
 ## Equal masks on several devices
 
-ResNet-50's kernels, {sync_entries:,} entries in {sync_masks} masks, on a MirroredStrategy of two logical CPUs: the bytes that
-a replica sends and the time this takes, once per mask update. TFMOT's wrapper averages all masked weights over the
-replicas in every step. The last two columns assume an update every {sync_period} steps. Our pruners compute equal masks
-from equal inputs, so they send only the digest; push and pull is for masks that replicas propose. Load average at the
-start: {sync_load}. Logical CPUs share one memory; between machines bytes cost more than here.
+ResNet-50's kernels, {sync_entries:,} entries in {sync_masks} masks, on a MirroredStrategy of two logical CPUs: the
+bytes that a replica sends and the time this takes, once per mask update. TFMOT's wrapper averages all masked weights
+over the replicas in every step. The last two columns assume an update every {sync_period} steps. Our pruners compute
+equal masks from equal inputs, so they send only the digest; push and pull is for masks that replicas propose. Load
+average at the start: {sync_load}. Logical CPUs share one memory; between machines bytes cost more than here.
 
 {sync}
 
