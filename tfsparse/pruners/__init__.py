@@ -1,4 +1,4 @@
-"""Which weights live: one file per method, one line per method here."""
+"""Pruners: which weights are kept."""
 
 from tfsparse.pruners.drop_and_grow import DropAndGrow
 from tfsparse.pruners.feather import Feather

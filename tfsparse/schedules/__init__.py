@@ -1,4 +1,4 @@
-"""When masks are updated, and how sparse they are then: one file per schedule, one line per schedule here."""
+"""Schedules: when masks are updated, and how sparse they are then."""
 
 from tfsparse.schedules.acdc import ACDC
 from tfsparse.schedules.constant import Constant

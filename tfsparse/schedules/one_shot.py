@@ -7,18 +7,20 @@ from tfsparse.schedules.schedule import Schedule, schedules
 
 @schedules.register
 class OneShot(Schedule):
-    """Prune once, to the target, at a fraction of training.
+    """Prune to the target in one step.
 
         schedule(t) = 1 if t >= start else 0
 
     Args:
-        start: Fraction of training in [0, 1] at which everything is pruned. 0.0: in the first step; 1.0: in the last.
+        start: Fraction of training at which everything is pruned, in [0, 1]. 0.0: in the first step. 1.0: in the last
+            step. Default: 0.4.
 
     Raises:
         ValueError: If `start` is not in [0, 1].
 
-    >>> OneShot(start=0.4)(0.39), OneShot(start=0.4)(0.4)
-    (0.0, 1.0)
+    Examples:
+        >>> OneShot(start=0.4)(0.39), OneShot(start=0.4)(0.4)
+        (0.0, 1.0)
     """
 
     def __init__(self, start: float = 0.4):
@@ -31,7 +33,7 @@ class OneShot(Schedule):
 
     @classmethod
     def from_config(cls, config: dict) -> "OneShot":
-        """The reverse of `get_config`. Files from before version 0.1 call the argument `at`."""
+        """Create a schedule from what `get_config` returned. Older files call the argument `at`."""
         return cls(config.get("start", config.get("at")))
 
     def progress(self, p):

@@ -1,8 +1,4 @@
-"""When to prune and how far: the fraction of the target sparsity at a fraction of training.
-
-`s(t) = s_start + (s_target - s_start) * schedule(t)` with t in [0, 1]. A schedule is pure and knows neither steps nor
-weights; `due` says at which steps the masks are computed anew.
-"""
+"""The base of all schedules: when masks are updated, and which fraction of the target sparsity they have then."""
 
 import abc
 import numbers
@@ -10,94 +6,169 @@ import numbers
 import numpy as np
 from keras import ops
 
-from tfsparse.backend import extras
+from tfsparse.backend.extras import require
 from tfsparse.backend.registry import Configurable, Registry
 
-_ROUND_OFF = 1e-3  # float32 writes 0.2 * 1000 as a hair more than 200
+_ROUND_OFF = 1e-3  # in float32 0.2 * 1000 is slightly more than 200
 
 
 class Schedule(Configurable, abc.ABC):
-    """Base of all schedules: inside the window [start, end] `progress(p)` with p running from 0 to 1.
+    """Base of all schedules. A subclass writes `progress`, and `is_update` if updates are not evenly spaced.
 
-        schedule(t) = 0                                    for t < start
-                      progress((t - start) / (end - start))    in the window
-                      final                                for t >= end
+        sparsity(t) = initial sparsity + (target sparsity - initial sparsity) * schedule(t)
+        schedule(t) = 0                                      for t < start
+                      progress((t - start) / (end - start))  for start <= t < end
+                      final                                  for t >= end
+
+    `t` is the fraction of training that is done, in [0, 1]. A schedule knows neither the number of steps nor the
+    weights, and has no state. The arguments of `__init__` are stored as attributes of the same names; they are the
+    configuration that is saved.
 
     Args:
-        start, end: window, fractions of training, 0 <= start < end <= 1.
-        updates: recompute the masks at most this many times over training, evenly in t; None: at every step.
+        start: Fraction of training at which pruning starts, in [0, 1). Default: 0.0.
+        end: Fraction of training at which the target is reached, in (start, 1]. Default: 1.0.
+        updates: The masks are updated at most this many times in training, at evenly spaced steps. None: at every step.
+            Default: 1000.
 
-    Raises: ValueError when the window is not one.
+    Attributes:
+        final: Fraction of the target from `end` on: 1.0, or 0.0 if training ends dense.
+
+    Raises:
+        ValueError: If not 0 <= start < end <= 1, or if `updates` is not a positive integer or None.
+
+    Examples:
+        >>> @tfsparse.schedules.schedules.register
+        ... class SquareRoot(tfsparse.schedules.Schedule):
+        ...     def progress(self, p):
+        ...         return keras.ops.sqrt(p)
+        >>> SquareRoot(start=0.2)(0.4)
+        0.5
     """
 
     final = 1.0
 
-    def __init__(self, start: float = 0.0, end: float = 1.0, updates: int | None = 1000):
+    def __init__(self, start: float = 0.0, end: float = 1.0, *, updates: int | None = 1000):
         if not 0 <= start < end <= 1:
             raise ValueError(
                 f"{type(self).__name__} got start={start}, end={end}: expected fractions of training with "
                 f"0 <= start < end <= 1, for example {type(self).__name__}(start=0.2, end=0.8)."
             )
-        _check_updates(updates)
+        if updates is not None and (not isinstance(updates, int) or updates < 1):
+            raise ValueError(f"updates={updates!r}: expected a positive integer, or None for an update at every step.")
         self.start, self.end, self.updates = start, end, updates
 
     @abc.abstractmethod
     def progress(self, p):
-        """Fraction of the target at position p in [0, 1] of the window; a tensor for a tensor."""
+        """Return the fraction of the target between `start` and `end`.
+
+        Args:
+            p: Position between `start` and `end`, a float32 tensor in [0, 1].
+
+        Returns:
+            A tensor of the same shape with values in [0, 1]. It is computed in the compiled training step, so it
+            consists of `keras.ops`.
+        """
+
+    def is_update(self, step, first, total):
+        """Return whether the masks are updated at a step between `start` and `end`.
+
+            (step - first) % ceil(total / updates) == 0
+
+        Override it if updates are not evenly spaced. It is not asked outside `start` and `end`. At the last step of
+        this window the masks are always updated.
+
+        Args:
+            step: Step of training, counted from 1; an int32 tensor of any shape.
+            first: First step of the window, a scalar int32 tensor.
+            total: Number of steps in training, an int or a scalar int32 tensor.
+
+        Returns:
+            A bool tensor with the shape of `step`.
+
+        Examples:
+            >>> def is_update(self, step, first, total):  # at the powers of 2
+            ...     return keras.ops.equal(keras.ops.bitwise_and(step, step - 1), 0)
+        """
+        period = 1
+        if self.updates is not None:
+            period = ops.maximum(ops.floor_divide(ops.cast(total, "int32") + self.updates - 1, self.updates), 1)
+        return ops.equal(ops.mod(step - first, period), 0)
 
     def __call__(self, t):
-        """Fraction of the target in [0, 1] at `t` in [0, 1]; a number for a number, an array for an array."""
+        """Return the fraction of the target at a fraction of training.
+
+        Args:
+            t: Fraction of training in [0, 1]: a number, an array or a tensor.
+
+        Returns:
+            A number for a number, an array for an array, a float32 tensor for a tensor.
+        """
         if isinstance(t, numbers.Number):
             return float(self(np.asarray(t)))
         if isinstance(t, np.ndarray):
             return ops.convert_to_numpy(self(ops.convert_to_tensor(t, "float32")))
         t = ops.cast(t, "float32")
         width = max(self.end - self.start, 1e-9)
-        inside = self.progress(ops.clip((t - self.start) / width, 0.0, 1.0))
-        return ops.where(t >= self.end, self.final, ops.where(t < self.start, 0.0, inside))
+        between = self.progress(ops.clip((t - self.start) / width, 0.0, 1.0))
+        return ops.where(t >= self.end, self.final, ops.where(t < self.start, 0.0, between))
 
     def window(self, total):
-        """First and last step (counted from 1) of `total` at which masks may be computed."""
+        """Return the first and the last step at which masks may be updated, counted from 1.
+
+        Args:
+            total: Number of steps in training.
+        """
         total = ops.cast(total, "float32")
         first = ops.maximum(ops.ceil(self.start * total - _ROUND_OFF), 1.0)
         last = ops.minimum(ops.maximum(ops.ceil(self.end * total - _ROUND_OFF), first), total)
         return ops.cast(first, "int32"), ops.cast(last, "int32")
 
     def due(self, step, total):
-        """Are the masks recomputed at `step` of `total`? Evenly spaced steps of the window, and always its last."""
+        """Return whether the masks are updated at a step: `is_update` inside the window, and its last step.
+
+        Args:
+            step: Step of training, counted from 1; an int, an array or a tensor.
+            total: Number of steps in training.
+
+        Returns:
+            A bool tensor with the shape of `step`.
+        """
         step = ops.cast(step, "int32")
         first, last = self.window(total)
-        inside = ops.logical_and(step >= first, step <= last)
-        return ops.logical_and(inside, ops.logical_or(self._on_grid(step, first, total), ops.equal(step, last)))
+        in_window = ops.logical_and(step >= first, step <= last)
+        return ops.logical_and(in_window, ops.logical_or(self.is_update(step, first, total), ops.equal(step, last)))
 
     def fraction(self, step, total):
-        """`schedule(step / total)`, and exactly `final` from the last step of the window on."""
+        """Return the fraction of the target at a step: `schedule(step / total)`, and `final` from the last update on.
+
+        Args:
+            step: Step of training, counted from 1.
+            total: Number of steps in training.
+        """
         _, last = self.window(total)
         t = ops.cast(step, "float32") / ops.cast(total, "float32")
         return ops.where(ops.cast(step, "int32") >= last, self.final, self(t))
 
-    def plot(self, ax=None, sparsity: float = 1.0):
-        """Draw sparsity over training; returns the matplotlib Axes."""
-        ax = ax or extras.require("matplotlib.pyplot", "plot").subplots(figsize=(6, 3.5))[1]
+    def plot(self, ax=None, *, sparsity: float = 1.0):
+        """Draw the sparsity over training. Needs matplotlib: `pip install 'tfsparse[plot]'`.
+
+        Args:
+            ax: The matplotlib Axes to draw on. Default: None, new Axes.
+            sparsity: Target in [0, 1). Default: 1.0, the fraction of the target is drawn.
+
+        Returns:
+            The matplotlib Axes.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+        """
+        ax = ax or require("matplotlib.pyplot", "plot").subplots(figsize=(6, 3.5))[1]
         t = np.linspace(0, 1, 501)
         ax.plot(t, sparsity * self(t), label=repr(self))
         ax.set(xlabel="fraction of training", ylabel="fraction of the target" if sparsity == 1.0 else "sparsity")
         ax.set(xlim=(0, 1), ylim=(0, 1.05 * sparsity))
         ax.grid(alpha=0.3)
         return ax
-
-    def _on_grid(self, step, first, total):
-        return ops.equal(ops.mod(step - first, self._period(total)), 0)
-
-    def _period(self, total):
-        if self.updates is None:
-            return 1
-        return ops.maximum(ops.floor_divide(ops.cast(total, "int32") + self.updates - 1, self.updates), 1)
-
-
-def _check_updates(updates):
-    if updates is not None and (not isinstance(updates, int) or updates < 1):
-        raise ValueError(f"updates={updates!r}: expected a positive integer, or None for an update at every step.")
 
 
 schedules = Registry("schedule", Schedule)
