@@ -30,7 +30,7 @@ def test_the_package_alone_leaves_tf_keras_as_it_was():
         (
             "import sys; sys.modules['tensorflow_model_optimization'] = None; import tfsparse.tfmot",
             {},
-            "tfsparse.tfmot needs tensorflow_model_optimization: pip install 'tfsparse[tfmot]'",
+            "This needs tensorflow_model_optimization, which is not installed. Run: pip install 'tfsparse[tfmot]'",
         ),
     ],
 )

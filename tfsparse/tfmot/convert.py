@@ -12,7 +12,6 @@ from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper im
 
 from tfsparse.backend import keras_internals
 from tfsparse.optimizers import compiled_model
-from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import selection
 from tfsparse.tfmot import layer_configs, schedules
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
@@ -45,7 +44,8 @@ def to_keras3(model: tf_keras.Model, optimizer=None) -> keras.Model:
     for message in conversion.warnings:
         warnings.warn(message, stacklevel=2)
     if optimizer is not None:
-        result.compile(_with_masks(keras.optimizers.get(optimizer), result, conversion.new_masks))
+        result.compile(optimizer)
+        _keep_masks(result, conversion.new_masks)
     return result
 
 
@@ -334,27 +334,28 @@ def _sparsity(masks):
     return sum(int(np.sum(mask == 0)) for mask in masks) / sum(mask.size for mask in masks)
 
 
-def _with_masks(optimizer, model, masks):
-    """Return a `SparseOptimizer` that keeps the given masks; the plain optimizer if there are none.
+def _keep_masks(model, masks):
+    """Put a `SparseOptimizer` that keeps the given masks into a compiled model.
 
     Args:
-        optimizer: A Keras 3 optimizer.
-        model: The model that it will train.
-        masks: Pairs of a variable and its mask.
+        model: A compiled Keras 3 model.
+        masks: Pairs of a variable of the model and its mask. Masks of frozen variables are left out.
     """
-    masks = {id(variable): (variable, mask) for variable, mask in masks if variable.trainable}
+    masks = [pair for pair in masks if pair[0].trainable]
     if not masks:
-        return optimizer
-    sparsity = _sparsity([mask for _, mask in masks.values()])
-    sparse = SparseOptimizer(optimizer, "constant", sparsity, total_steps=2)
-    for variable, mask in masks.values():
-        sparse.set_sparsity(variable, float(np.mean(mask == 0, dtype="float64")))
-    dense = [v for v in model.trainable_variables if id(v) not in masks and selection.is_prunable(v)]
-    sparse.exclude_from_pruning(dense)
-    steps = optimizer.iterations.numpy()
-    optimizer.iterations.assign(steps - sparse.total_steps)  # so that the schedule has ended when training begins
-    sparse.build(model.trainable_variables)
-    optimizer.iterations.assign(steps)
-    for variable, mask in masks.values():
-        sparse.mask(variable).assign(mask)
-    return sparse
+        return
+    masked = {id(variable) for variable, _ in masks}
+    steps = model.optimizer.iterations
+    begin = steps.numpy()
+    steps.assign(begin - 2)  # so that the schedule of two steps has ended when training begins
+    optimizer = compiled_model.sparsify(
+        model,
+        "constant",
+        _sparsity([mask for _, mask in masks]),
+        total_steps=2,
+        sparsities=[(variable, _sparsity([mask])) for variable, mask in masks],
+        exclude=[v for v in model.trainable_variables if id(v) not in masked and selection.is_prunable(v)],
+    )
+    steps.assign(begin)
+    for variable, mask in masks:
+        optimizer.mask(variable).assign(mask)

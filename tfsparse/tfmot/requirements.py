@@ -1,9 +1,10 @@
 """What the TFMOT road needs, checked when it is imported."""
 
-import importlib.util
 import os
 
 import keras
+
+from tfsparse.backend import extras
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TFMOT sets it too: from here on tf.keras is tf_keras
 
@@ -12,6 +13,5 @@ if keras.backend.backend() != "tensorflow":
         f"tfsparse.tfmot needs Keras 3 on TensorFlow, and its backend is {keras.backend.backend()}: set "
         "KERAS_BACKEND=tensorflow before Python starts."
     )
-for package in ("tensorflow_model_optimization", "tf_keras"):
-    if importlib.util.find_spec(package) is None:
-        raise ImportError(f"tfsparse.tfmot needs {package}: pip install 'tfsparse[tfmot]'.")
+for package in ("tf_keras", "tensorflow_model_optimization"):
+    extras.require(package, "tfmot")
