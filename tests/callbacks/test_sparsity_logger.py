@@ -58,8 +58,8 @@ def small_fit(epochs, callbacks, optimizer="adam", initial_epoch=0, model=None):
     return model, history.history
 
 
-def test_churn_is_the_share_of_mask_entries_that_changed(tmp_path):
-    """Of two channels both stay, the second goes, both change places."""
+def test_mask_change_rate_is_the_fraction_of_mask_entries_that_changed(tmp_path):
+    """Of each two channels: both stay; the second is pruned; the two exchange their masks."""
     optimizer = SparseOptimizer("adam", schedule=OneShot(start=1.0), sparsity=0.5, total_steps=10_000)
     patterns = Replacing((1, 1), (1, 0), (0, 1))
     model, history = small_fit(3, [patterns, SparsityLogger(tmp_path)], optimizer)
@@ -68,8 +68,8 @@ def test_churn_is_the_share_of_mask_entries_that_changed(tmp_path):
     assert [found[f"mask_change_rate/{v.path}", 1] for v in model.optimizer.pruned_variables] == [0.5, 0.5, 0.5]
 
 
-def test_churn_counts_from_the_masks_that_a_resumed_fit_begins_with():
-    """So that straight and resumed runs log the same."""
+def test_mask_change_rate_of_a_resumed_fit_starts_from_its_first_masks():
+    """Straight and resumed runs log the same numbers."""
     straight, resumed = [], []
     for epochs, found in (((4,), straight), ((2, 4), resumed)):
         keras.utils.set_random_seed(0)
@@ -82,7 +82,7 @@ def test_churn_counts_from_the_masks_that_a_resumed_fit_begins_with():
     assert straight == resumed and len(straight) == 4 and max(straight) > 0
 
 
-def test_a_dense_model_has_no_churn():
+def test_a_dense_model_has_no_mask_change_rate():
     _, history = small_fit(1, [SparsityLogger()])
     assert "mask_change_rate" not in history
 

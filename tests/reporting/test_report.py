@@ -28,7 +28,7 @@ def test_rows_are_counted_and_flops_are_right():
     assert report.nonzero_parameters == sum(int(np.count_nonzero(w)) for w in model.get_weights())
 
 
-def test_counts_what_is_there_not_what_was_asked():
+def test_counts_the_weights_and_not_the_target():
     model = trained()
     kernel = model.get_layer("hidden").kernel
     kernel.assign(ops.ones_like(kernel))
@@ -36,7 +36,7 @@ def test_counts_what_is_there_not_what_was_asked():
     assert (row.target, row.sparsity) == (0.75, 0.0)
 
 
-def test_forms():
+def test_a_report_as_dict_text_and_dataframe():
     report = tfsparse.report(trained())
     assert report.as_dict()["rows"][1]["kept"] == 128
     assert "hidden/kernel" in str(report)
@@ -45,14 +45,14 @@ def test_forms():
     assert list(frame["size"]) == [36, 512, 32]
 
 
-def test_global_target_is_that_of_all():
+def test_a_global_target_is_that_of_all_kernels_together():
     report = tfsparse.report(trained(pruner={"name": "magnitude", "scope": "global"}))
     assert {round(r.target, 6) for r in report.rows} == {0.75}
     assert report.sparsity == 0.75
     assert len({r.sparsity for r in report.rows}) > 1
 
 
-def test_plain_model():
+def test_a_model_without_pruning_has_no_targets():
     report = tfsparse.report(testing.small_model())
     assert [r.target for r in report.rows] == [None] * 3
     assert report.sparsity == 0.0
@@ -105,7 +105,7 @@ def attention():
 
 
 @UNQUANTISED
-def test_packed_integers_are_not_guessed_at():
+def test_int4_kernels_are_refused():
     model = testing.small_model()
     model.quantize("int4")
     with pytest.raises(ValueError, match=r"hidden is quantised \(int4\): .* before model.quantize"):

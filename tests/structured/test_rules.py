@@ -1,22 +1,26 @@
-"""How operations treat channels, and how one teaches it another."""
+"""How operations treat channels, and how users add a rule for a layer of their own."""
+
+import pathlib
+import re
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 from structured.small_models import assert_equal_outputs, model
 
 from tfsparse import Channels, mask_channels, shrink
-from tfsparse.structured import rules
+from tfsparse.structured import multiply_adds, rules
 
 
 class Doubling(layers.Layer):
-    """Nobody knows it."""
+    """A layer without a rule."""
 
     def call(self, inputs):
         return inputs * 2
 
 
-def test_a_layer_of_ones_own_is_taught_in_one_line(monkeypatch):
+def test_an_elementwise_layer_of_ones_own_needs_one_line(monkeypatch):
     net = model(lambda x: layers.Conv2D(2, 3, padding="same")(Doubling()(layers.Conv2D(4, 1, name="c")(x))))
     assert "Doubling" in Channels(net).group_of("c").frozen
     monkeypatch.setattr(rules, "RULES", dict(rules.RULES))
@@ -25,6 +29,22 @@ def test_a_layer_of_ones_own_is_taught_in_one_line(monkeypatch):
     small = shrink(net)
     assert small.get_layer("c").filters == 2
     assert_equal_outputs(small, net)
+
+
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "shrinking.md"
+EXAMPLES = [b for b in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "import keras" in b]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_complete_examples_of_the_page_run(example, monkeypatch):
+    monkeypatch.setattr(rules, "RULES", dict(rules.RULES))
+    monkeypatch.setattr(multiply_adds, "USES", dict(multiply_adds.USES))
+    assert "assert" in example
+    exec(example, {})
+
+
+def test_the_page_has_its_complete_examples():
+    assert [("rules.register" in e, "multiply_adds.register" in e) for e in EXAMPLES] == [(True, False), (False, True)]
 
 
 def test_a_subclass_is_understood_as_long_as_it_calls_alike():

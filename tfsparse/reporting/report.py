@@ -1,4 +1,4 @@
-"""What is there: counted in the weights, never taken from a setting."""
+"""The sparsity of a model: zeros counted in its weights, beside the targets."""
 
 import dataclasses
 import json
@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from tfsparse.backend import keras_internals
+from tfsparse.backend.extras import require
 from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.optimizers import compiled_model, masked_layer
 from tfsparse.pruners import selection
@@ -18,8 +19,19 @@ from tfsparse.structured import multiply_adds
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One kernel: sizes in entries, sparsities in [0, 1], FLOPs per example (2 per multiply-add) or None if unknown;
-    `masked`: it has a mask, the optimizer's or that of its own thresholds."""
+    """One kernel of a report.
+
+    Args:
+        weight: Path of the variable.
+        shape: Its shape.
+        target: Target sparsity in [0, 1); None if the optimizer does not prune it.
+        sparsity: Fraction of zeros in [0, 1].
+        size: Number of entries.
+        kept: Number of entries that are not zero.
+        flops: FLOPs per example, two for each multiply-add; None if unknown.
+        effective_flops: FLOPs per example without multiplications by zero; None if unknown.
+        masked: Whether it has a mask: of the optimizer, or of trainable thresholds.
+    """
 
     weight: str
     shape: tuple[int, ...]
@@ -34,10 +46,17 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Report(Printed):
-    """Rows and totals of a model; prints itself as a table. `sync_stats` is what replicas have sent each other in the
-    trainings of this process, None where there was one only.
+    """Rows and totals of a model. `print` shows them as a table.
 
-    >>> report = tfsparse.report(model); print(report); report.as_dict()["sparsity"]
+    Args:
+        model: Name of the model.
+        rows: One `Row` for each kernel.
+        parameters: Number of trainable parameters.
+        nonzero_parameters: Number of those that are not zero.
+        sync_stats: What the replicas have sent each other for their masks in this process; None with one replica.
+
+    Examples:
+        >>> report = tfsparse.report(model); print(report); report.as_dict()["sparsity"]
     """
 
     model: str
@@ -48,52 +67,47 @@ class Report(Printed):
 
     @property
     def size(self) -> int:
-        """Entries of all rows."""
+        """Number of entries of all rows."""
         return sum(r.size for r in self.rows)
 
     @property
     def kept(self) -> int:
-        """Entries of all rows that are not zero."""
+        """Number of entries of all rows that are not zero."""
         return sum(r.kept for r in self.rows)
 
     @property
     def pruned(self) -> tuple[Row, ...]:
-        """The rows with a mask, or where there is none, those with zeros."""
+        """The rows with a mask; if no row has one, the rows with zeros."""
         return tuple(r for r in self.rows if r.masked) or tuple(r for r in self.rows if r.sparsity > 0)
 
     @property
     def sparsity(self) -> float:
-        """Zeros over entries of the pruned rows."""
+        """Fraction of zeros in the pruned rows."""
         size = sum(r.size for r in self.pruned)
         return 1 - sum(r.kept for r in self.pruned) / size if size else 0.0
 
     @property
     def flops(self) -> int | None:
-        """FLOPs of all kernels per example; None if one is unknown."""
+        """FLOPs of all rows per example; None if one is unknown."""
         return multiply_adds.total(r.flops for r in self.rows)
 
     @property
     def effective_flops(self) -> int | None:
-        """The part of `flops` that is not a multiplication by zero."""
+        """FLOPs of all rows per example without multiplications by zero; None if one is unknown."""
         return multiply_adds.total(r.effective_flops for r in self.rows)
 
     def as_dict(self) -> dict:
-        """Everything, ready for JSON."""
+        """Return rows and totals as a dict that JSON can store."""
         totals = ("sparsity", "size", "kept", "flops", "effective_flops")
         plain = json.loads(json.dumps(dataclasses.asdict(self)))
         return plain | {name: getattr(self, name) for name in totals}
 
     def to_dataframe(self):
-        """The rows as a pandas DataFrame.
-
-        Raises: ImportError if pandas is not installed (`pip install tfsparse[pandas]`).
-        """
-        import pandas as pd
-
-        return pd.DataFrame([dataclasses.asdict(r) for r in self.rows])
+        """Return the rows as a pandas DataFrame; `pip install 'tfsparse[pandas]'` installs pandas."""
+        return require("pandas", "pandas").DataFrame([dataclasses.asdict(r) for r in self.rows])
 
     def table(self):
-        """A `rich.table.Table`."""
+        """Return a `rich.table.Table`."""
         from rich.table import Table
 
         table = Table(title=f"{self.model}: {self.sparsity:.2%} of the pruned weights are zero")
@@ -114,16 +128,24 @@ class Report(Printed):
 
 
 def report(model: keras.Model) -> Report:
-    """Count the zeros of a model, kernel by kernel, next to what was asked.
+    """Count the zeros of a model, kernel by kernel, beside the targets.
 
-    `target` is what the optimizer asks of the weight (with a global threshold: of all of them together; None without
-    pruning). Of layers with trainable thresholds that is counted which they compute with, and not the thresholds. FLOPs
-    are those of the kernels' multiply-adds; None where a layer's output shape is unknown (subclassed models). Of layers
-    that `model.quantize("int8")` has quantised the integers are counted, in which zeros are zero as before.
+    Weights are counted, settings are not trusted. With a global threshold, the target of every kernel is that of all of
+    them together. For layers with trainable thresholds, the weights they compute with are counted, and the thresholds
+    are not. For layers quantised to int8, the integers are counted; zeros stay zero in them.
 
-    Raises: ValueError for layers quantised otherwise, in whose bytes zeros cannot be counted.
+    Args:
+        model: A built model.
 
-    >>> tfsparse.report(model).table()
+    Returns:
+        A `Report`. FLOPs are None where they are unknown: in subclassed models, for layers without a rule (see
+        `tfsparse.structured.multiply_adds.register`), and where the model leaves the size of its input open.
+
+    Raises:
+        ValueError: If a layer is quantised to another type than int8, where several weights share a byte.
+
+    Examples:
+        >>> tfsparse.report(model).table()
     """
     thresholds = {id(v) for layer in masked_layer.masked_layers(model) for v in layer.own_variables}
     variables = [v for v in model.trainable_variables if id(v) not in thresholds] + _quantized_kernels(model)
@@ -133,18 +155,18 @@ def report(model: keras.Model) -> Report:
     shown = [v for v in variables if selection.is_prunable(v) or id(v) in targets]
     rows = tuple(_row(v, targets.get(id(v)), uses.get(id(v)), kept[id(v)], id(v) in masks) for v in shown)
     parameters = sum(math.prod(v.shape) for v in variables)
-    return Report(model.name, rows, parameters, sum(kept.values()), _traffic(model))
+    return Report(model.name, rows, parameters, sum(kept.values()), _sync_stats(model))
 
 
 def _quantized_kernels(model) -> list:
-    """The integers, not trainable, that stand where Keras has quantised a kernel."""
+    """Return the kernels that Keras has quantised: integers, which are not trainable."""
     integers = [v for v in model.non_trainable_variables if selection.is_prunable(v) and "int" in v.dtype]
     for layer in keras_internals.all_layers(model) if integers else ():
         mode = getattr(layer, "quantization_mode", None)
         if mode not in (None, "int8") and any(v is kernel for v in layer.weights for kernel in integers):
             raise ValueError(
-                f"{layer.path} is quantised ({mode}): several weights share a byte, so that zeros cannot be counted. "
-                "Write tfsparse.report(model) before model.quantize, or quantise to int8."
+                f"{layer.path} is quantised ({mode}): several weights share a byte, so zeros cannot be counted. "
+                "Call tfsparse.report(model) before model.quantize, or quantise to int8."
             )
     return integers
 
@@ -156,10 +178,10 @@ def _row(variable, target, uses, kept, thresholded):
     return Row(variable.path, tuple(variable.shape), target, 1 - kept / size, size, kept, flops, effective, masked)
 
 
-def _traffic(model):
-    """What the replicas have sent each other for their masks; None if they have not."""
-    sync_stats = getattr(compiled_model.sparse_optimizer(model), "sync_stats", SyncStats())
-    return dataclasses.replace(sync_stats) if sync_stats.num_syncs else None
+def _sync_stats(model):
+    """Return what the replicas have sent each other for their masks; None if nothing."""
+    stats = getattr(compiled_model.sparse_optimizer(model), "sync_stats", SyncStats())
+    return dataclasses.replace(stats) if stats.num_syncs else None
 
 
 def _targets(model) -> dict:
@@ -169,10 +191,9 @@ def _targets(model) -> dict:
     counts = ops.convert_to_numpy(optimizer.target)
     sizes = [math.prod(v.shape) for v in optimizer.pruned_variables]
     if optimizer.pruner.is_global:
-        shares = [int(sum(counts)) / sum(sizes)] * len(sizes)
-    else:
-        shares = [int(c) / n for c, n in zip(counts, sizes, strict=True)]
-    return {id(v): share for v, share in zip(optimizer.pruned_variables, shares, strict=True)}
+        counts, sizes = [sum(counts)] * len(sizes), [sum(sizes)] * len(sizes)
+    rows = zip(optimizer.pruned_variables, counts, sizes, strict=True)
+    return {id(v): int(count) / size for v, count, size in rows}
 
 
 def _number(value):

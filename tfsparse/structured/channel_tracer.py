@@ -16,8 +16,8 @@ from tfsparse.structured.union_find import UnionFind
 class VariableAxis:
     """One axis of a variable, with a channel id for each index along it.
 
-    `role`: "out" if the variable produces these channels, "in" if it reads them, "per_channel" if it acts on each channel
-    alone, as BatchNormalization does.
+    `role`: "out" if the variable produces these channels, "in" if it reads them, "per_channel" if it acts on each
+    channel alone, as BatchNormalization does.
     """
 
     layer: keras.layers.Layer
@@ -29,8 +29,10 @@ class VariableAxis:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Activation:
-    """The output of a nonlinearity. `axis`, counted from the right, has the channels `ids`; `sparse` says whether
-    negative inputs become exactly zero."""
+    """The output of a nonlinearity.
+
+    `axis`, counted from the right, has the channels `ids`. `sparse`: negative inputs become exactly zero.
+    """
 
     tensor: keras.KerasTensor
     ids: np.ndarray

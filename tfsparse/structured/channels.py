@@ -184,8 +184,8 @@ class Channels:
             owners = [x for x in keras_internals.all_layers(self.model) if any(v is unknown for v in x.weights)]
             raise ValueError(
                 f"The multiply-adds of {unknown.path} are unknown. If the model leaves the size of its input open, "
-                "build it with keras.Input of a fixed shape, for example (224, 224, 3). If there is no rule for this kind "
-                f"of layer, write tfsparse.structured.multiply_adds.register({type(owners[-1]).__name__}, function)."
+                "build it with keras.Input of a fixed shape, for example (224, 224, 3). If there is no rule for this "
+                f"layer, write tfsparse.structured.multiply_adds.register({type(owners[-1]).__name__}, function)."
             )
         return sum(self._num_entries(kernel, kept) * uses for kernel, uses in self._uses)
 

@@ -33,8 +33,10 @@ def scores(group, score: str | Callable = "l2") -> np.ndarray:
 
 
 def order(group, scores) -> np.ndarray:
-    """Return channels by score, best first. The best channel of every layer comes before all others, so that no layer
-    loses all of its channels."""
+    """Return the indices of channels by score, best first.
+
+    The best channel of every layer comes before all others, so that no layer loses all of its channels.
+    """
     order = np.argsort(-scores, kind="stable")
     ranks, index = np.argsort(order), _index(group)
     layers = [[index[channel] for channel in axis.ids.tolist()] for axis in group.outputs]

@@ -25,12 +25,12 @@ USES: dict[type, Uses] = {}
 
 
 def register(kind: type, uses: Uses) -> None:
-    """Tell how often a layer of your own uses each entry of its kernels.
+    """Register how often a layer of your own uses each entry of its kernels.
 
     Args:
         kind: The class of the layer. Its subclasses are included.
-        uses: `(layer, input shape, output shape) -> number of uses per example`, or None if a needed size is None.
-            Shapes are those of the first input and the first output, with the batch axis.
+        uses: `(layer, input shape, output shape) -> uses per example`, or None if a needed size is None. The shapes are
+            those of the first input and the first output, with the batch axis.
 
     Examples:
         >>> multiply_adds.register(MyDense, lambda layer, inputs, outputs: multiply_adds.product(outputs[1:-1]))
@@ -169,7 +169,7 @@ def _every_time_step(layer, inputs, output):
 
 
 def _projections(layer, inputs, output):
-    """Attention: queries, keys and values each have a kernel, and so has the output, which is as long as the queries."""
+    """In attention, queries, keys, values and outputs each have a kernel; the output is as long as the queries."""
     query, value = (inputs.get(name) for name in ("query", "value"))
     if query is None or value is None:
         return

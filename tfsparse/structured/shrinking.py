@@ -16,13 +16,14 @@ def shrink(model: keras.Model, keep=None, multiple: int = 1) -> keras.Model:
         variable' = variable[kept channels along every axis]
         bias' = bias + what the dropped channels always add
 
-    Without `keep` those channels are dropped which the weights prove to have no effect: no layer reads them, or they are
-    constant and what they add goes into the biases of the layers that read them. No output changes in inference mode.
+    Without `keep`, those channels are dropped that the weights prove to have no effect: no layer reads them, or they
+    are constant, and what they add goes into the biases of the layers that read them. In inference mode no output
+    changes.
 
     A channel whose filter is zero is not always zero: BatchNormalization turns it into the constant
-    act(beta - gamma * mean / std). If the next layer pads with zeros, this constant cannot move into its bias, since the
-    sum is another one at the borders. Then the channel stays, unless gamma and beta are zero as well; `mask_channels`
-    makes them zero. With `keep` the other channels are dropped, whatever effect they have.
+    act(beta - gamma * mean / std). If the next layer pads with zeros, this constant cannot move into its bias, because
+    at the borders it adds something else. Then the channel stays, unless gamma and beta are zero as well;
+    `mask_channels` makes them zero. With `keep`, all other channels are dropped, whatever effect they have.
 
     If the model is compiled, so is the new one, and the slots of its innermost optimizer are reduced like the weights.
 

@@ -80,8 +80,8 @@ class _Selection:
         least = cost(self.channels, self.kept(high))
         if least > budget * full:
             raise ValueError(
-                f"With a tenth of the channels in every layer the model still costs {least / full:.3f} of what it does now, "
-                f"more than {budget:g}: ask for more than that, or name the widths yourself with "
+                f"With a tenth of the channels in every layer, the model still costs {least / full:.3f} of what it "
+                f"costs now, more than {budget:g}. Pass a larger budget, or choose the widths yourself: "
                 "tfsparse.shrink(model, keep={layer: number})."
             )
         while low < high:
