@@ -135,6 +135,13 @@ def test_attention_with_keys_of_their_own_and_a_mask():
     assert count(model) == 10 * (6 * 8) + 7 * (3 * 8) + 7 * (5 * 6) + 10 * (6 * 6)
 
 
+def test_the_input_of_a_layer_is_found_among_other_arguments():
+    inputs, mask = keras.Input((10, 6)), keras.Input((10,), dtype="bool")
+    assert count(keras.Model(inputs, layers.Dense(4)(inputs, training=True))) == (6 * 4) * 10
+    model = keras.Model([inputs, mask], layers.SimpleRNN(3)(mask=mask, sequences=inputs))
+    assert count(model) == (6 * 3 + 3 * 3) * 10
+
+
 def test_a_layer_that_is_called_twice_counts_twice():
     inputs, shared = keras.Input((6,)), layers.Dense(6)
     assert count(keras.Model(inputs, shared(shared(inputs)))) == 2 * 36

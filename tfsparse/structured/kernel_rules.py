@@ -3,18 +3,9 @@
 import numpy as np
 from keras import layers
 
-from tfsparse.structured import rules
+from tfsparse.structured import layer_rules, rules
 from tfsparse.structured.channel_info import ChannelInfo, not_constant
-from tfsparse.structured.layer_rules import (
-    KernelRule,
-    LinearMap,
-    LinearRule,
-    bias,
-    has_borders,
-    is_plain,
-    numpy,
-    same_at_every_position,
-)
+from tfsparse.structured.layer_rules import KernelRule, LinearMap, LinearRule, has_borders, numpy
 
 
 class Convolution(LinearRule):
@@ -22,6 +13,7 @@ class Convolution(LinearRule):
 
     width_argument = "filters"
     axes = (-2, -1)
+    has_borders = staticmethod(has_borders)
 
     def assign(self, layer, inputs, outputs, tracer):
         rank = len(layer.kernel.shape)
@@ -34,30 +26,19 @@ class Convolution(LinearRule):
         weights = kernel.sum(axis=spatial) if spatial else kernel
         return LinearMap((kernel != 0).any(axis=spatial), weights, self.has_borders(layer))
 
-    def has_borders(self, layer) -> bool:
-        """Return whether some output positions are sums of fewer weights than others."""
-        return has_borders(layer)
-
 
 class Dense(Convolution):
     """Kernel (inputs, outputs)."""
 
     width_argument = "units"
-
-    def channel_axis(self, layer, rank, tracer):
-        return -1
-
-    def has_borders(self, layer):
-        return False
+    has_borders = staticmethod(lambda layer: False)
 
 
 class ConvolutionTranspose(Convolution):
     """Kernel (..., outputs, inputs). With strides, output positions are sums of different weights."""
 
     axes = (-1, -2)
-
-    def has_borders(self, layer):
-        return True
+    has_borders = staticmethod(lambda layer: True)
 
 
 class GroupedConvolution(Convolution):
@@ -115,8 +96,8 @@ class DepthwiseConvolution(KernelRule):
         spatial = tuple(range(kernel.ndim - 2))
         weights, is_zero = kernel.sum(axis=spatial).ravel(), (kernel == 0).all(axis=spatial).ravel()
         values = np.repeat(info.values, self.multiplier(layer))
-        is_constant = same_at_every_position(values, has_borders(layer))
-        return np.where(is_constant | is_zero, np.where(is_constant, values, 0) * weights + bias(layer), np.nan)
+        is_constant = layer_rules.same_at_every_position(values, has_borders(layer))
+        return np.where(is_constant | is_zero, np.where(is_constant, values, 0) * weights + layer_rules.bias(layer), np.nan)
 
     def multiplier(self, layer) -> int:
         """Return the number of outputs of each channel."""
@@ -153,7 +134,7 @@ class Embedding(rules.Rule):
 
     def apply(self, node, inputs, tracer):
         layer = node.operation
-        if not is_plain(layer):
+        if not layer_rules.is_plain(layer):
             return rules.UNKNOWN.apply(node, inputs, tracer)
         outputs = tracer.sets.make_sets(layer.output_dim)
         tracer.assign(layer, layer.embeddings, 1, outputs, "out")

@@ -49,7 +49,7 @@ class KernelRule(rules.Rule):
 
     def apply(self, node, inputs, tracer):
         layer, rank = node.operation, len(inputs[0].shape)
-        info = tracer.along_axis(inputs[0], self.channel_axis(layer, rank, tracer))
+        info = tracer.along_axis(inputs[0], tracer.channel_axis(layer, rank))
         if len(inputs) > 1 or info is None or not is_plain(layer):
             return rules.UNKNOWN.apply(node, inputs, tracer)
         ids = self.output_channels(layer, info.ids, tracer)
@@ -60,10 +60,6 @@ class KernelRule(rules.Rule):
         if elementwise.is_linear(layer.activation):
             return [output]
         return [tracer.record_activation(node, output, elementwise.gives_zeros(layer.activation))]
-
-    def channel_axis(self, layer, rank, tracer) -> int:
-        """Return the channel axis of the input, counted from the right."""
-        return tracer.channel_axis(layer, rank)
 
     @abc.abstractmethod
     def output_channels(self, layer, ids, tracer) -> np.ndarray:

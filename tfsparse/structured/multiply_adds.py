@@ -92,9 +92,10 @@ def _of_call(layer, inputs: dict[str, Shape], output: Shape) -> Iterator[tuple]:
 
 
 def _shapes(node):
+    """Return the shapes of the arguments of a call by name, and the shape of its first output."""
     arguments = inspect.signature(node.operation.call).bind(*node.arguments.args, **node.arguments.kwargs).arguments
-    tensors = {name: x for name, x in arguments.items() if isinstance(x, keras.KerasTensor)}
-    return {name: tuple(x.shape) for name, x in tensors.items()}, tuple(node.output_tensors[0].shape)
+    shapes = {name: tuple(x.shape) for name, x in arguments.items() if isinstance(x, keras.KerasTensor)}
+    return shapes, tuple(node.output_tensors[0].shape)
 
 
 def _first(table, layer):
@@ -154,13 +155,8 @@ for _kinds, _uses in (
 # ---- layers that call other layers: (repetitions, layer, shapes of its arguments, shape of its output) ---------------
 
 
-def _same_call(layer, inputs, output):
-    yield 1, layer.layer, inputs, output
-
-
-def _both_directions(layer, inputs, output):
-    yield 1, layer.forward_layer, inputs, output
-    yield 1, layer.backward_layer, inputs, output
+def _same_call(*names):
+    return lambda layer, inputs, output: [(1, getattr(layer, name), inputs, output) for name in names]
 
 
 def _every_time_step(layer, inputs, output):
@@ -182,10 +178,10 @@ def _projections(layer, inputs, output):
 
 
 _CALLS_INSIDE = {
-    MaskedLayer: _same_call,
-    layers.SpectralNormalization: _same_call,
+    MaskedLayer: _same_call("layer"),
+    layers.SpectralNormalization: _same_call("layer"),
+    layers.Bidirectional: _same_call("forward_layer", "backward_layer"),
     layers.TimeDistributed: _every_time_step,
-    layers.Bidirectional: _both_directions,
     layers.MultiHeadAttention: _projections,
     layers.GroupQueryAttention: _projections,
 }

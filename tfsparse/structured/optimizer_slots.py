@@ -20,19 +20,12 @@ def compile_like(small: keras.Model, model: keras.Model, sources: dict, take_kep
     """
     if not model.compiled:
         return
-    arguments = keras_internals.compile_arguments(model)
+    arguments = dict(keras_internals.compile_arguments(model))
+    arguments |= {name: _without_state(arguments.get(name)) for name in ("metrics", "weighted_metrics")}
+    arguments |= {name: getattr(model, name) for name in ("run_eagerly", "steps_per_execution", "jit_compile")}
     optimizer = compiled_model.innermost_optimizer(model.optimizer)
     new = type(optimizer).from_config(optimizer.get_config())
-    small.compile(
-        optimizer=new,
-        loss=arguments.get("loss"),
-        loss_weights=arguments.get("loss_weights"),
-        metrics=_without_state(arguments.get("metrics")),
-        weighted_metrics=_without_state(arguments.get("weighted_metrics")),
-        run_eagerly=model.run_eagerly,
-        steps_per_execution=model.steps_per_execution,
-        jit_compile=model.jit_compile,
-    )
+    small.compile(**arguments | {"optimizer": new})
     variables = small.trainable_variables
     new.build(variables)
     if optimizer.built:
