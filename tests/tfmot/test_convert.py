@@ -337,6 +337,18 @@ def test_the_optimizer_holds_the_masks():
     assert not after["logits"].any()
 
 
+def test_living_weights_that_are_zero_stay_living():
+    model = _wrapped(tfmot.prune_low_magnitude)
+    masks, kernel = _masks(model), model.layers[3].layer.kernel
+    kernel.assign(tf.where(tf.random.uniform(kernel.shape, seed=1) < 0.5, 0.0, kernel))
+    converted = to_keras3(model, keras.optimizers.SGD(0.0))
+    converted.compile(converted.optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    _train(converted, epochs=1)
+    optimizer = compiled_model.sparse_optimizer(converted)
+    for name, mask in masks.items():
+        np.testing.assert_array_equal(optimizer.mask(converted.get_layer(name).kernel).numpy(), mask)
+
+
 def test_what_is_saved_holds_the_masks(tmp_path):
     converted = to_keras3(_wrapped(stock.prune_low_magnitude), "adam")
     converted.compile(converted.optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -455,6 +467,18 @@ def test_operations_of_keras3_that_cannot_be_converted_are_named():
     model = keras.Model(inputs, keras.layers.RMSNormalization(name="rms")(x))
     with pytest.raises(ValueError, match=r"(?s)low \(Dense\).*cumsum.*\(Cumsum\).*rms \(RMSNormalization\)"):
         from_keras3(model)
+
+
+def test_a_layer_that_cannot_be_called_is_named_and_those_after_it_are_not(monkeypatch):
+    def refuse(self, shape):
+        raise RuntimeError(f"{self.name} is refused")
+
+    inputs = tf_keras.Input((4,))
+    model = tf_keras.Model(inputs, L.Dense(2, name="second")(L.Dense(3, name="first")(inputs)))
+    monkeypatch.setattr(keras.layers.Dense, "build", refuse)
+    with pytest.raises(ValueError) as raised:
+        to_keras3(model)
+    assert [line.split(":")[0] for line in str(raised.value).split("\n  ")[1:]] == ["first (Dense)"]
 
 
 def test_vocabularies_are_not_lost_in_silence():

@@ -96,22 +96,18 @@ class _Conversion(abc.ABC):
 
     @abc.abstractmethod
     def _calls(self, model) -> list[tuple]:
-        """Return (layer, arguments, keywords, outputs) of every call in a Functional model, in order."""
+        """Return (layer, arguments, keywords, outputs) of every call in a model, in order, as the target takes them."""
 
     @abc.abstractmethod
-    def _new_layer(self, layer):
-        """Return the layer of the target for a layer or a wrapper."""
-
-    @abc.abstractmethod
-    def _call(self, layer, args, kwargs):
-        """Call the new layer of `layer` with new tensors."""
+    def _wrapped(self, layer, new):
+        """Return the new layer of `layer`, in a pruning wrapper if `layer` has masks and the target needs one."""
 
     def run(self):
         """Return the converted model with its weights."""
         result = self._convert(self.model)
         self._raise_problems()
-        for pair in self._pairs:
-            self._attempt(pair[0], self._copy_weights, *pair)
+        for old, new in self._pairs:
+            self._attempt(old, self._copy_weights, old, new)
         known = self._without_pair | {id(w) for old, _ in self._pairs for w in own_weights(old)}
         for weight in self.model.weights:
             if id(weight) not in known:
@@ -143,37 +139,40 @@ class _Conversion(abc.ABC):
             self._new[id(layer)] = layer_configs.operation(layer) or self._attempt(layer, convert, layer)
         return self._new[id(layer)]
 
+    def _new_layer(self, layer):
+        inner = []
+        if isinstance(layer, self.source.layers.TimeDistributed) and isinstance(layer.layer, self.source.Model):
+            inner = [self._convert(layer.layer)]
+        if None in inner:
+            return None
+        new = layer_configs.counterpart(layer, self.source, self.target, *inner)
+        if not inner:
+            self._pairs.append((layer, new))
+        return self._wrapped(layer, new)
+
     def _new_model(self, model):
         sequential = isinstance(model, self.source.Sequential)
         if not sequential and type(model).call is not keras_internals.functional_class(self.source).call:
             raise ValueError("it is a subclassed model, whose layers only its Python code connects")
         if not model.built or not getattr(model, "inputs", None):
             raise ValueError("it is not built: give it an Input, or call model.build(input_shape)")
-        calls = [] if sequential else self._calls(model)
-        layers = [self._convert(layer) for layer in (model.layers if sequential else [call[0] for call in calls])]
-        inputs = {id(t): self._attempt(keras_internals.operation_of(t), self._new_input, t) for t in model.inputs}
+        calls, name = self._calls(model), layer_configs.new_name(model.name)
+        layers = [self._convert(layer) for layer, *_ in calls]
+        tensors = {id(t): self._attempt(keras_internals.operation_of(t), self._new_input, t) for t in model.inputs}
         if self._problems:
             return None
-        name = layer_configs.new_name(model.name)
         if sequential:
-            result = self.target.Sequential([*inputs.values(), *layers], name=name)
+            result = self.target.Sequential([*tensors.values(), *layers], name=name)
         else:
-            tensors = self._new_tensors(calls, inputs)
-            if self._problems:
-                return None
+            for layer, args, kwargs, outputs in calls:
+                results = self._attempt(layer, self._call, layer, *_with_tensors((args, kwargs), tensors))
+                if self._problems:
+                    return None
+                tensors |= zip(map(id, tf.nest.flatten(outputs)), tf.nest.flatten(results), strict=True)
             result = self.target.Model(*_with_tensors((model.input, model.output), tensors), name=name)
         if not model.trainable:
             result.trainable = False
         return result
-
-    def _new_tensors(self, calls, tensors):
-        """Return the new tensors of a graph by the ids of the old ones."""
-        for layer, args, kwargs, outputs in calls:
-            results = self._attempt(layer, self._call, layer, *_with_tensors((args, kwargs), tensors))
-            if self._problems:
-                break
-            tensors |= zip(map(id, tf.nest.flatten(outputs)), tf.nest.flatten(results), strict=True)
-        return tensors
 
     def _new_input(self, tensor):
         owner = keras_internals.operation_of(tensor)
@@ -182,19 +181,17 @@ class _Conversion(abc.ABC):
         name = layer_configs.new_name(owner.name)
         return self.target.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=name)
 
-    def _counterpart(self, layer):
-        if isinstance(layer, self.source.layers.TimeDistributed) and isinstance(layer.layer, self.source.Model):
-            inner = self._convert(layer.layer)
-            return inner and layer_configs.counterpart(layer, self.source, self.target, inner)
-        new = layer_configs.counterpart(layer, self.source, self.target)
-        self._pairs.append((layer, new))
-        return new
+    def _call(self, layer, args, kwargs):
+        new = self._convert(layer)
+        if isinstance(new, PruneLowMagnitude) and not new.layer.built:
+            new.layer(*args, **kwargs)  # MultiHeadAttention has no weights before its first call
+        return new(*args, **kwargs)
 
     def _copy_weights(self, old, new):
         weights, variables = own_weights(old), own_weights(new)
         if not _fit(weights, variables):
-            theirs, ours = ([(w.name, tuple(w.shape)) for w in own] for own in (weights, variables))
-            raise ValueError(f"its weights {theirs} do not fit the new layer's {ours}")
+            shapes, new_shapes = ([(w.name, tuple(w.shape)) for w in own] for own in (weights, variables))
+            raise ValueError(f"its weights {shapes} do not fit the new layer's {new_shapes}")
         for weight, variable in zip(weights, variables, strict=True):
             mask = self.masks.get(id(weight))
             variable.assign(weight.numpy() if mask is None else np.where(mask > 0, weight.numpy(), 0))
@@ -212,31 +209,27 @@ class _ToKeras3(_Conversion):
         self.warnings = []
 
     def _calls(self, model):
-        return [(n.layer, n.call_args, n.call_kwargs, n.outputs) for n in keras_internals.nodes(model)]
+        return [self._keras3_call(node) for node in keras_internals.nodes(keras_internals.graph(model))]
 
-    def _new_layer(self, layer):
-        if not isinstance(layer, StockWrapper):
-            return self._counterpart(layer)
-        self.masks |= {id(weight): mask.numpy() for weight, mask, _ in layer.pruning_vars}
-        self._without_pair |= {id(w) for w in layer.weights} - {id(w) for w in layer.layer.weights}
-        return self._convert(layer.layer)
-
-    def _call(self, layer, args, kwargs):
+    def _keras3_call(self, node):
+        layer, args, kwargs = node.layer, node.call_args, node.call_kwargs
         if kwargs.get("training") is not None:
             self.warnings.append(
                 f"{layer.name} is called with training={kwargs['training']}. Keras 3 keeps that where the model is "
                 "called as model(x), and overrules it in fit, evaluate and predict: freeze what is not to be trained."
             )
-        layer = layer.layer if isinstance(layer, StockWrapper) else layer
+        if isinstance(layer, StockWrapper):
+            self.masks |= {id(weight): mask.numpy() for weight, mask, _ in layer.pruning_vars}
+            self._without_pair |= {id(w) for w in layer.weights} - {id(w) for w in layer.layer.weights}
+            layer = layer.layer
         recurrent = isinstance(layer, (tf_keras.layers.RNN, tf_keras.layers.Bidirectional))
         if recurrent and isinstance(args[0], (list, tuple)):  # tf_keras joins the states to the input
             kwargs = {k: v for k, v in kwargs.items() if v is not None} | {"initial_state": list(args[0][1:])}
             args = (args[0][0], *args[1:])
-        results = self._convert(layer)(*args, **kwargs)
-        if layer_configs.operation(layer):
-            # Keras 3 numbers operations without regard to the names of layers
-            keras_internals.operation_of(tf.nest.flatten(results)[0]).name = layer_configs.new_name(layer.name)
-        return results
+        return layer, args, kwargs, node.outputs
+
+    def _wrapped(self, layer, new):
+        return new
 
 
 class _FromKeras3(_Conversion):
@@ -262,16 +255,18 @@ class _FromKeras3(_Conversion):
 
     def _calls(self, model):
         """As declared, without the computation of Keras masks, which layers of tf_keras do themselves."""
-        needed, calls = {id(t) for t in keras.tree.flatten(model.output)}, []
-        for node in reversed(keras_internals.nodes(model)):
+        needed, calls = {id(t) for t in model.outputs}, []
+        for node in reversed(keras_internals.nodes(keras_internals.graph(model))):
             if any(id(t) in needed for t in node.outputs):
                 args, kwargs = node.arguments.args, _explicit_keywords(node)
                 needed |= {id(t) for t in keras.tree.flatten((args, kwargs))}
+                if isinstance(node.operation, keras.layers.Layer):  # the second argument of a wrapper is `training`
+                    names = list(inspect.signature(node.operation.call).parameters)
+                    args, kwargs = args[:1], dict(zip(names[1:], args[1:], strict=False)) | kwargs
                 calls.append((node.operation, args, kwargs, node.outputs))
         return calls[::-1]
 
-    def _new_layer(self, layer):
-        new = self._counterpart(layer)
+    def _wrapped(self, layer, new):
         positions = [i for i, w in enumerate(own_weights(layer)) if id(w) in self.masks]
         if not positions:
             return new
@@ -281,15 +276,6 @@ class _FromKeras3(_Conversion):
         masks = [self.masks[id(own_weights(layer)[i])] for i in positions]
         self._wrappers.append(PruneLowMagnitude(new, schedules.Constant(_sparsity(masks), end_step=1)))
         return self._wrappers[-1]
-
-    def _call(self, layer, args, kwargs):
-        new = self._convert(layer)
-        if isinstance(new, PruneLowMagnitude):
-            if not new.layer.built:
-                new.layer(*args, **kwargs)  # MultiHeadAttention has no weights before its first call
-            names = list(inspect.signature(layer.call).parameters)  # the wrapper's second argument is `training`
-            args, kwargs = args[:1], dict(zip(names[1:], args[1:], strict=False)) | kwargs
-        return new(*args, **kwargs)
 
 
 def own_weights(layer) -> list:
@@ -345,9 +331,6 @@ def _keep_masks(model, masks):
     if not masks:
         return
     masked = {id(variable) for variable, _ in masks}
-    steps = model.optimizer.iterations
-    begin = steps.numpy()
-    steps.assign(begin - 2)  # so that the schedule of two steps has ended when training begins
     optimizer = compiled_model.sparsify(
         model,
         "constant",
@@ -356,6 +339,5 @@ def _keep_masks(model, masks):
         sparsities=[(variable, _sparsity([mask])) for variable, mask in masks],
         exclude=[v for v in model.trainable_variables if id(v) not in masked and selection.is_prunable(v)],
     )
-    steps.assign(begin)
     for variable, mask in masks:
         optimizer.mask(variable).assign(mask)

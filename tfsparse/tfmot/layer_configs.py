@@ -59,7 +59,11 @@ def operation(op):
     def call(*args, **kwargs):
         # both agree on the order of arguments, but only on the names of these two
         named = {k: v for k, v in kwargs.items() if k in ("axis", "keepdims")}
-        return function(*args, *(v for k, v in kwargs.items() if k not in named and k != "name"), **named)
+        result = function(*args, *(v for k, v in kwargs.items() if k not in named and k != "name"), **named)
+        if not isinstance(op, keras.Operation):
+            # Keras 3 numbers operations without regard to the names of layers
+            keras_internals.operation_of(result).name = new_name(op.name)
+        return result
 
     return function and call
 
