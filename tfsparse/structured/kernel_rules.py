@@ -95,9 +95,10 @@ class DepthwiseConvolution(KernelRule):
         kernel = numpy(layer.kernel)
         spatial = tuple(range(kernel.ndim - 2))
         weights, is_zero = kernel.sum(axis=spatial).ravel(), (kernel == 0).all(axis=spatial).ravel()
-        values = np.repeat(info.values, self.multiplier(layer))
-        is_constant = layer_rules.same_at_every_position(values, has_borders(layer))
-        return np.where(is_constant | is_zero, np.where(is_constant, values, 0) * weights + layer_rules.bias(layer), np.nan)
+        inputs = np.repeat(info.values, self.multiplier(layer))
+        is_constant = layer_rules.same_at_every_position(inputs, has_borders(layer))
+        outputs = np.where(is_constant, inputs, 0) * weights + layer_rules.bias(layer)
+        return np.where(is_constant | is_zero, outputs, np.nan)
 
     def multiplier(self, layer) -> int:
         """Return the number of outputs of each channel."""
