@@ -1,4 +1,4 @@
-"""The core and the battery once more on JAX, in a process of its own: a process has one Keras backend."""
+"""The core and the batteries once more on JAX, in a process of its own, because a process has one Keras backend."""
 
 import importlib.util
 import os
@@ -12,10 +12,10 @@ import pytest
 from thoroughly import also
 
 HERE = pathlib.Path(__file__).parent
-CORE = ["test_masks.py", "optimizers", "test_engine.py"]
-REST = ["pruners", "test_wrapping.py", "test_distribute.py"]
-MORE = ["layers", "test_agreement.py", "test_curvature.py", "test_mask_store.py", "test_testing.py"]
-STRUCTURE = ["structure/test_constants.py", "structure/test_recompiling.py"]
+CORE = ["masks", "optimizers", "backend/test_ops.py"]
+STRUCTURED = ["structured/test_constant_channels.py", "structured/test_optimizer_slots.py"]
+BATTERY = "testing/test_battery.py"
+REST = ["methods/dst", "consistency", "methods/pll/test_curvature.py"]
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="runs on JAX already")
@@ -24,14 +24,14 @@ STRUCTURE = ["structure/test_constants.py", "structure/test_recompiling.py"]
     "arguments",
     [
         pytest.param(CORE, id="core"),
-        pytest.param([*STRUCTURE, "-k", "sgd or folded or emptied or metrics"], id="structure"),
+        pytest.param([*STRUCTURED, "-k", "sgd or folded or emptied or metrics"], id="structured"),
         *also(
             [
-                REST,
-                ["test_testing.py", "-m", "", "-k", "test_registered and rigl"],
-                ["activation_density", "-k", "test_density or killed_between"],
-                ["test_testing_thresholds.py", "-k", "test_vector"],
-                [*MORE, "-m", "", "-k", "not test_testing or test_registered and not rigl"],
+                ["pruners", "schedules", "backend/test_replicas.py"],
+                [BATTERY, "-m", "", "-k", "test_registered and rigl"],
+                [BATTERY, *REST, "-m", "", "-k", "not test_battery or test_registered and not rigl"],
+                ["testing/test_thresholds.py", "-k", "test_vector"],
+                ["methods/activation_density", "-k", "test_density or killed_between"],
             ]
         ),
     ],

@@ -92,7 +92,7 @@ def fit(*callbacks, mirrored=True, **options):
     with testing.two_cpu_strategy().scope() if mirrored else contextlib.nullcontext():
         model = testing.small_model()
         model.compile(keras.optimizers.SGD(0.1, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(True))
-    fixtures.fit_on(model, [prune, *callbacks])
+    fixtures.fit_compiled(model, [prune, *callbacks])
     return model
 
 
@@ -114,7 +114,7 @@ def runs():
 
     def run(mirrored):
         seen = []
-        look = fixtures.EveryStep(lambda model: seen.append((digests(model), model.optimizer.sync_stats.bytes)))
+        look = fixtures.AfterEveryStep(lambda model: seen.append((digests(model), model.optimizer.sync_stats.bytes)))
         return fit(look, mirrored=mirrored), *zip(*seen, strict=True)
 
     return run(mirrored=True), run(mirrored=False)

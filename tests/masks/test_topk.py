@@ -99,7 +99,7 @@ def test_golden_num_within_budget():
     masks = [np.ones(2), np.ones((1, 2))]
     budgets, expected = [-1, 0, 0.25, 1.24, 1.25, 5.25, 14.24, 14.25, 1e9], [0, 0, 1, 1, 2, 3, 3, 4, 4]
     assert [topk.num_within_budget(weights, budget, masks) for budget in budgets] == expected
-    assert topk.num_within_budget(weights, 1.0, [np.ones(2), np.array([[1.0, 0.0]])]) == 1  # pruned weights cost nothing
+    assert topk.num_within_budget(weights, 1.0, [np.ones(2), np.array([[1.0, 0.0]])]) == 1  # pruned: free
     assert topk.num_within_budget(weights, float("inf"), masks) == 4
     assert topk.num_within_budget(weights, float("nan"), masks) == 0
 

@@ -92,9 +92,9 @@ def test_the_count_is_exact_at_every_update(name, granularity):
 
     def look(model):
         fixtures.assert_target(model, pruner)
-        exchanged.append(fixtures.values(compiled_model.sparse_optimizer(model).masks))
+        exchanged.append(fixtures.to_arrays(compiled_model.sparse_optimizer(model).masks))
 
-    fixtures.fit(pruner, prune=Prune("constant", 0.5, pruner), callbacks=[fixtures.EveryStep(look)], epochs=2)
+    fixtures.fit(pruner, prune=Prune("constant", 0.5, pruner), callbacks=[fixtures.AfterEveryStep(look)], epochs=2)
     assert any(not np.array_equal(a, b) for a, b in zip(exchanged[0], exchanged[-1], strict=True))
 
 

@@ -1,4 +1,4 @@
-"""The battery over the registered pruners, and planted bugs that must turn it red."""
+"""The battery passes for all registered pruners and fails for pruners and optimizers with planted bugs."""
 
 import keras
 import pytest
@@ -11,7 +11,7 @@ from tfsparse.optimizers import SparseOptimizer
 from tfsparse.optimizers.weight_storage import HardPruning
 
 CHECKS = testing.checks()
-DIFFERENT = ["magnitude", "feather"]  # masks of the weights as they are, and of weights that live on unseen
+ALWAYS = ["magnitude", "feather"]  # hard pruning and straight-through; the others in exhaustive runs
 PATTERNS = [
     {"granularity": "2:4"},
     {"granularity": {"dense": "channel", "conv": "weight"}, "scope": "global"},
@@ -25,13 +25,13 @@ PATTERNS = [
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
-@pytest.mark.parametrize("name", [*DIFFERENT, *also(sorted({*pruners.names()} - {*DIFFERENT}))])
-def test_registered(name, check):
+@pytest.mark.parametrize("name", [*ALWAYS, *also(sorted({*pruners.names()} - {*ALWAYS}))])
+def test_registered_pruners_pass(name, check):
     check(pruners.get(name))
 
 
 @pytest.mark.parametrize("options", PATTERNS, ids=str)
-def test_granularities_and_scopes(options):
+def test_granularities_and_scopes_pass(options):
     pruner = pruners.Magnitude(**options)
     testing.check_config(pruner)
     testing.check_exact_count_with_ties(pruner)
@@ -41,16 +41,16 @@ def test_granularities_and_scopes(options):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("options", PATTERNS, ids=str)
-def test_granularities_and_scopes_on_every_engine(options):
+def test_granularities_and_scopes_pass_in_all_execution_modes(options):
     testing.check_execution_modes_agree(pruners.Magnitude(**options))
     testing.check_export(pruners.Magnitude(**options))
 
 
-# ---- planted bugs: the battery must go red --------------------------------------------------------------------------
+# ---- planted bugs: the battery must fail ----------------------------------------------------------------------------
 
 
 class _ByThreshold(pruners.Magnitude):
-    """Keeps all ties at the threshold, as most libraries do."""
+    """Keeps all ties at the threshold, as many libraries do."""
 
     def masks(self, weights, gradients, masks, num_pruned):
         result = []
@@ -60,22 +60,22 @@ class _ByThreshold(pruners.Magnitude):
         return result
 
 
-class _Regrowing(pruners.Magnitude):
-    """Prunes the largest, so that a pruned weight comes back."""
+class _PrunesTheLargest(pruners.Magnitude):
+    """Prunes the largest weights, so that a pruned weight comes back."""
 
     def score(self, weight, gradient, mask):
         return 1.0 / (ops.abs(weight) + 1.0)
 
 
-class _Forgetful(pruners.Magnitude):
-    """Loses its options when saved."""
+class _LosesOptions(pruners.Magnitude):
+    """Loses options when it is saved."""
 
     def get_config(self):
         return {"granularity": self.granularity}
 
 
-class _Halves(pruners.Magnitude):
-    """Masks of one half instead of one."""
+class _MasksOfOneHalf(pruners.Magnitude):
+    """Returns masks of one half instead of one."""
 
     def masks(self, weights, gradients, masks, num_pruned):
         return [m * 0.5 for m in super().masks(weights, gradients, masks, num_pruned)]
@@ -85,37 +85,37 @@ class _Halves(pruners.Magnitude):
     ("broken", "check"),
     [
         (_ByThreshold(), testing.check_exact_count_with_ties),
-        (_Regrowing(), testing.check_monotone),
-        (_Forgetful(scope="global"), testing.check_config),
-        (_Halves(), testing.check_exact_count_with_ties),
-        (_Halves(), testing.check_zero_after_every_step),
+        (_PrunesTheLargest(), testing.check_monotone),
+        (_LosesOptions(scope="global"), testing.check_config),
+        (_MasksOfOneHalf(), testing.check_exact_count_with_ties),
+        (_MasksOfOneHalf(), testing.check_zero_after_every_step),
     ],
     ids=lambda x: getattr(x, "__name__", type(x).__name__),
 )
-def test_planted_pruner_bug_is_found(broken, check):
+def test_a_bug_of_a_pruner_is_found(broken, check):
     with pytest.raises((AssertionError, TypeError)):
         check(broken)
 
 
-def test_planted_optimizer_bugs_are_found(monkeypatch):
+def test_bugs_of_the_optimizer_are_found(monkeypatch):
     magnitude = pruners.Magnitude()
     with monkeypatch.context() as patch:
-        patch.setattr(HardPruning, "apply", lambda self: None)  # as TFMOT: masks wait for the next forward pass
+        patch.setattr(HardPruning, "apply", lambda self: None)  # as in TFMOT
         with pytest.raises(AssertionError, match="is not zero after a step"):
             testing.check_zero_after_every_step(magnitude)
     with monkeypatch.context() as patch:
-        patch.setattr(SparseOptimizer, "load_own_variables", lambda self, store: None)  # a file without masks goes in
+        patch.setattr(SparseOptimizer, "load_own_variables", lambda self, store: None)  # the masks are not loaded
         with pytest.raises(AssertionError, match="resumed from a .keras file"):
             testing.check_resume_from_file(magnitude)
     with monkeypatch.context() as patch:
-        patch.setattr(SparseOptimizer, "apply_masks", lambda self: None)  # nothing after the averages came in
+        patch.setattr(SparseOptimizer, "apply_masks", lambda self: None)  # the averages are not masked
         with pytest.raises(AssertionError, match="not zero after training"):
             testing.check_moving_average(magnitude)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replicas are TensorFlow's")
-def test_planted_divergence_of_replicas_is_found(monkeypatch):
-    monkeypatch.setattr(replicas, "global_gradients", list)  # trap 2: every replica scores its own gradients
+def test_replicas_that_diverge_are_found(monkeypatch):
+    monkeypatch.setattr(replicas, "global_gradients", list)  # each replica scores its own gradients
     monkeypatch.setattr(replicas, "divide_by_replicas", lambda g: g)
     with pytest.raises(AssertionError, match="two replicas instead of one device"):
         testing.check_two_replicas_agree(pruners.Saliency())

@@ -1,14 +1,17 @@
-"""One battery that every pruner must pass, also other people's; and one for trainable thresholds.
+"""Batteries of checks: for pruners, yours included, and for trainable thresholds.
 
->>> tfsparse.testing.check_pruner(MyPruner())                                     # all of it
->>> @pytest.mark.parametrize("check", tfsparse.testing.checks(), ids=lambda c: c.__name__)
-... def test_my_pruner(check):
-...     check(MyPruner())
+Each check is a function that trains a small model and raises AssertionError if a promise is broken.
+
+Examples:
+    >>> tfsparse.testing.check_pruner(MyPruner())                                     # all checks
+    >>> @pytest.mark.parametrize("check", tfsparse.testing.checks(), ids=lambda check: check.__name__)
+    ... def test_my_pruner(check):                                                     # each check as a test
+    ...     check(MyPruner())
 """
 
-from tfsparse.testing.alone import check_config, check_exact_count_with_ties, check_monotone
 from tfsparse.testing.devices import check_stateless_apply, check_two_replicas_agree, split_cpu, two_cpu_strategy
 from tfsparse.testing.fixtures import small_data, small_model
+from tfsparse.testing.outside_training import check_config, check_exact_count_with_ties, check_monotone
 from tfsparse.testing.registry import check_pruner, checks
 from tfsparse.testing.thresholds import check_thresholds, threshold_checks
 from tfsparse.testing.training import (

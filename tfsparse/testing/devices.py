@@ -1,4 +1,4 @@
-"""The pruner on several devices, and as a pure function."""
+"""Checks of a pruner on several devices, and as a pure function."""
 
 import functools
 
@@ -10,42 +10,54 @@ from tfsparse.backend import replicas
 from tfsparse.optimizers import compiled_model
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import Pruner
-from tfsparse.testing.fixtures import SPARSITY, EveryStep, assert_same, fit, small_model, values
+from tfsparse.testing.fixtures import SPARSITY, AfterEveryStep, assert_same, fit, small_model, to_arrays
 from tfsparse.testing.registry import check, only
 
 
 def split_cpu() -> None:
-    """Split the CPU into two logical devices, as `check_two_replicas_agree` needs; call it before TensorFlow is used."""
+    """Split the CPU into two logical devices, which `check_two_replicas_agree` needs.
+
+    Call it before TensorFlow is used, for example in `conftest.py`.
+    """
     import tensorflow as tf
 
     half = tf.config.LogicalDeviceConfiguration()
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [half, half])
 
 
-@functools.cache  # a second strategy would count its collectives from the same number and mix them up with the first's
+@functools.cache  # a second strategy numbers its collectives like the first, and TensorFlow mixes them up
 def two_cpu_strategy():
-    """One strategy over two logical CPUs for the whole process."""
+    """Return a MirroredStrategy over two logical CPUs; the same one for the whole process.
+
+    Returns:
+        The `tf.distribute.MirroredStrategy`.
+
+    Raises:
+        RuntimeError: If the CPU was not split before TensorFlow was used.
+    """
     import tensorflow as tf
 
     devices = [d.name for d in tf.config.list_logical_devices("CPU")]
-    assert len(devices) >= 2, "call tfsparse.testing.split_cpu() before TensorFlow is used, as in conftest.py"
+    if len(devices) < 2:
+        raise RuntimeError(
+            "There is one logical CPU and two are needed: call tfsparse.testing.split_cpu() before TensorFlow is used, "
+            "for example in conftest.py."
+        )
     return tf.distribute.MirroredStrategy(devices[:2])
 
 
 @check
 @only("tensorflow")
 def check_two_replicas_agree(pruner: Pruner) -> None:
-    """Two replicas agree with each other at every step, and with one device given the same batches."""
-    strategy = two_cpu_strategy()
+    """Two replicas have equal masks at every step, and end as one device that is given the same batches."""
 
-    def look(model):
+    def compare_replicas(model):
         optimizer = compiled_model.sparse_optimizer(model)
         copies = zip(*[replicas.replica_values(m) for m in optimizer.masks], strict=True)
-        digests = {replicas.digest(masks) for masks in copies}
-        assert len(digests) == 1, "the replicas' masks differ"
+        assert len({replicas.digest(masks) for masks in copies}) == 1, "the replicas' masks differ"
 
-    with strategy.scope():
-        mirrored = fit(pruner, callbacks=[EveryStep(look)])
+    with two_cpu_strategy().scope():
+        mirrored = fit(pruner, callbacks=[AfterEveryStep(compare_replicas)])
     assert_same(mirrored, fit(pruner), "two replicas instead of one device", exactly=False)
 
 
@@ -69,6 +81,6 @@ def check_stateless_apply(pruner: Pruner) -> None:
                 weights, state = step(state, [ops.convert_to_tensor(g) for g in gradients], weights)
             else:
                 optimizer.apply([ops.convert_to_tensor(g) for g in gradients], model.trainable_variables)
-        results.append(weights if compiled else values(model.trainable_variables))
-    for mine, theirs in zip(*results, strict=True):
-        assert np.allclose(mine, theirs, atol=1e-6), "stateless_apply under jax.jit differs from apply"
+        results.append(weights if compiled else to_arrays(model.trainable_variables))
+    for value, expected in zip(*results, strict=True):
+        assert np.allclose(value, expected, atol=1e-6), "stateless_apply under jax.jit differs from apply"

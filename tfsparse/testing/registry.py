@@ -1,4 +1,4 @@
-"""Which checks there are."""
+"""Batteries: lists of checks that an object of one kind must pass."""
 
 from collections.abc import Callable
 
@@ -6,36 +6,74 @@ import keras
 
 from tfsparse.pruners import Pruner
 
-_CHECKS: list[Callable[[Pruner], None]] = []
 
+class Battery:
+    """A list of checks: functions of one argument that raise AssertionError if it breaks a promise.
 
-def check(function: Callable[[Pruner], None]) -> Callable[[Pruner], None]:
-    """Decorator: the function is part of the battery."""
-    _CHECKS.append(function)
-    return function
+    Examples:
+        >>> battery = Battery()
+        >>> @battery.check
+        ... def check_config(pruner): ...
+        >>> battery.run(MyPruner())
+    """
+
+    def __init__(self):
+        self._checks: list[Callable] = []
+
+    def check(self, function: Callable) -> Callable:
+        """Add a function to the battery; a decorator."""
+        self._checks.append(function)
+        return function
+
+    def checks(self) -> list[Callable]:
+        """Return the checks that apply to the Keras backend of this process."""
+        backend = keras.backend.backend()
+        return [check for check in self._checks if getattr(check, "backend", backend) == backend]
+
+    def run(self, subject) -> None:
+        """Call all checks that apply to this backend."""
+        for check in self.checks():
+            check(subject)
 
 
 def only(backend: str) -> Callable:
-    """Decorator: the check means something on one backend alone."""
+    """Restrict a check to one backend; a decorator."""
 
-    def mark(function):
+    def restrict(function):
         function.backend = backend
         return function
 
-    return mark
+    return restrict
+
+
+_pruner_battery = Battery()
+check = _pruner_battery.check
 
 
 def checks() -> list[Callable[[Pruner], None]]:
-    """The checks that apply to this backend: functions that take a pruner."""
-    return [c for c in _CHECKS if getattr(c, "backend", keras.backend.backend()) == keras.backend.backend()]
+    """Return the checks for pruners that apply to the Keras backend of this process.
+
+    Returns:
+        Functions of a pruner. They raise AssertionError if the pruner breaks a promise.
+
+    Examples:
+        >>> @pytest.mark.parametrize("check", tfsparse.testing.checks(), ids=lambda check: check.__name__)
+        ... def test_my_pruner(check):
+        ...     check(MyPruner())
+    """
+    return _pruner_battery.checks()
 
 
 def check_pruner(pruner: Pruner) -> None:
-    """Run every check that applies to this backend.
+    """Run all checks for pruners that apply to the Keras backend of this process.
 
-    Raises: AssertionError saying which promise is broken.
+    Args:
+        pruner: An instance of a registered class.
 
-    >>> check_pruner(tfsparse.Magnitude(scope="global"))
+    Raises:
+        AssertionError: If the pruner breaks a promise. The message says which.
+
+    Examples:
+        >>> check_pruner(tfsparse.Magnitude(scope="global"))
     """
-    for run in checks():
-        run(pruner)
+    _pruner_battery.run(pruner)

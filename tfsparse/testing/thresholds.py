@@ -18,42 +18,41 @@ from tfsparse.reporting.report import report
 from tfsparse.testing.devices import two_cpu_strategy
 from tfsparse.testing.fixtures import (
     SPARSITY,
-    EveryStep,
+    AfterEveryStep,
     Interruption,
     assert_same,
-    fit_on,
+    fit_compiled,
     interrupt,
+    num_zeros,
     small_data,
     small_model,
-    values,
-    zeros,
+    to_arrays,
 )
-from tfsparse.testing.registry import only
+from tfsparse.testing.registry import Battery, only
 
-_CHECKS: list[Callable[[str], None]] = []
 _EPOCHS = 6
-
-
-def check(function: Callable[[str], None]) -> Callable[[str], None]:
-    """Decorator: the function is part of the battery."""
-    _CHECKS.append(function)
-    return function
+_battery = Battery()
+check = _battery.check
 
 
 def threshold_checks() -> list[Callable[[str], None]]:
-    """The checks that apply to this backend: functions of a kind of threshold."""
-    return [c for c in _CHECKS if getattr(c, "backend", keras.backend.backend()) == keras.backend.backend()]
+    """Return the checks of trainable thresholds that apply to this backend: functions of a kind of threshold."""
+    return _battery.checks()
 
 
 def check_thresholds(threshold: str = "vector") -> None:
-    """Run every check that applies to this backend, for one kind of threshold.
+    """Run every check of trainable thresholds that applies to this backend.
 
-    Raises: AssertionError saying which promise is broken.
+    Args:
+        threshold: Kind of threshold: "vector", "scalar" or "matrix". Default: "vector".
 
-    >>> check_thresholds("matrix")
+    Raises:
+        AssertionError: If a promise is broken. The message says which.
+
+    Examples:
+        >>> check_thresholds("matrix")
     """
-    for run in threshold_checks():
-        run(threshold)
+    _battery.run(threshold)
 
 
 def fit(threshold, sparsity=SPARSITY, callbacks=(), epochs=_EPOCHS, optimizer=None, model=None, **compile_options):
@@ -62,18 +61,18 @@ def fit(threshold, sparsity=SPARSITY, callbacks=(), epochs=_EPOCHS, optimizer=No
         model = dst(small_model(), 0.02, threshold)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer or keras.optimizers.SGD(0.1, momentum=0.9), loss, **compile_options)
-    return fit_on(model, [DST(sparsity), *callbacks], epochs)
+    return fit_compiled(model, [DST(sparsity), *callbacks], epochs)
 
 
 def _on_target(model, when):
     masks = _masks(model)
-    asked, found = mask_lib.num_pruned(SPARSITY, sum(m.size for m in masks)), sum(map(zeros, masks))
+    asked, found = mask_lib.num_pruned(SPARSITY, sum(m.size for m in masks)), sum(map(num_zeros, masks))
     assert found == asked, f"{when}: asked {asked} zeros, got {found}"
     assert all(m.any() for m in masks), f"{when}: a layer was emptied"
 
 
 def _masks(model):
-    return values(mask for _, mask in masked_layer.layer_masks(model))
+    return to_arrays(mask for _, mask in masked_layer.layer_masks(model))
 
 
 @check
@@ -81,7 +80,7 @@ def check_target(threshold: str) -> None:
     """Exactly the zeros asked for, all kernels together; the report counts the same."""
     model = fit(threshold)
     _on_target(model, "after training")
-    found = sum(map(zeros, _masks(model))) / sum(m.size for m in _masks(model))
+    found = sum(map(num_zeros, _masks(model))) / sum(m.size for m in _masks(model))
     counted = report(model)
     assert abs(counted.sparsity - found) < 1e-9, "the report counts something else"
     assert counted.parameters == small_model().count_params(), "the report counts thresholds too"
@@ -104,7 +103,7 @@ def check_reset(threshold: str) -> None:
 
     model = dst(small_model(), 10.0, threshold)
     model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    fit(threshold, None, [EveryStep(look)], model=model)
+    fit(threshold, None, [AfterEveryStep(look)], model=model)
 
 
 @check
@@ -114,7 +113,7 @@ def check_thresholds_resume_from_file(threshold: str) -> None:
         save = keras.callbacks.ModelCheckpoint(os.path.join(folder, "model.{epoch}.keras"))
         straight = fit(threshold, callbacks=[save])
         model = keras.models.load_model(os.path.join(folder, f"model.{_EPOCHS // 2}.keras"))
-    fit_on(model, [DST(SPARSITY)], _EPOCHS, initial_epoch=_EPOCHS // 2)
+    fit_compiled(model, [DST(SPARSITY)], _EPOCHS, initial_epoch=_EPOCHS // 2)
     assert_same(model, straight, "resumed from a .keras file")
 
 
@@ -158,7 +157,7 @@ def check_thresholds_mirrored(threshold: str) -> None:
                 assert np.array_equal(first, second), f"{variable.path} differs between the replicas"
 
     with two_cpu_strategy().scope():
-        mirrored = fit(threshold, callbacks=[EveryStep(look)])
+        mirrored = fit(threshold, callbacks=[AfterEveryStep(look)])
     assert_same(mirrored, fit(threshold), "two replicas instead of one device", exactly=False)
 
 
@@ -173,7 +172,7 @@ def check_finalized(threshold: str) -> None:
     names = [[v.path.split("/")[-2:] for v in m.variables] for m in (plain, small_model())]
     assert names[0] == names[1], "other variables"
     assert np.allclose(plain.predict(x[:4], verbose=0), answers, atol=1e-6), "other answers"
-    for kernel, mask in zip([v for v in values(plain.variables) if v.ndim > 1], _masks(model), strict=True):
+    for kernel, mask in zip([v for v in to_arrays(plain.variables) if v.ndim > 1], _masks(model), strict=True):
         assert np.array_equal(kernel != 0, mask != 0), "zeros were lost"
     with tempfile.TemporaryDirectory() as folder:
         loaded = tf.saved_model.load(str(export(model, pathlib.Path(folder) / "out")))

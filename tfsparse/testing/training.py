@@ -1,4 +1,4 @@
-"""The pruner in training: every step, every engine, every way to resume."""
+"""Checks of a pruner in training: every step, all execution modes, all ways to resume."""
 
 import os
 import pathlib
@@ -18,26 +18,26 @@ from tfsparse.testing.fixtures import (
     EPOCHS,
     SPARSITY,
     STEPS,
-    EveryStep,
+    AfterEveryStep,
     Interruption,
-    assert_kept,
+    assert_pruned_are_zero,
     assert_same,
     assert_target,
     fit,
-    fit_on,
+    fit_compiled,
     interrupt,
+    num_zeros,
     small_data,
     small_model,
-    values,
-    zeros,
+    to_arrays,
 )
 from tfsparse.testing.registry import check, only
 
 
 @check
 def check_zero_after_every_step(pruner: Pruner) -> None:
-    """`weight == weight * mask` after every `apply`, and the exact target at the end."""
-    model = fit(pruner, callbacks=[EveryStep(lambda m: assert_kept(m, "after a step"))])
+    """After every step `weight == weight * mask`, and after training the target is reached exactly."""
+    model = fit(pruner, callbacks=[AfterEveryStep(lambda m: assert_pruned_are_zero(m, "after a step"))])
     assert_target(model, pruner)
 
 
@@ -51,67 +51,68 @@ def check_execution_modes_agree(pruner: Pruner) -> None:
 
 @check
 def check_masks_are_traced_once(pruner: Pruner) -> None:
-    """Ten steps are traced once: nothing of the pruner is Python per step."""
-    traces = []
+    """The pruner is traced once, not called at every step."""
+    calls = []
 
     class Counting(type(pruner)):
         def masks(self, weights, *others):
-            traces.append(len(weights))
+            calls.append(len(weights))
             return super().masks(weights, *others)
 
     model = fit(Counting.from_config(pruner.get_config()))
-    groups = len(compiled_model.sparse_optimizer(model).mask_state.groups)
-    assert 0 < len(traces) <= 2 * groups, f"masks was traced {len(traces)} times in {EPOCHS * STEPS} steps"
+    num_groups = len(compiled_model.sparse_optimizer(model).mask_state.groups)
+    assert 0 < len(calls) <= 2 * num_groups, f"masks was traced {len(calls)} times in {EPOCHS * STEPS} steps"
 
 
-def _rare(pruner, **options):
-    """Masks computed at steps 1, 7, 13 and 16 only: between them a resumed run must have kept them."""
+def _prune_rarely(pruner, **options):
+    """Return a callback that updates masks at steps 1, 7, 13 and 16 only, so that a resumed run must keep them."""
     return Prune(OneCycle(updates=3), SPARSITY, pruner, **options)
 
 
 @check
 def check_resume_from_file(pruner: Pruner) -> None:
-    """Two epochs, save to `.keras`, load, two more: bit for bit four epochs."""
-    straight = fit(pruner, epochs=4, prune=_rare(pruner))
-    first = fit(pruner, epochs=2, prune=_rare(pruner, total_steps=4 * STEPS))
+    """Two epochs, saved to `.keras` and loaded, and two more equal four epochs bit for bit."""
+    straight = fit(pruner, epochs=4, prune=_prune_rarely(pruner))
+    first = fit(pruner, epochs=2, prune=_prune_rarely(pruner, total_steps=4 * STEPS))
     with tempfile.TemporaryDirectory() as folder:
         first.save(os.path.join(folder, "model.keras"))
         second = keras.models.load_model(os.path.join(folder, "model.keras"))
-    fit_on(second, [_rare(pruner)], epochs=4, initial_epoch=2)
+    fit_compiled(second, [_prune_rarely(pruner)], epochs=4, initial_epoch=2)
     assert_same(second, straight, "resumed from a .keras file")
 
 
 @check
 def check_resume_from_backup(pruner: Pruner) -> None:
-    """A run killed between epochs goes on from `BackupAndRestore` as if nothing had happened."""
-    straight = fit(pruner, epochs=4, prune=_rare(pruner))
+    """A run that `BackupAndRestore` resumes after an interruption equals a straight run bit for bit."""
+    straight = fit(pruner, epochs=4, prune=_prune_rarely(pruner))
     with tempfile.TemporaryDirectory() as folder:
-        backup = [keras.callbacks.BackupAndRestore(folder)]
         try:
-            fit(pruner, epochs=4, prune=_rare(pruner), callbacks=[*backup, interrupt(2)])
+            backup = keras.callbacks.BackupAndRestore(folder)
+            fit(pruner, epochs=4, prune=_prune_rarely(pruner), callbacks=[backup, interrupt(2)])
         except Interruption:
-            resumed = fit(pruner, epochs=4, prune=_rare(pruner), callbacks=[keras.callbacks.BackupAndRestore(folder)])
+            backup = keras.callbacks.BackupAndRestore(folder)
+            resumed = fit(pruner, epochs=4, prune=_prune_rarely(pruner), callbacks=[backup])
     assert_same(resumed, straight, "resumed from BackupAndRestore")
 
 
 @check
 @only("tensorflow")
 def check_resume_from_tf_checkpoint(pruner: Pruner) -> None:
-    """`tf.train.Checkpoint` saves and restores masks and position."""
+    """`tf.train.Checkpoint` saves and restores the masks and the position in the schedule."""
     import tensorflow as tf
 
-    straight, part = fit(pruner, epochs=4, prune=_rare(pruner)), _rare(pruner, total_steps=4 * STEPS)
-    first, second = fit(pruner, epochs=2, prune=part), fit(pruner, epochs=1, prune=part)
+    straight, prune = fit(pruner, epochs=4, prune=_prune_rarely(pruner)), _prune_rarely(pruner, total_steps=4 * STEPS)
+    first, second = fit(pruner, epochs=2, prune=prune), fit(pruner, epochs=1, prune=prune)
     with tempfile.TemporaryDirectory() as folder:
         path = tf.train.Checkpoint(model=first, optimizer=first.optimizer).save(os.path.join(folder, "checkpoint"))
         tf.train.Checkpoint(model=second, optimizer=second.optimizer).restore(path).assert_existing_objects_matched()
-    fit_on(second, [part], epochs=4, initial_epoch=2)
+    fit_compiled(second, [prune], epochs=4, initial_epoch=2)
     assert_same(second, straight, "resumed from tf.train.Checkpoint")
 
 
 @check
 def check_weights_load_into_plain_model(pruner: Pruner) -> None:
-    """Weights of the plain model load before pruning, and the pruned model's load into the plain one."""
+    """Weights of the plain model load before pruning, and weights of the pruned model load into the plain model."""
     with tempfile.TemporaryDirectory() as folder:
         plain = small_model()
         plain.save_weights(os.path.join(folder, "plain.weights.h5"))
@@ -122,21 +123,21 @@ def check_weights_load_into_plain_model(pruner: Pruner) -> None:
         assert names == [v.path for v in model.variables], "pruning renamed the model's variables"
         model.save_weights(os.path.join(folder, "sparse.weights.h5"))
         plain.load_weights(os.path.join(folder, "sparse.weights.h5"))
-    for value, expected in zip(values(plain.variables), values(model.variables), strict=True):
+    for value, expected in zip(to_arrays(plain.variables), to_arrays(model.variables), strict=True):
         assert np.array_equal(value, expected), "the pruned model's weights do not load into the plain model"
 
 
 @check
 def check_moving_average(pruner: Pruner) -> None:
-    """With EMA the averages that overwrite the weights at the end are sparse too."""
+    """With `use_ema` the averages that replace the weights at the end are sparse too."""
     averaging = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
-    # linear: the last step prunes weights whose average is not zero yet
+    # linear: the last step prunes weights whose average is not zero
     assert_target(fit(pruner, averaging, prune=Prune("linear", SPARSITY, pruner)), pruner)
 
 
 @check
 def check_mixed_precision(pruner: Pruner) -> None:
-    """`mixed_float16`: loss scaling outside, exact masks inside, although scaled steps may be skipped."""
+    """With `mixed_float16` the loss is scaled, and the target is reached although steps may be skipped."""
     with dtype_policy("mixed_float16"):
         model = fit(pruner)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer), "loss scaling was lost"
@@ -145,37 +146,38 @@ def check_mixed_precision(pruner: Pruner) -> None:
 
 @check
 def check_gradient_accumulation(pruner: Pruner) -> None:
-    """Masks change only when the inner optimizer steps, and the target is reached all the same."""
+    """With gradient accumulation masks change only when the inner optimizer steps, and the target is reached."""
     before = {}
 
-    def look(model):
+    def compare_with_previous_batch(model):
         optimizer = compiled_model.sparse_optimizer(model)
-        now = values(optimizer.masks)
+        masks = to_arrays(optimizer.masks)
         if before and before["steps"] == optimizer.steps_done:
-            assert all(np.array_equal(a, b) for a, b in zip(now, before["masks"], strict=True)), "pruned without a step"
-        before.update(steps=optimizer.steps_done, masks=now)
+            equal = (np.array_equal(a, b) for a, b in zip(masks, before["masks"], strict=True))
+            assert all(equal), "masks changed without a step"
+        before.update(steps=optimizer.steps_done, masks=masks)
 
     inner = keras.optimizers.SGD(0.1, momentum=0.9, gradient_accumulation_steps=2)
-    model = fit(pruner, inner, callbacks=[EveryStep(look)])
+    model = fit(pruner, inner, callbacks=[AfterEveryStep(compare_with_previous_batch)])
     assert compiled_model.sparse_optimizer(model).steps_done == EPOCHS * STEPS // 2
     assert_target(model, pruner)
 
 
 @check
 def check_exclusion_and_overrides(pruner: Pruner) -> None:
-    """An excluded layer stays dense, a layer with a sparsity of its own gets it, the others the common one."""
+    """An excluded layer stays dense, and a layer with a sparsity of its own gets it."""
     model = small_model()
     head, hidden = model.get_layer("head"), model.get_layer("hidden")
     prune = Prune("one_cycle", SPARSITY, pruner, exclude=[head], sparsities={hidden: 0.25})
     optimizer = compiled_model.sparse_optimizer(fit(pruner, model=model, prune=prune))
     assert np.all(ops.convert_to_numpy(head.kernel) != 0), "the excluded layer was pruned"
-    wanted = pruner.num_prunable(tuple(hidden.kernel.shape), 0.25)
-    assert zeros(optimizer.mask(hidden.kernel)) == wanted, "set_sparsity was not obeyed"
+    expected = pruner.num_prunable(tuple(hidden.kernel.shape), 0.25)
+    assert num_zeros(optimizer.mask(hidden.kernel)) == expected, "the layer's own sparsity was not reached"
 
 
 @check
 def check_export(pruner: Pruner) -> None:
-    """The exported model has the zeros and gives the same answers."""
+    """The exported model has the zeros of the masks and the same outputs."""
     import tensorflow as tf
 
     model, (x, _) = fit(pruner), small_data()
@@ -183,7 +185,6 @@ def check_export(pruner: Pruner) -> None:
         loaded = tf.saved_model.load(str(export(model, pathlib.Path(folder) / "out")))
         assert np.allclose(loaded.serve(x[:4]), model.predict(x[:4], verbose=0), atol=1e-5), "other outputs"
     kernels = {tuple(v.shape): v.numpy() for v in loaded.variables}
-    for variable, mask in zip(
-        compiled_model.sparse_optimizer(model).pruned_variables, compiled_model.sparse_optimizer(model).masks, strict=True
-    ):
-        assert int(np.sum(kernels[tuple(variable.shape)] == 0)) >= zeros(mask), "zeros were lost in the export"
+    optimizer = compiled_model.sparse_optimizer(model)
+    for variable, mask in zip(optimizer.pruned_variables, optimizer.masks, strict=True):
+        assert int(np.sum(kernels[tuple(variable.shape)] == 0)) >= num_zeros(mask), "zeros were lost in the export"

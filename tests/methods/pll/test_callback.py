@@ -11,7 +11,15 @@ from tfsparse.backend import replicas
 from tfsparse.methods.pll import rules
 from tfsparse.methods.pll.curvature import Curvature
 from tfsparse.optimizers import compiled_model
-from tfsparse.testing.fixtures import EveryStep, Interruption, assert_kept, assert_same, interrupt, values, zeros
+from tfsparse.testing.fixtures import (
+    AfterEveryStep,
+    Interruption,
+    assert_pruned_are_zero,
+    assert_same,
+    interrupt,
+    num_zeros,
+    to_arrays,
+)
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 STEPS = 4  # per epoch
@@ -48,12 +56,17 @@ def fit(model, *callbacks, epochs=10, **options):
 
 
 def all_zeros(model):
-    return sum(zeros(mask) for mask in compiled_model.sparse_optimizer(model).masks)
+    return sum(num_zeros(mask) for mask in compiled_model.sparse_optimizer(model).masks)
 
 
 def test_reaches_what_global_magnitude_reaches_by_the_end_and_keeps_it():
     callback, seen = pll(), []
-    model = fit(compiled(), callback, EveryStep(lambda m: (assert_kept(m, "after a step"), seen.append(all_zeros(m)))))
+
+    def look(model):
+        assert_pruned_are_zero(model, "after a step")
+        seen.append(all_zeros(model))
+
+    model = fit(compiled(), callback, AfterEveryStep(look))
     expected = fit(compiled(), Prune("linear", 0.75, {"name": "magnitude", "scope": "global"}))
     assert all_zeros(model) == all_zeros(expected) > 0
     assert seen == sorted(seen)
@@ -67,13 +80,15 @@ def test_reaches_what_global_magnitude_reaches_by_the_end_and_keeps_it():
     assert all(record["sparsity"] == 0 for record in history[:looks])
     assert callback.products == 5 + 3 * (looks - 1) + 4 * (10 - looks)
     memory = compiled_model.sparse_optimizer(model).extra_state
-    direction = np.concatenate([d.ravel() for d in values([memory["direction_0"], memory["direction_1"]])])
+    direction = np.concatenate([d.ravel() for d in to_arrays([memory["direction_0"], memory["direction_1"]])])
     assert np.linalg.norm(direction) == pytest.approx(1, rel=1e-4)  # the last eigenvector, where the next one starts
 
 
 def test_an_event_prunes_what_the_rules_say():
     callback, states = pll(sparsity=None, start=rules.FixedStart(0.1)), []
-    look = EveryStep(lambda m: states.append([values(m.optimizer.pruned_variables), values(m.optimizer.masks)]))
+    look = AfterEveryStep(
+        lambda m: states.append([to_arrays(m.optimizer.pruned_variables), to_arrays(m.optimizer.masks)])
+    )
     fit(compiled(), look, callback)  # looks before it prunes
     events = [r for r in callback.history if "h" in r]
     assert len(events) == 8
@@ -93,11 +108,11 @@ def test_measures_the_living_weights_of_the_calibration_batch():
 
     def look(model):
         fresh.set_weights(model.get_weights())
-        masks = values(model.optimizer.masks)
+        masks = to_arrays(model.optimizer.masks)
         living = sum(m.sum() for m in masks)
         seen.append((curvature.trace(4, len(seen) + 1, masks) / living, curvature.loss()))
 
-    fit(compiled(), EveryStep(look), callback, epochs=4)
+    fit(compiled(), AfterEveryStep(look), callback, epochs=4)
     events = [r for r in callback.history if "h" in r]
     assert len(events) >= 3
     for event in events:
@@ -111,11 +126,11 @@ def test_slots_of_what_is_pruned_are_emptied_at_once():
         optimizer = model.optimizer
         state = optimizer.mask_state
         pairs = [(m, slot) for p, m in enumerate(optimizer.masks) for slot in state.slots(p)]
-        found.append(max(np.abs(values([s])[0][values([m])[0] == 0]).max(initial=0.0) for m, s in pairs))
+        found.append(max(np.abs(to_arrays([s])[0][to_arrays([m])[0] == 0]).max(initial=0.0) for m, s in pairs))
         assert len(pairs) == len(optimizer.masks)
 
     callback = pll(every=4)
-    fit(compiled(), callback, EveryStep(look))
+    fit(compiled(), callback, AfterEveryStep(look))
     events = [record["step"] for record in callback.history if record["pruned"]]
     assert len(events) >= 3
     assert all(found[step - 1] == 0 for step in events)
@@ -149,7 +164,7 @@ def test_at_most_five_products_at_a_check():
 
     prepare = callback._prepare
     callback._prepare = lambda model: count(prepare(model))
-    fit(compiled(), callback, EveryStep(lambda m: found.append(len(products))))
+    fit(compiled(), callback, AfterEveryStep(lambda m: found.append(len(products))))
     assert found[-1] == callback.products > 40
     assert max(np.diff([0, *found])) == 5
 
@@ -187,7 +202,7 @@ def test_resume_from_a_file_is_the_straight_run(tmp_path, epoch):
     assert all(record["step"] > STEPS * epoch for record in callback.history)
     for name, variable in compiled_model.sparse_optimizer(straight).extra_state.items():
         again = compiled_model.sparse_optimizer(second).extra_state[name]
-        np.testing.assert_array_equal(*values([variable, again]), err_msg=name)
+        np.testing.assert_array_equal(*to_arrays([variable, again]), err_msg=name)
 
 
 @pytest.mark.exhaustive
@@ -215,17 +230,17 @@ def test_a_check_that_was_saved_before_it_was_made_is_made_first(tmp_path):
 @pytest.mark.exhaustive
 def test_a_second_fit_holds_and_another_target_goes_on():
     model = fit(compiled(), pll(0.5))
-    held, before = values(model.optimizer.masks), model.optimizer
+    held, before = to_arrays(model.optimizer.masks), model.optimizer
     callback = pll(0.5)
     fit(model, callback, epochs=2)
     assert callback.history == []
     assert model.optimizer is before
-    assert all(np.array_equal(a, b) for a, b in zip(held, values(model.optimizer.masks), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(held, to_arrays(model.optimizer.masks), strict=True))
     seen = []
-    fit(model, pll(0.9), EveryStep(lambda m: seen.append(all_zeros(m))))
+    fit(model, pll(0.9), AfterEveryStep(lambda m: seen.append(all_zeros(m))))
     assert seen[0] == sum(int(np.sum(m == 0)) for m in held)
     assert seen[-1] > seen[0]
-    new = values(model.optimizer.masks)
+    new = to_arrays(model.optimizer.masks)
     assert all(not np.any(b[a == 0]) for a, b in zip(held, new, strict=True))
 
 
@@ -252,7 +267,7 @@ def test_two_replicas_are_one_device():
     with testing.two_cpu_strategy().scope():
         mirrored = compiled(jit_compile=False)
     together = pll(start=rules.FixedStart(0.1))
-    fit(mirrored, together, EveryStep(digests))
+    fit(mirrored, together, AfterEveryStep(digests))
     assert all(len(each) == 1 for each in found)
     assert [r["pruned"] for r in together.history] == [r["pruned"] for r in single.history]
     assert_same(mirrored, alone, "two replicas instead of one device", exactly=False)
@@ -281,7 +296,7 @@ def test_loss_scaling_and_exclusion():
     fit(model, pll(skip_last=True))
     optimizer = compiled_model.sparse_optimizer(model)
     assert len(optimizer.masks) == 1
-    assert zeros(optimizer.masks[0]) == round(0.75 * math.prod(optimizer.masks[0].shape))
+    assert num_zeros(optimizer.masks[0]) == round(0.75 * math.prod(optimizer.masks[0].shape))
 
 
 # ---- bad input ------------------------------------------------------------------------------------------------------
