@@ -1,4 +1,4 @@
-"""For mkdocstrings: what follows `>>>` in a docstring is code, also where no heading says so."""
+"""For mkdocstrings: lines with `>>>` in a docstring are code, also without the heading `Examples:`."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""For mkdocs: pages that lie beside docs/, and links that lead there."""
+"""For mkdocs: adds the pages outside of `docs/`, and adapts the links that lead there."""
 
 import pathlib
 import posixpath
@@ -18,7 +18,10 @@ def on_files(files, config, **_):
 
 
 def on_page_markdown(markdown, page, config, **_):
-    """Links are written for readers of the repository: lead to a page where there is one, else to the repository."""
+    """Adapt the links of a page, which are written for readers of the repository.
+
+    A link to a file that is a page of the site leads to that page. Any other link leads to the file in the repository.
+    """
     folder = "" if page.file.src_uri in _BESIDE.values() else "docs"
 
     def target(link):
