@@ -15,7 +15,7 @@ def data(shape=(8, 8, 4), examples=64, classes=3):
 
 
 def small(seed: int = 0) -> tf_keras.Model:
-    """A convolution and two dense layers; no BatchNormalization, so that replicas give what one device gives."""
+    """A convolution and two dense layers. Without BatchNormalization replicas give the numbers of one device."""
     tf_keras.utils.set_random_seed(seed)
     inputs = layers.Input((8, 8, 4))
     x = layers.Conv2D(8, 3, strides=2, activation="relu", name="conv")(inputs)
@@ -41,7 +41,7 @@ def compiled(model, optimizer=None, **options) -> tf_keras.Model:
 
 
 def fit(model, *callbacks, epochs: int = 2, **options):
-    """Train on the same batches in the same order: `STEPS` per epoch."""
+    """Train on the same batches in the same order, `STEPS` per epoch."""
     x, y = data(model.input_shape[1:])
     options = {"batch_size": len(x) // STEPS, "shuffle": False, "verbose": 0, **options}
     return model.fit(x, y, epochs=epochs, callbacks=list(callbacks), **options)
@@ -56,19 +56,18 @@ def sparsities(model) -> list[float]:
 
 
 def masks(model) -> list[np.ndarray]:
-    found = stock_wrappers(model)
-    return [mask.numpy() for wrapper in found for _, mask, _ in wrapper.pruning_vars]
+    return [mask.numpy() for wrapper in stock_wrappers(model) for _, mask, _ in wrapper.pruning_vars]
 
 
 def stock_wrappers(model) -> list:
-    """TFMOT's wrappers, and ours, which are such too."""
+    """Return the pruning wrappers of a model: TFMOT's, and ours, which are subclasses of them."""
     from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
 
     return pruning_wrapper.collect_prunable_layers(model)
 
 
 class EveryStep(tf_keras.callbacks.Callback):
-    """Calls `look(model)` after every step."""
+    """Collects `look(model)` after every step in `seen`."""
 
     def __init__(self, look):
         super().__init__()

@@ -87,7 +87,7 @@ def _call(model, data):
 
 
 def _randomised(model):
-    """Moving statistics and biases, too, are numbers of their own."""
+    """Set all weights to random numbers, also moving statistics and biases."""
     random = np.random.default_rng(1)
     for weight in model.weights:
         if "float" in str(weight.dtype):
@@ -127,7 +127,7 @@ def _named(model):
 
 
 @pytest.mark.parametrize(("shape", "make"), ONE_LAYER)
-def test_layers_there_and_back(shape, make):
+def test_layers_survive_a_round_trip(shape, make):
     dtype = "int32" if len(shape) == 1 and shape != VECTOR else "float32"
     model = tf_keras.Sequential([tf_keras.Input(shape, dtype=dtype), *make(L)])
     other = _assert_round_trip(model, to_keras3, from_keras3)
@@ -219,7 +219,7 @@ GRAPHS = [
 
 @pytest.mark.parametrize("make", GRAPHS, ids=lambda make: make.__name__.strip("_"))
 @pytest.mark.parametrize("k", [tf_keras, keras], ids=["from_tf_keras", "from_keras"])
-def test_graphs_there_and_back(make, k):
+def test_graphs_survive_a_round_trip(make, k):
     there, back = (to_keras3, from_keras3) if k is tf_keras else (from_keras3, to_keras3)
     model = make(k)
     other = _assert_round_trip(model, there, back)
@@ -250,7 +250,7 @@ def test_adapted_statistics():
         _assert_same_outputs(model, convert_(model))
 
 
-def test_training_flags_are_passed_on_and_their_meaning_in_keras3_is_told():
+def test_training_flags_are_kept_with_a_warning():
     x = tf_keras.Input((100,))
     model = tf_keras.Model(x, L.Dropout(0.5, name="always")(x, training=True))
     with pytest.warns(UserWarning, match="always is called with training=True. Keras 3 keeps that where the model"):
@@ -273,7 +273,7 @@ def test_applications(name):
 
 
 def _wrapped(wrap, sparsities=(0.5, 0.8)):
-    """Wrappers with masks of 50 % and 80 % zeros where the weights have none; the last layer has no wrapper."""
+    """A model whose masks, but not weights, are 50 % and 80 % zeros; its last layer has no wrapper."""
     tf_keras.utils.set_random_seed(0)
     first, second = (stock.ConstantSparsity(s, 0) for s in sparsities)
     inputs = tf_keras.Input((8, 8, 4))
@@ -318,7 +318,7 @@ def _train(model, epochs=3):
     model.fit(x, y, batch_size=4, epochs=epochs, verbose=0)
 
 
-def test_the_optimizer_holds_the_masks():
+def test_the_optimizer_keeps_the_masks():
     model = _wrapped(tfmot.prune_low_magnitude)
     masks = _masks(model)
     converted = to_keras3(model, keras.optimizers.SGD(0.5, momentum=0.9))
@@ -349,7 +349,7 @@ def test_living_weights_that_are_zero_stay_living():
         np.testing.assert_array_equal(optimizer.mask(converted.get_layer(name).kernel).numpy(), mask)
 
 
-def test_what_is_saved_holds_the_masks(tmp_path):
+def test_a_saved_and_loaded_model_keeps_its_masks(tmp_path):
     converted = to_keras3(_wrapped(stock.prune_low_magnitude), "adam")
     converted.compile(converted.optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     before = _zeros(converted)
@@ -413,7 +413,7 @@ def test_from_keras3_wraps_what_has_masks():
         assert np.any(weight.numpy() != value)
 
 
-def test_masks_there_and_back():
+def test_masks_survive_a_round_trip():
     model = _pruned_in_keras3()
     again = to_keras3(from_keras3(model), "sgd")
     for a, b in zip(model.weights, again.weights, strict=True):
@@ -481,14 +481,14 @@ def test_a_layer_that_cannot_be_called_is_named_and_those_after_it_are_not(monke
     assert [line.split(":")[0] for line in str(raised.value).split("\n  ")[1:]] == ["first (Dense)"]
 
 
-def test_vocabularies_are_not_lost_in_silence():
+def test_layers_with_vocabularies_are_refused():
     layer = L.IntegerLookup(vocabulary=[3, 5], name="lookup")
     model = tf_keras.Sequential([tf_keras.Input((2,), dtype="int64"), layer])
     with pytest.raises(ValueError, match=r"lookup \(IntegerLookup\): its vocabulary is not among its weights"):
         to_keras3(model)
 
 
-def test_a_format_that_the_configuration_does_not_tell():
+def test_a_data_format_that_is_missing_in_the_config_is_converted():
     model = tf_keras.Sequential([tf_keras.Input((4, 8, 8)), L.SpatialDropout2D(0.2, data_format="channels_first")])
     assert to_keras3(model).layers[0].data_format == "channels_first"
 
@@ -523,7 +523,7 @@ class Overridden(tf_keras.Model):
         return super().call(inputs) * 2
 
 
-def test_models_that_are_no_graphs_are_refused():
+def test_subclassed_and_unbuilt_models_are_refused():
     with pytest.raises(ValueError, match=r"\(Subclassed\): it is a subclassed model"):
         to_keras3(Subclassed())
     inputs = tf_keras.Input((4,))

@@ -17,7 +17,7 @@ def _step(number):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_is_the_shared_formula_laid_over_the_window(name):
+def test_equals_the_schedule_in_fractions_over_its_window(name):
     schedule = getattr(tfmot, name)(0.8, end_step=50, begin_step=10)
     assert isinstance(schedule, stock.PruningSchedule)
     formula = type(schedule.formula)(**schedule.formula.get_config())
@@ -37,7 +37,7 @@ def test_golden_values_of_one_cycle():
     assert [bool(schedule(_step(k))[0]) for k in range(6)] == [False, True, True, True, True, False]
 
 
-def test_window_of_one_shot_ends_where_it_was_told():
+def test_one_shot_fires_at_its_end_step():
     schedule = tfmot.OneShot(0.5, end_step=7)
     assert [k for k in range(12) if schedule(_step(k))[0]] == [7]
 
@@ -51,7 +51,7 @@ def test_starts_from_initial_sparsity_and_ends_exactly():
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_config_comes_back(name):
+def test_a_schedule_is_rebuilt_from_its_config(name):
     schedule = getattr(tfmot, name)(0.8, end_step=50, begin_step=10, initial_sparsity=0.1)
     back = tf_keras.utils.deserialize_keras_object(schedule.get_config())
     assert type(back) is type(schedule)
@@ -79,13 +79,13 @@ def _due(schedule, last=40):
     return [k for k in range(last) if schedules.at_step(schedule, _step(k))[0]]
 
 
-def test_last_step_and_step_zero_of_stock_schedules_are_not_missed():
+def test_masks_are_updated_at_the_end_step_and_for_step_zero_of_stock_schedules():
     assert _due(stock.PolynomialDecay(0, 0.9, 0, 30, frequency=16)) == [0, 1, 16, 30]
     assert _due(stock.ConstantSparsity(0.5, 0)) == [0, 1]
     assert _due(stock.ConstantSparsity(0.5, 3, frequency=16)) == [3, 19, 35]
 
 
-def test_number_pruned_is_exact_where_float32_is_not():
+def test_num_pruned_is_exact_where_float32_is_not():
     size, schedule = 25_000_001, stock.ConstantSparsity(0.9, 0)
     assert int(schedules.num_pruned(schedule, schedule(_step(1))[1], size)) == round(0.9 * size)
     halfway = stock.PolynomialDecay(0.0, 0.8, 0, 10, power=1)
@@ -93,7 +93,7 @@ def test_number_pruned_is_exact_where_float32_is_not():
 
 
 class Hesitant(stock.PruningSchedule):
-    """A schedule of a user's: knows no end."""
+    """A user's schedule, which has no end_step."""
 
     def __call__(self, step):
         due = False

@@ -1,4 +1,4 @@
-"""Each failure of TFMOT's own wrapper that its users have met: seen there, and not with ours."""
+"""Failures of TFMOT's own wrapper that users have reported: each is reproduced there, and does not occur with ours."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ applications = tf_keras.applications
 
 
 class Stock:
-    """TFMOT as its documents tell: wrapper and callback."""
+    """TFMOT as its documentation describes it: wrapper and callback."""
 
     wrap = staticmethod(stock.prune_low_magnitude)
     callback = stock.UpdatePruningStep
@@ -21,7 +21,7 @@ class Stock:
 
 
 class Ours:
-    """The three lines that change."""
+    """The three names that a user changes."""
 
     wrap = staticmethod(tfmot.prune_low_magnitude)
     callback = tfmot.Prune
@@ -118,7 +118,7 @@ FAILURES = [
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda f: f.__name__)
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
-def test_theirs_fails_and_ours_does_not(failure, tmp_path):
+def test_the_stock_wrapper_fails_and_ours_does_not(failure, tmp_path):
     with pytest.raises((AssertionError, ValueError, TypeError)):
         failure(Stock, tmp_path)
     failure(Ours, tmp_path)
@@ -131,8 +131,8 @@ def test_theirs_fails_and_ours_does_not(failure, tmp_path):
         *also(["RegNetX002", "MobileNetV3Large", "EfficientNetB0", "EfficientNetV2B0", "ResNetRS50", "ConvNeXtTiny"]),
     ],
 )
-def test_applications_that_theirs_refuses(family):
-    """Wrapped, half of each kernel pruned at once, the outputs of the wrapped model those of the stripped one."""
+def test_applications_that_the_stock_wrapper_refuses(family):
+    """After half of each kernel is pruned, the wrapped model and the stripped one give the same outputs."""
     tf_keras.utils.set_random_seed(0)
     model = getattr(applications, family)(weights=None, input_shape=(64, 64, 3), classes=10)
     with pytest.raises(ValueError, match="supported layer|registry|Prune"):

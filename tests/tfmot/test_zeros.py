@@ -1,4 +1,4 @@
-"""Zeros of a pruned model in the trainings after it, above all in quantisation-aware training."""
+"""Zeros of a pruned model in later training, above all in quantisation-aware training."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def fit(model, *callbacks, epochs=1, examples=TRAINED):
 
 @pytest.fixture(scope="module")
 def pruned():
-    """By our wrappers, and the depthwise kernel by hand, since TFMOT names none there."""
+    """A pruned model. The depthwise kernel is pruned by hand: TFMOT's registry lists no weight of it."""
     model = tfsparse.tfmot.prune_low_magnitude(network())
     fit(model, tfsparse.tfmot.Prune("one_cycle", sparsity=0.8), epochs=5)
     model = tfsparse.tfmot.strip_pruning(model)
@@ -57,7 +57,7 @@ def zeros(model):
 
 
 def kept(model, before):
-    """By kernel: is all zero that was?"""
+    """Return for every kernel whether all weights that were zero are zero."""
     return [bool(np.all(now[then])) for now, then in zip(zeros(model), before, strict=True)]
 
 
@@ -71,8 +71,8 @@ def trained(pruned):
     return fit(keep_zeros(quantized(pruned)))
 
 
-def test_what_tfmots_schemes_lose_is_kept(pruned, trained):
-    """Their scheme for pruned models leaves depthwise kernels alone: conv, depthwise, hidden, logits."""
+def test_zeros_that_the_schemes_of_tfmot_lose_are_kept(pruned, trained):
+    """In the order conv, depthwise, hidden, logits; TFMOT's scheme for pruned models loses depthwise kernels."""
     before, preserve = zeros(pruned), combine.Default8BitPrunePreserveQuantizeScheme()
     assert all(0.1 < mask.mean() < 0.9 for mask in before)
     assert kept(fit(quantized(pruned), examples=64), before) == [False] * 4
@@ -80,7 +80,7 @@ def test_what_tfmots_schemes_lose_is_kept(pruned, trained):
     assert [now.tolist() for now in zeros(trained)] == [then.tolist() for then in before]
 
 
-def test_the_int8_file_has_the_same_zeros_and_its_answers_are_right(pruned, trained, tmp_path):
+def test_the_int8_file_has_the_same_zeros_and_is_accurate(pruned, trained, tmp_path):
     path, (x, y) = tmp_path / "out.tflite", digits()
     tfsparse.export_tflite(trained, path, "int8", representative=x[:100])
     weights = {array.shape: array for array in integers(path)}
@@ -115,8 +115,8 @@ def cut(seed=0):
     return model
 
 
-def test_a_file_knows_nothing_of_it(tmp_path):
-    """Of TFMOT's scheme for pruned models neither: its masks are those of the weights before the file's are there."""
+def test_keep_zeros_is_called_again_after_loading(tmp_path):
+    """TFMOT's scheme for pruned models loses the zeros: it makes its masks before the file's weights are loaded."""
     path, before = tmp_path / "model.h5", zeros(cut())
     with pytest.warns(UserWarning, match="HDF5"):  # what TFMOT quantised cannot be loaded from a .keras file
         quantized(cut(), combine.Default8BitPrunePreserveQuantizeScheme()).save(path)
@@ -128,7 +128,7 @@ def test_a_file_knows_nothing_of_it(tmp_path):
     assert kept(model, before) == [True] * 3
 
 
-def test_also_after_an_earlier_training():
+def test_it_works_after_an_earlier_fit():
     before, model = zeros(cut()), models.compiled(cut())
     models.fit(model)
     assert kept(model, before) == [False] * 3
@@ -137,14 +137,14 @@ def test_also_after_an_earlier_training():
     assert kept(model, before) == [True] * 3
 
 
-def test_a_second_call_looks_anew():
+def test_a_second_call_uses_the_zeros_of_that_moment():
     model = models.compiled(keep_zeros(cut(0)))
     model.set_weights(cut(1).get_weights())
     models.fit(keep_zeros(model))
     assert [now.tolist() for now in zeros(model)] == [then.tolist() for then in zeros(cut(1))]
 
 
-def test_the_users_constraint_stays_and_empty_weights_are_free():
+def test_the_users_constraint_is_kept_and_weights_of_zeros_only_are_trained():
     dense = layers.Dense(4, kernel_constraint="non_neg", name="hidden")
     model = tf_keras.Sequential([layers.Input((3,)), dense, layers.Dense(2, kernel_initializer="zeros")])
     dense.kernel.assign([[0, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1]])
@@ -155,7 +155,7 @@ def test_the_users_constraint_stays_and_empty_weights_are_free():
     assert np.all(model.layers[-1].kernel != 0)
 
 
-def test_what_is_refused():
+def test_models_without_zeros_and_with_wrappers_are_refused():
     with pytest.raises(ValueError, match="No trainable weight of rank >= 2 of .* has zeros to keep: prune the model"):
         keep_zeros(models.small())
     with pytest.raises(ValueError, match=r"keep_zeros\(tfsparse.tfmot.strip_pruning\(model\)\)"):

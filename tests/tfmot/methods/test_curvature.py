@@ -71,7 +71,7 @@ def linear(x):
     return Curvature(model, (x, np.ones((len(x), 2), "float32")))
 
 
-def test_quadratic_is_exact():
+def test_a_quadratic_loss_is_exact():
     curvature = linear(np.diag([1.0, 2.0, 4.0]).astype("float32"))  # H = x'x / 3, once per output
     np.testing.assert_allclose(curvature.hvp([np.ones((3, 2))])[0], np.outer([1, 4, 16], [1, 1]) / 3, rtol=1e-6)
     assert curvature.trace(probes=2) == pytest.approx(2 * 21 / 3, rel=1e-6)
@@ -96,7 +96,7 @@ def test_equals_second_differences_and_writes_nothing(wrapped):
     assert not any({"call", "_before_step", "_assign_moving_average"} & set(vars(x)) for x in model._flatten_layers())
 
 
-def test_masked_is_the_principal_submatrix():
+def test_the_masked_hessian_is_the_principal_submatrix():
     model, alive = net(), np.arange(18) % 3 != 1
     hessian, curvature, masks = dense_hessian(model), Curvature(model, (X, Y)), split((np.arange(18) % 3 != 1) * 1.0)
     found = np.stack([flatten(curvature.hvp(split(column), masks)) for column in np.eye(18)], axis=1)
@@ -108,8 +108,7 @@ def test_masked_is_the_principal_submatrix():
     assert not flatten(vectors)[~alive].any()
 
 
-def test_a_fused_normalisation_of_images():
-    """Keras's fused kernel and the plain formula have one Hessian."""
+def test_fused_normalisation_has_the_hessian_of_the_plain_one():
     x, y = random.normal(size=(16, 5, 5, 2)).astype("float32"), random.normal(size=(16, 1)).astype("float32")
     products = []
     for fused in (True, False):
@@ -124,7 +123,7 @@ def test_a_fused_normalisation_of_images():
     np.testing.assert_allclose(*products, rtol=1e-3, atol=1e-4)
 
 
-def test_noise_is_off():
+def test_layers_draw_no_random_numbers():
     noise = [layers.Dropout(0.5, dtype="float64"), layers.GaussianNoise(1.0, dtype="float64")]
     recurrent = lambda rate: [layers.Reshape((3, 1)), layers.LSTM(3, dropout=rate)]  # noqa: E731
     ones = [np.ones((4, 3)), np.ones((3, 2))]
@@ -134,7 +133,7 @@ def test_noise_is_off():
     np.testing.assert_allclose(flatten(noisy.hvp(vectors)), flatten(quiet.hvp(vectors)), rtol=1e-4, atol=1e-6)
 
 
-def test_on_the_first_of_two_replicas():
+def test_two_replicas_equal_one_device():
     expected = Curvature(net("float32"), (X, Y)).trace(2)
     with two_cpu_strategy().scope():
         model = net("float32", wrapped=True)

@@ -42,7 +42,7 @@ def assert_same(model, other, exactly=True):
         assert np.array_equal(a, b) if exactly else np.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_trained_to_the_target_and_plain_again():
+def test_training_reaches_the_target_and_finalize_gives_the_same_outputs():
     model = fit(compiled())
     found, size = zeros(model)
     assert found == round(0.5 * size)
@@ -53,7 +53,7 @@ def test_trained_to_the_target_and_plain_again():
 
 
 @pytest.mark.parametrize("options", [{"run_eagerly": True}, {"jit_compile": True}, {"steps_per_execution": 2}], ids=str)
-def test_engines_agree(options):
+def test_eager_jit_and_grouped_steps_give_the_same_weights(options):
     assert_same(fit(compiled(**options), None), fit(compiled(), None), exactly=False)
 
 
@@ -76,8 +76,8 @@ def test_mixed_precision():
     assert {t.dtype for layer in masked_layer.masked_layers(model) for t in layer.thresholds} == {tf.float32}
 
 
-def test_two_replicas_are_one_device():
-    """Where the one live rival crashes."""
+def test_two_replicas_equal_one_device():
+    """Thresholds and kernels are equal on both replicas after every step."""
 
     def look(batch, logs):
         for layer in masked_layer.masked_layers(mirrored):
@@ -118,8 +118,8 @@ def golden_model():
     return model
 
 
-def test_golden():
-    """The authors' layer, executed (dst.md 3.6): forward, dW, dt."""
+def test_equals_the_code_of_the_authors():
+    """Forward, kernel gradient and threshold gradient equal those of the authors' code."""
     model, x = golden_model(), np.array([[1, 2, 3]], "float32")
     np.testing.assert_allclose(model(x), [[1.4, -1.0]], rtol=1e-6)
     layer = model.layers[0]
@@ -129,7 +129,7 @@ def test_golden():
     np.testing.assert_allclose([[0.2, 0.1]] - layer.thresholds[0].numpy(), [[-1.528187, 0.810952]], rtol=1e-5)
 
 
-def test_all_thresholds_ten_are_zero_after_one_step():
+def test_thresholds_above_all_weights_are_reset_after_one_step():
     model = golden_model()
     model.layers[0].thresholds[0].assign([[10, 10]])
     model.fit(np.zeros((1, 3)), np.zeros((1, 1)), verbose=0)
@@ -152,8 +152,8 @@ def test_all_thresholds_ten_are_zero_after_one_step():
     ],
     ids=["dense", "conv", "transposed", "depthwise", "separable", "einsum", "lstm", "gru", "both", "distributed"],
 )
-def test_kinds_of_layers(make, shape, thresholds):
-    """Thresholds per output unit, at 0 the layer's own answers; above, those of the masked kernel."""
+def test_all_kinds_of_layers(make, shape, thresholds):
+    """There is one threshold per output unit; outputs are the layer's at 0, and those of masked kernels above it."""
     x = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
     layer = make()
     plain = layer(x).numpy()
