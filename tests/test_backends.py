@@ -27,7 +27,7 @@ REST = ["methods/dst", "consistency", "methods/pll/test_curvature.py"]
         pytest.param([*STRUCTURED, "-k", "sgd or folded or emptied or metrics"], id="structured"),
         *also(
             [
-                ["pruners", "schedules", "backend/test_replicas.py"],
+                ["pruners", "backend/test_replicas.py"],
                 [BATTERY, "-m", "", "-k", "test_registered and rigl"],
                 [BATTERY, *REST, "-m", "", "-k", "not test_battery or test_registered and not rigl"],
                 ["testing/test_thresholds.py", "-k", "test_vector"],
