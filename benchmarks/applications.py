@@ -67,12 +67,12 @@ def with_tfsparse(name: str) -> dict:
     model = build(keras, name)
     loss = "sparse_categorical_crossentropy"
     model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), loss=loss)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     images, labels = data(model)
     model.fit(
         images, labels, batch_size=EXAMPLES, epochs=STEPS, verbose=0, callbacks=[tfsparse.Prune(sparsity=SPARSITY)]
     )
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     kernels = [v.numpy() for v in model.optimizer.pruned_variables]
     zeros = [int(np.sum(k == 0)) for k in kernels]
     off = [z - round(SPARSITY * k.size) for z, k in zip(zeros, kernels, strict=True)]
@@ -94,13 +94,13 @@ def with_tfmot(name: str) -> dict:
     import tf_keras
 
     model = build(tf_keras, name)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, SPARSITY, 0, STEPS, frequency=1)
     pruned = tfmot.sparsity.keras.prune_low_magnitude(model, schedule)
     pruned.compile(tf_keras.optimizers.SGD(1e-3, momentum=0.9), loss="sparse_categorical_crossentropy")
     update = tfmot.sparsity.keras.UpdatePruningStep()
     pruned.fit(*data(model), batch_size=EXAMPLES, epochs=1, verbose=0, callbacks=[update])
-    seconds = round(time.perf_counter() - begun, 1)
+    seconds = round(time.perf_counter() - start, 1)
     return {"seconds": seconds, "versions": machine.versions("tf_keras", "tensorflow-model-optimization")}
 
 

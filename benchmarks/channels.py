@@ -50,8 +50,8 @@ def pictures(shape):
     import numpy as np
 
     random = np.random.default_rng(0)
-    places = [np.arange(side) * 4 // side for side in shape[:2]]
-    coarse = random.uniform(0, 255, (EXAMPLES, 4, 4, shape[-1]))[:, places[0]][:, :, places[1]]
+    indices = [np.arange(side) * 4 // side for side in shape[:2]]
+    coarse = random.uniform(0, 255, (EXAMPLES, 4, 4, shape[-1]))[:, indices[0]][:, :, indices[1]]
     return (0.7 * coarse + 0.3 * random.uniform(0, 255, (EXAMPLES, *shape))).astype("float32")
 
 
@@ -63,20 +63,22 @@ def randomise(model, images) -> None:
     import keras
     import numpy as np
 
+    from tfsparse.backend import keras_internals
+
     random = np.random.default_rng(0)
     ranges = {"gamma": (0.7, 1.3), "beta": (-0.3, 0.3), "bias": (-0.1, 0.1)}
     for variable in (v for v in model.variables if v.name in ranges):
         variable.assign(random.uniform(*ranges[variable.name], variable.shape))
     for kernel in (v for v in model.variables if v.name == "kernel" and not _is_normalised(model)):
         kernel.assign(kernel * np.sqrt(2))  # He's variance instead of Glorot's: else biases are all that is left
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [layer for layer in keras_internals.all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in norms:
         layer.momentum = 0.0  # the statistics become those of one batch
     model(images, training=True)
     for layer in norms:
-        spread = np.sqrt(layer.moving_variance)
-        layer.moving_mean.assign_add(spread * random.uniform(-0.3, 0.3, spread.shape))
-        layer.moving_variance.assign(layer.moving_variance * random.uniform(0.6, 1.5, spread.shape))
+        deviation = np.sqrt(layer.moving_variance)
+        layer.moving_mean.assign_add(deviation * random.uniform(-0.3, 0.3, deviation.shape))
+        layer.moving_variance.assign(layer.moving_variance * random.uniform(0.6, 1.5, deviation.shape))
 
 
 def _is_normalised(model):
@@ -121,9 +123,9 @@ def measure(name: str) -> dict:
     model = build(name)
     images = pictures(model.input_shape[1:])
     randomise(model, images)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     graph = structured.Channels(model)
-    found = time.perf_counter()
+    traced = time.perf_counter()
     keep = three_quarters(graph)
     structured.mask_channels(model, keep)
     masked = np.asarray(model(images, training=False))
@@ -131,7 +133,7 @@ def measure(name: str) -> dict:
     smaller = structured.shrink(model)
     shrunk = time.perf_counter()
     difference = np.max(np.abs(np.asarray(smaller(images, training=False)) - masked))
-    times = {"seconds_to_find": round(found - begun, 2), "seconds_to_shrink": round(shrunk - shrinking, 2)}
+    times = {"seconds_to_find": round(traced - start, 2), "seconds_to_shrink": round(shrunk - shrinking, 2)}
     return {
         "input": list(model.input_shape[1:]),
         **groups(graph),

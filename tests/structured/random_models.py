@@ -33,7 +33,7 @@ def inputs_of(model: keras.Model, seed: int = 0, examples: int = 3) -> list[np.n
 
 def randomise(model: keras.Model, random: np.random.Generator) -> None:
     """Biases, scales and statistics that are nobody's defaults."""
-    draw = {
+    sample = {
         "bias": lambda shape: random.normal(0, 0.3, shape),
         "beta": lambda shape: random.normal(0, 0.5, shape),
         "gamma": lambda shape: random.uniform(0.5, 1.5, shape) * random.choice([-1, 1], shape),
@@ -42,8 +42,8 @@ def randomise(model: keras.Model, random: np.random.Generator) -> None:
         "alpha": lambda shape: random.uniform(0.05, 0.5, shape),
     }
     for variable in model.variables:
-        if variable.name in draw:
-            variable.assign(draw[variable.name](variable.shape).astype("float32"))
+        if variable.name in sample:
+            variable.assign(sample[variable.name](variable.shape).astype("float32"))
 
 
 def _functional(dice, rank, plain):

@@ -46,8 +46,8 @@ def gate(x, name, units=2):
 def images(model, count=3, seed=1):
     """Random input of a model."""
     shapes = [(count, *t.shape[1:]) for t in model.inputs]
-    found = [np.random.default_rng(seed).normal(size=s).astype("float32") for s in shapes]
-    return found[0] if len(found) == 1 else found
+    arrays = [np.random.default_rng(seed).normal(size=s).astype("float32") for s in shapes]
+    return arrays[0] if len(arrays) == 1 else arrays
 
 
 def output(model, x):

@@ -24,15 +24,15 @@ def readers(group):
 
 
 def test_an_addition_ties_what_it_adds():
-    found = groups(residual())
-    assert list(found) == ["stem", "inner", "head"]
-    assert makers(found["stem"]) == ["stem", "outer"]
-    assert readers(found["stem"]) == ["inner", "head"]
-    assert makers(found["inner"]) == ["inner"]
-    assert [s.variable.name for s in found["inner"].per_channel] == ["gamma", "beta", "moving_mean", "moving_variance"]
-    assert {name: len(g) for name, g in found.items()} == {"stem": 4, "inner": 5, "head": 2}
-    assert found["stem"].frozen is None
-    assert found["head"].frozen == "it is an output of the model"
+    named = groups(residual())
+    assert list(named) == ["stem", "inner", "head"]
+    assert makers(named["stem"]) == ["stem", "outer"]
+    assert readers(named["stem"]) == ["inner", "head"]
+    assert makers(named["inner"]) == ["inner"]
+    assert [s.variable.name for s in named["inner"].per_channel] == ["gamma", "beta", "moving_mean", "moving_variance"]
+    assert {name: len(g) for name, g in named.items()} == {"stem": 4, "inner": 5, "head": 2}
+    assert named["stem"].frozen is None
+    assert named["head"].frozen == "it is an output of the model"
 
 
 def test_the_first_group_of_resnet_18_has_the_members_of_the_specification():
@@ -122,9 +122,9 @@ def test_groups_of_a_convolution_lose_the_same():
 
 
 def test_a_gate_belongs_to_what_it_gates():
-    found = groups(model(lambda x: layers.Conv2D(1, 1)(gate(layers.Conv2D(4, 1, name="c")(x), "se"))))
-    assert makers(found["c"]) == ["c", "se_excite"]
-    assert makers(found["se_squeeze"]) == ["se_squeeze"]
+    named = groups(model(lambda x: layers.Conv2D(1, 1)(gate(layers.Conv2D(4, 1, name="c")(x), "se"))))
+    assert makers(named["c"]) == ["c", "se_excite"]
+    assert makers(named["se_squeeze"]) == ["se_squeeze"]
 
 
 def test_one_channel_spread_over_all_is_not_coupled():
@@ -132,10 +132,10 @@ def test_one_channel_spread_over_all_is_not_coupled():
         wide = layers.Conv2D(4, 1, name="wide")(x)
         return layers.Conv2D(1, 1, name="last")(wide * layers.Conv2D(1, 1, name="map")(x))
 
-    found = groups(model(net))
-    assert makers(found["wide"]) == ["wide"]
-    assert found["wide"].frozen is None
-    assert "spreads one channel over all" in found["map"].frozen
+    named = groups(model(net))
+    assert makers(named["wide"]) == ["wide"]
+    assert named["wide"].frozen is None
+    assert "spreads one channel over all" in named["map"].frozen
 
 
 def test_a_shared_layer_ties_what_it_is_called_on():
@@ -155,10 +155,10 @@ def test_models_inside_of_models():
     def net(x):
         return layers.Conv2D(1, 1, name="last")(layers.ReLU()(inner(layers.Conv2D(3, 1, name="first")(x))))
 
-    found = groups(model(net))
-    assert readers(found["first"]) == ["inner"]
-    assert readers(found["inner"]) == ["last"]
-    assert found["inner"].frozen is None
+    named = groups(model(net))
+    assert readers(named["first"]) == ["inner"]
+    assert readers(named["inner"]) == ["last"]
+    assert named["inner"].frozen is None
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ def test_models_inside_of_models():
     ],
 )
 def test_what_is_not_understood_freezes_and_is_named(layer, words):
-    found = groups(model(lambda x: layers.Conv2D(1, 1)(layer(layers.Conv2D(4, 1, name="c")(x)))))
-    assert found["c"].frozen.startswith(words)
+    named = groups(model(lambda x: layers.Conv2D(1, 1)(layer(layers.Conv2D(4, 1, name="c")(x)))))
+    assert named["c"].frozen.startswith(words)
 
 
 def test_a_layer_of_another_call_is_not_taken_for_its_parent():
@@ -183,9 +183,9 @@ def test_a_layer_of_another_call_is_not_taken_for_its_parent():
         def call(self, inputs):
             return super().call(inputs[:, ::-1])
 
-    found = groups(model(lambda x: layers.Dense(1)(Mixed(3, name="m")(layers.Dense(4, name="d")(x))), shape=(5,)))
-    assert "Mixed 'm' is not understood" in found["d"].frozen
-    assert "m" not in found
+    named = groups(model(lambda x: layers.Dense(1)(Mixed(3, name="m")(layers.Dense(4, name="d")(x))), shape=(5,)))
+    assert "Mixed 'm' is not understood" in named["d"].frozen
+    assert "m" not in named
 
 
 def test_arithmetic_is_understood():
@@ -251,16 +251,16 @@ def test_keep_by_number_index_and_boolean():
     net = residual()
     graph = Channels(net)
     group = graph.group_of("inner")
-    worth = importance.scores(group)
-    best = set(np.argsort(-worth)[:2].tolist())
-    for wanted in (2, sorted(best), [i in best for i in range(5)]):
-        kept = graph.keep({net.get_layer("inner"): wanted})
+    scores = importance.scores(group)
+    best = set(np.argsort(-scores)[:2].tolist())
+    for requested in (2, sorted(best), [i in best for i in range(5)]):
+        kept = graph.keep({net.get_layer("inner"): requested})
         assert set(np.flatnonzero(kept[group.channels]).tolist()) == best
     assert graph.keep({"inner": 2}, multiple=4)[group.channels].sum() == 4
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words"),
+    ("requested", "words"),
     [
         ({"inner": 0}, r"keep\['inner'\]=0: the group has 5 channels. Expected a number from 1 to 5"),
         ({"inner": 6}, "Expected a number from 1 to 5"),
@@ -270,9 +270,9 @@ def test_keep_by_number_index_and_boolean():
         ({"nobody": 1}, "'nobody' makes no channels here.*a group: stem, inner, head"),
     ],
 )
-def test_keep_says_what_is_wrong(wanted, words):
+def test_keep_says_what_is_wrong(requested, words):
     with pytest.raises(ValueError, match=words):
-        Channels(residual()).keep(wanted)
+        Channels(residual()).keep(requested)
 
 
 def test_models_without_a_graph_are_refused():

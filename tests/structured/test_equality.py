@@ -46,7 +46,7 @@ def widths(model):
     return {v.path: tuple(v.shape) for v in model.variables}
 
 
-def asked_widths(graph, kept):
+def expected_widths(graph, kept):
     """What the variables that carry free channels should measure along their axis, from the groups alone."""
     return {
         (s.variable.path, s.axis): int(kept[s.ids].sum())
@@ -67,18 +67,18 @@ def zero_single_filters(model, random):
 
 def check_mask_is_found(graph, x, keep, all_can_go):
     """Masked channels: `shrink` finds them by itself, and `shrink(keep=...)` drops them from the unmasked model."""
-    model, dense, wanted = graph.model, graph.model.get_weights(), asked_widths(graph, graph.keep(keep))
+    model, dense, expected = graph.model, graph.model.get_weights(), expected_widths(graph, graph.keep(keep))
     mask_channels(model, keep)
-    masked, found = outputs(model, x), shrink(model)
-    assert_same(outputs(found, x), masked)
-    assert type(found) is type(model)
+    masked, automatic = outputs(model, x), shrink(model)
+    assert_same(outputs(automatic, x), masked)
+    assert type(automatic) is type(model)
     model.set_weights(dense)
-    told = shrink(model, keep=keep)
-    shapes, smallest = widths(told), widths(found)
-    assert {key: shapes[key[0]][key[1]] for key in wanted} == wanted
+    explicit = shrink(model, keep=keep)
+    shapes, smallest = widths(explicit), widths(automatic)
+    assert {key: shapes[key[0]][key[1]] for key in expected} == expected
     if all_can_go:  # elsewhere a masked channel may be a constant, which `keep` drops all the same
-        assert_same(outputs(told, x), masked)
-        assert all(smallest[path][axis] <= width for (path, axis), width in wanted.items())
+        assert_same(outputs(explicit, x), masked)
+        assert all(smallest[path][axis] <= width for (path, axis), width in expected.items())
     for before, after in zip(dense, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)  # the model itself is as it was
 

@@ -127,8 +127,8 @@ def test_several_inputs_and_outputs_keep_their_structure():
     hidden = layers.Dense(6, name="h")(layers.Concatenate()([a, b]))
     net = keras.Model({"one": a, "two": b}, {"x": layers.Dense(1)(hidden), "y": layers.Dense(2)(hidden)})
     small = shrink(net, {"h": 3})
-    found = small({"one": np.ones((2, 4)), "two": np.ones((2, 5))})
-    assert {key: tuple(value.shape) for key, value in found.items()} == {"x": (2, 1), "y": (2, 2)}
+    outputs = small({"one": np.ones((2, 4)), "two": np.ones((2, 5))})
+    assert {key: tuple(value.shape) for key, value in outputs.items()} == {"x": (2, 1), "y": (2, 2)}
 
 
 def test_mixed_precision_and_frozen_layers_stay():

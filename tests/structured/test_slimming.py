@@ -30,9 +30,9 @@ def test_drops_what_is_worth_least_of_all_groups():
         return layers.Dense(1)(layers.Dense(10, name="b")(x))
 
     net = model(net, shape=(4,))
-    for name, worth in (("a", [5.0] * 8 + [0.2, 0.1]), ("b", [1.0] * 9 + [0.15])):
+    for name, norms in (("a", [5.0] * 8 + [0.2, 0.1]), ("b", [1.0] * 9 + [0.15])):
         kernel = net.get_layer(name).kernel
-        kernel.assign(kernel.numpy() / np.linalg.norm(kernel.numpy(), axis=0) * np.array(worth))
+        kernel.assign(kernel.numpy() / np.linalg.norm(kernel.numpy(), axis=0) * np.array(norms))
     graph = Channels(net)
     selection = slimming._Selection(graph, "l2", 1)
     a, b = graph.group_of("a").channels, graph.group_of("b").channels

@@ -1,4 +1,4 @@
-"""Channels that belong together, and models made smaller by whole channels."""
+"""Coupled channels, and models that are made smaller by removing whole channels."""
 
 from tfsparse.structured.channels import Channels, Group
 from tfsparse.structured.shrinking import mask_channels, shrink

@@ -84,8 +84,8 @@ class Channels:
         tracer = ChannelTracer(model)
         sets = tracer.sets
 
-        def with_roots(found):
-            return dataclasses.replace(found, ids=sets.find(found.ids))
+        def with_roots(record):
+            return dataclasses.replace(record, ids=sets.find(record.ids))
 
         self.model, self.size = model, len(sets)
         self.config_changes, self.model_inputs = tracer.config_changes, tracer.model_inputs

@@ -46,10 +46,7 @@ def shrink(model: keras.Model, keep=None, multiple: int = 1) -> keras.Model:
         >>> tfsparse.mask_channels(model, keep={"conv1": 24}); small = tfsparse.shrink(model)
     """
     channels = Channels(model)
-    if keep is None:
-        kept = constant_channels.needed(channels, multiple)
-    else:
-        kept = _checked(channels, keep) if isinstance(keep, np.ndarray) else channels.keep(keep, multiple=multiple)
+    kept = constant_channels.needed(channels, multiple) if keep is None else _kept(channels, keep, multiple)
     with replicas.strategy_scope(model):
         shrinker = _Shrinker(channels, kept)
         small = shrinker.rebuild(model)
@@ -75,7 +72,7 @@ def mask_channels(model: keras.Model, keep) -> None:
         >>> tfsparse.mask_channels(model, keep={"conv1": 24})
     """
     channels = Channels(model)
-    kept = _checked(channels, keep) if isinstance(keep, np.ndarray) else channels.keep(keep)
+    kept = _kept(channels, keep)
     for axis in channels.axes:
         if axis.role != "in" and not _is_statistic(axis):
             shape = [1] * len(axis.variable.shape)
@@ -90,7 +87,10 @@ def _is_statistic(axis):
     return name == "moving_variance" or (name == "moving_mean" and axis.layer.scale)
 
 
-def _checked(channels, kept):
+def _kept(channels, kept, multiple=1):
+    """Return a `kept` array, given one or what `Channels.keep` accepts."""
+    if not isinstance(kept, np.ndarray):
+        return channels.keep(kept, multiple=multiple)
     if kept.shape != (channels.size,) or kept.dtype != bool:
         raise ValueError(
             f"keep is an array of shape {kept.shape} and type {kept.dtype}; expected the {channels.size} booleans that "
