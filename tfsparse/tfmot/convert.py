@@ -254,7 +254,7 @@ class _FromKeras3(_Conversion):
             wrapper.pruning_step.assign(1)
 
     def _calls(self, model):
-        """As declared, without the computation of Keras masks, which layers of tf_keras do themselves."""
+        """Leave out the operations that compute Keras masks: layers of tf_keras compute them themselves."""
         needed, calls = {id(t) for t in model.outputs}, []
         for node in reversed(keras_internals.nodes(keras_internals.graph(model))):
             if any(id(t) in needed for t in node.outputs):
