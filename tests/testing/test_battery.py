@@ -1,5 +1,8 @@
 """The battery passes for all registered pruners and fails for pruners and optimizers with planted bugs."""
 
+import pathlib
+import re
+
 import keras
 import pytest
 from keras import ops
@@ -44,6 +47,17 @@ def test_granularities_and_scopes_pass(options):
 def test_granularities_and_scopes_pass_in_all_execution_modes(options):
     testing.check_execution_modes_agree(pruners.Magnitude(**options))
     testing.check_export(pruners.Magnitude(**options))
+
+
+@pytest.mark.exhaustive
+def test_the_pruners_of_the_documentation_pass(monkeypatch):
+    """All code of own_method.md, its call of the battery included."""
+    page = pathlib.Path(__file__).parents[2] / "docs" / "own_method.md"
+    monkeypatch.setattr(testing, "split_cpu", lambda: None)  # conftest.py has split it
+    scope = {}
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(compile(code, page.name, "exec"), scope)
+    assert scope["Movement"]() == pruners.get("movement")
 
 
 # ---- planted bugs: the battery must fail ----------------------------------------------------------------------------
