@@ -2,6 +2,7 @@
 
 import abc
 import inspect
+import itertools
 import math
 
 import keras
@@ -10,6 +11,7 @@ from keras import ops, tree
 
 from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
+from tfsparse.backend.hashing import hash_signs
 
 
 class Hessian(abc.ABC):
@@ -128,27 +130,17 @@ class Hessian(abc.ABC):
         return _dot(signs, self._product(state, signs, masks))
 
     def _signs(self, seed, probe):
-        """-1 or 1 from a hash of seed, probe and place among all weights, so that no two weights share theirs."""
-        key = _mix(_mix(ops.cast(seed, "uint32")) + ops.cast(probe, "uint32"))
-        signs, first = [], 0
-        for variable in self.variables:
-            size = math.prod(variable.shape)
-            place = ops.cast(ops.arange(size, dtype="int32"), "uint32") + ops.cast(first, "uint32")
-            bits = ops.right_shift(_mix(ops.bitwise_xor(_mix(place), key)), ops.cast(31, "uint32"))
-            signs.append(ops.reshape(1 - 2 * ops.cast(bits, self._dtype), variable.shape))
-            first += size
-        return signs
+        """Return random vectors of -1 and 1. `first` counts the weights before a variable, so no two share a hash."""
+        sizes = [math.prod(variable.shape) for variable in self.variables]
+        firsts = itertools.accumulate(sizes, initial=0)
+        return [
+            hash_signs(tuple(variable.shape), seed, probe, first=first, dtype=self._dtype)
+            for variable, first in zip(self.variables, firsts, strict=False)
+        ]
 
 
 def _uint32(number):
     return ops.convert_to_tensor(np.uint32(number % 2**32))
-
-
-def _mix(x):
-    """A hash of 32 bits to 32 bits, one to one."""
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
-        x = ops.bitwise_xor(x, ops.right_shift(x, ops.cast(shift, "uint32"))) * ops.cast(factor, "uint32")
-    return x
 
 
 def _masked(vectors, masks):
