@@ -243,7 +243,7 @@ def test_transposed_convolutions_work_at_their_input():
 
 def test_unknown_sizes_are_told_when_they_are_asked_for():
     graph = Channels(model(lambda x: layers.Conv2D(2, 3)(x), shape=(None, None, 3)))
-    with pytest.raises(ValueError, match="build it with keras.Input of a fixed shape"):
+    with pytest.raises(ValueError, match="its input open. Build it with keras.Input of a fixed shape"):
         graph.macs()
 
 

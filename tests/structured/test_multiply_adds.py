@@ -183,8 +183,23 @@ def test_entries_that_are_zero_or_dropped_are_not_counted():
     assert channels.macs(channels.keep({"conv": 3})) == 144 * 3 * 36 + (3 * 2) * 36
 
 
+class Block(layers.Layer):
+    """A layer without a rule that calls two others."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = [layers.Dense(8), layers.Dense(6)]
+
+    def build(self, shape):
+        for layer, width in zip(self.inner, (6, 8), strict=True):
+            layer.build((*shape[:-1], width))
+
+    def call(self, inputs):
+        return self.inner[1](self.inner[0](inputs))
+
+
 class Projection(layers.Layer):
-    """A layer that this package has no rule for."""
+    """A layer without a rule that has a kernel."""
 
     def build(self, shape):
         self.kernel = self.add_weight(shape=(shape[-1], 4), name="kernel")
@@ -193,14 +208,15 @@ class Projection(layers.Layer):
         return inputs @ self.kernel
 
 
-def test_a_layer_without_a_rule_is_unknown_until_it_is_registered(monkeypatch):
-    model = model_of(Projection(), SEQUENCE)
+@pytest.mark.parametrize(("kind", "expected"), [(Projection, (6 * 4) * 10), (Block, (6 * 8 + 8 * 6) * 10)])
+def test_a_layer_without_a_rule_is_unknown_until_it_is_registered(kind, expected, monkeypatch):
+    model = model_of(kind(), SEQUENCE)
     assert tfsparse.report(model).flops is None
-    with pytest.raises(ValueError, match=r"multiply_adds.register\(Projection"):
+    with pytest.raises(ValueError, match=rf"multiply_adds.register\({kind.__name__}, function\)"):
         Channels(model).macs()
     monkeypatch.setattr(multiply_adds, "USES", dict(multiply_adds.USES))
-    multiply_adds.register(Projection, lambda layer, inputs, outputs: multiply_adds.product(outputs[1:-1]))
-    assert count(model) == (6 * 4) * 10
+    multiply_adds.register(kind, lambda layer, inputs, outputs: multiply_adds.product(outputs[1:-1]))
+    assert count(model) == expected
 
 
 def test_subclassed_models_and_open_sizes_are_unknown():
@@ -218,7 +234,7 @@ def test_subclassed_models_and_open_sizes_are_unknown():
     assert list(multiply_adds.uses_per_entry(model_of(layers.LSTM(3), (None, 6))).values()) == [None, None]
 
 
-def test_a_cell_of_ones_own_is_unknown():
+def test_a_cell_of_ones_own_is_unknown_until_it_is_registered(monkeypatch):
     class Cell(layers.LSTMCell):
         def call(self, inputs, states, training=False):
             return super().call(inputs, states, training)
@@ -233,4 +249,9 @@ def test_a_cell_of_ones_own_is_unknown():
             return inputs @ self.kernel, states
 
     assert count(model_of(layers.RNN(Cell(3)), SEQUENCE)) == (6 * 3 + 3 * 3) * 4 * 10
-    assert list(multiply_adds.uses_per_entry(model_of(layers.RNN(Other()), SEQUENCE)).values()) == [None]
+    model = model_of(layers.RNN(Other()), SEQUENCE)
+    with pytest.raises(ValueError, match=r"register\(Other, function\)"):
+        Channels(model).macs()
+    monkeypatch.setattr(multiply_adds, "USES", dict(multiply_adds.USES))
+    multiply_adds.register(Other, lambda layer, inputs, outputs: 1)
+    assert count(model) == (6 * 4) * 10

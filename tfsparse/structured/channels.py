@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import numpy as np
 
-from tfsparse.backend import keras_internals
 from tfsparse.structured import importance, multiply_adds, plots
 from tfsparse.structured.channel_tracer import ChannelTracer, VariableAxis
 from tfsparse.structured.union_find import UnionFind
@@ -181,12 +180,15 @@ class Channels:
         """
         unknown = next((kernel for kernel, uses in self._uses if uses is None), None)
         if unknown is not None:
-            owners = [x for x in keras_internals.all_layers(self.model) if any(v is unknown for v in x.weights)]
-            raise ValueError(
-                f"The multiply-adds of {unknown.path} are unknown. If the model leaves the size of its input open, "
-                "build it with keras.Input of a fixed shape, for example (224, 224, 3). If there is no rule for this "
-                f"layer, write tfsparse.structured.multiply_adds.register({type(owners[-1]).__name__}, function)."
+            layer = multiply_adds.layer_without_rule(self.model, unknown)
+            reason = (
+                "the model leaves the size of its input open. Build it with keras.Input of a fixed shape, for example "
+                "(224, 224, 3)"
+                if layer is None
+                else f"layer {layer.name!r} has no rule. Write tfsparse.structured.multiply_adds.register("
+                f"{type(layer).__name__}, function)"
             )
+            raise ValueError(f"The multiply-adds of {unknown.path} are unknown: {reason}.")
         return sum(self._num_entries(kernel, kept) * uses for kernel, uses in self._uses)
 
     def parameters(self, kept: np.ndarray | None = None) -> int:

@@ -56,6 +56,15 @@ def uses_per_entry(model: keras.Model) -> dict[int, int | None]:
     return {id(kernel): total(uses.get(id(kernel), [None])) for kernel in _kernels(model)}
 
 
+def layer_without_rule(model: keras.Model, kernel):
+    """Return the outermost layer of a kernel that has no rule; None if the sizes alone are unknown."""
+    for layer in keras_internals.all_layers(model):
+        has_rule = keras_internals.graph(layer) is not None or _rule(layer)[0] is not None
+        if not has_rule and any(v is kernel for v in layer.weights):
+            return layer
+    return None
+
+
 def product(sizes) -> int | None:
     """Return the product of sizes; None if one of them is None."""
     return None if None in sizes else math.prod(sizes)
@@ -79,15 +88,13 @@ def _of_call(layer, inputs: dict[str, Shape], output: Shape) -> Iterator[tuple]:
             if getattr(node.operation, "weights", ()):
                 yield from _of_call(node.operation, *_shapes(node))
         return
-    inside = _first(_CALLS_INSIDE, layer)
-    if inside is not None:
-        for repetitions, *call in inside(layer, inputs, output):
-            for kernel, number in _of_call(*call):
-                yield kernel, None if None in (number, repetitions) else number * repetitions
+    rule, is_composite = _rule(layer)
+    if is_composite:
+        for repetitions, *call in rule(layer, inputs, output):
+            yield from ((kernel, product([number, repetitions])) for kernel, number in _of_call(*call))
         return
-    uses = _first(USES, layer)
     first_input = next(iter(inputs.values()), None)
-    number = None if uses is None or first_input is None else uses(layer, first_input, output)
+    number = None if rule is None or first_input is None else rule(layer, first_input, output)
     yield from ((kernel, number) for kernel in _kernels(layer))
 
 
@@ -98,8 +105,10 @@ def _shapes(node):
     return shapes, tuple(node.output_tensors[0].shape)
 
 
-def _first(table, layer):
-    return next((table[kind] for kind in type(layer).__mro__ if kind in table), None)
+def _rule(layer):
+    """Return the rule of the nearest class, and whether it lists calls of other layers."""
+    tables = ((kind, table) for kind in type(layer).__mro__ for table in (USES, _CALLS_INSIDE))
+    return next(((table[kind], table is _CALLS_INSIDE) for kind, table in tables if kind in table), (None, False))
 
 
 # ---- layers with kernels ---------------------------------------------------------------------------------------------
@@ -127,26 +136,18 @@ def _einsum(layer, inputs, output):
     return product([n for label, n in zip(labels[1:], inputs[1:], strict=True) if label not in kernel])
 
 
-def _steps(layer, inputs, output):
-    """Recurrent layers use both kernels once per time step."""
-    cells = getattr(layer.cell, "cells", [layer.cell])
-    return inputs[1] if all(isinstance(cell, _CELLS) for cell in cells) else None
-
-
 def _convolutional_steps(layer, inputs, output):
     one_step = (output[0], *output[2:]) if layer.return_sequences else output
     return product([inputs[1], _positions(layer, one_step)])
 
 
 _CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
-_CONVOLUTIONS = [vars(layers)[f"Conv{d}D"] for d in (1, 2, 3)]
-_OTHERS = (layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D)
+_CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 for _kinds, _uses in (
-    ((layers.Dense, *_CONVOLUTIONS, *_OTHERS, *_CELLS), _output_positions),
-    ([vars(layers)[f"Conv{d}DTranspose"] for d in (1, 2, 3)], _input_positions),
-    ([layers.EinsumDense], _einsum),
-    ([layers.RNN], _steps),
-    ([vars(layers)[f"ConvLSTM{d}D"] for d in (1, 2, 3)], _convolutional_steps),
+    ((layers.Dense, *_CONVOLUTIONS, layers.SeparableConv1D, layers.SeparableConv2D, *_CELLS), _output_positions),
+    ((layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose), _input_positions),
+    ((layers.EinsumDense,), _einsum),
+    ((layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D), _convolutional_steps),
 ):
     for _kind in _kinds:
         register(_kind, _uses)
@@ -162,6 +163,13 @@ def _same_call(*names):
 def _every_time_step(layer, inputs, output):
     steps = next(iter(inputs.values()))[1]
     yield steps, layer.layer, {k: (n, *shape) for k, (n, _, *shape) in inputs.items()}, (output[0], *output[2:])
+
+
+def _every_state(layer, inputs, output):
+    """A recurrent layer calls its cells once per time step, each with a vector."""
+    steps = next(iter(inputs.values()))[1]
+    for cell in getattr(layer.cell, "cells", [layer.cell]):
+        yield steps, cell, {"inputs": (None, None)}, (None, None)
 
 
 def _projections(layer, inputs, output):
@@ -182,6 +190,7 @@ _CALLS_INSIDE = {
     layers.SpectralNormalization: _same_call("layer"),
     layers.Bidirectional: _same_call("forward_layer", "backward_layer"),
     layers.TimeDistributed: _every_time_step,
+    layers.RNN: _every_state,
     layers.MultiHeadAttention: _projections,
     layers.GroupQueryAttention: _projections,
 }
