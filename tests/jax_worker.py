@@ -1,4 +1,7 @@
-"""One process of test_jax_processes.py: `jax_worker.py FOLDER TASK PORT` is one of two, TASK "alone" the only one."""
+"""A process of test_jax_processes.py: `jax_worker.py FOLDER TASK PORT`.
+
+TASK is 0 or 1 for one of two processes, "alone" for a single process.
+"""
 
 import json
 import pathlib
@@ -21,7 +24,7 @@ HALF = fixtures.BATCH // 2
 
 
 class Record(keras.callbacks.Callback):
-    """A digest of the masks after every step."""
+    """Records a digest of the masks after every step."""
 
     def __init__(self):
         super().__init__()
@@ -33,7 +36,7 @@ class Record(keras.callbacks.Callback):
 
 
 class Flip(keras.callbacks.Callback):
-    """One entry of a mask is another one in this process, of what JAX takes to be one array."""
+    """Changes one entry of a mask in one process, although it is one array for JAX."""
 
     def on_train_batch_end(self, batch, logs=None):
         optimizer = self.model.optimizer
@@ -46,7 +49,7 @@ class Flip(keras.callbacks.Callback):
 
 
 def data():
-    """This process's half of every global batch, or all of it."""
+    """Return this process's half of every global batch, or the whole batch."""
     x, y = fixtures.small_data()
     if TASK == "alone":
         return x, y
@@ -55,10 +58,10 @@ def data():
 
 
 def train(name, on_divergence, *callbacks):
-    """Train, and leave what happened."""
+    """Train, and write what happened to a file."""
     model = fixtures.small_model()
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(True))
-    record, end = Record(), {"error": None}
+    record, result = Record(), {"error": None}
     prune = tfsparse.Prune(tfsparse.OneCycle(updates=5), sparsity=0.6, on_divergence=on_divergence)
     batch = fixtures.BATCH if TASK == "alone" else HALF
     with warnings.catch_warnings(record=True) as caught:
@@ -66,17 +69,17 @@ def train(name, on_divergence, *callbacks):
             options = {"batch_size": batch, "epochs": 3, "shuffle": False, "verbose": 0}
             model.fit(*data(), callbacks=[prune, *callbacks, record], **options)
         except RuntimeError as error:
-            end["error"] = str(error)
+            result["error"] = str(error)
     sync_stats = model.optimizer.sync_stats
-    end |= {"steps": record.steps, "num_syncs": sync_stats.num_syncs, "bytes": sync_stats.bytes}
-    end["warnings"] = [str(w.message) for w in caught if w.category is UserWarning]
-    (FOLDER / f"{name}-{TASK}.json").write_text(json.dumps(end))
+    result |= {"steps": record.steps, "num_syncs": sync_stats.num_syncs, "bytes": sync_stats.bytes}
+    result["warnings"] = [str(w.message) for w in caught if w.category is UserWarning]
+    (FOLDER / f"{name}-{TASK}.json").write_text(json.dumps(result))
     variables = [*model.trainable_variables, *model.optimizer.variables]
     np.savez(FOLDER / f"{name}-{TASK}.npz", *(replicas.replica_values(v)[0] for v in variables))
 
 
 def propose():
-    """Push and pull: each process proposes a mask of its own; the second one comes with another version."""
+    """Push and pull: each process proposes a mask of its own, and in the end for a step of its own."""
     own, merged = np.eye(3, dtype="float32")[int(TASK)], {}
     for policy in tfsparse.MaskStore.policies:
         store = tfsparse.MaskStore(policy)
@@ -91,7 +94,7 @@ def propose():
 
 
 def main():
-    signal.alarm(LIMIT)  # no orphan lives on if the test that waits for it is killed
+    signal.alarm(LIMIT)  # ends this process if the test was killed
     if TASK == "alone":
         train("straight", "raise")
         return

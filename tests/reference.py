@@ -1,33 +1,33 @@
-"""What the package computes, in plain NumPy: slow, short, and written without looking at the package."""
+"""References in plain NumPy for what the package computes: slow, short, written independently of the package."""
 
 import numpy as np
 
 
-def count(sparsity, size):
-    """How many entries are pruned."""
+def num_pruned(sparsity, size):
+    """Return how many entries are pruned."""
     return min(round(sparsity * size), size - 1)
 
 
 def topk_mask(scores, sparsity, mask=None):
-    """Sort everything; ties: living before pruned, then lower index."""
+    """Sort all scores. Ties: entries that were kept come first, then those with a lower index."""
     flat = np.asarray(scores, "float32").ravel()
-    alive = np.ones(flat.size) if mask is None else np.asarray(mask).ravel()
-    order = sorted(range(flat.size), key=lambda i: (flat[i], alive[i], -i))
+    kept = np.ones(flat.size) if mask is None else np.asarray(mask).ravel()
+    order = sorted(range(flat.size), key=lambda i: (flat[i], kept[i], -i))
     result = np.ones(flat.size)
-    result[order[: count(sparsity, flat.size)]] = 0
+    result[order[: num_pruned(sparsity, flat.size)]] = 0
     return result.reshape(np.shape(scores))
 
 
 def global_masks(scores, sparsity):
-    """Sort all tensors' entries together, after setting aside what every tensor must keep."""
+    """Sort the entries of all tensors together, without those that a tensor keeps in any case."""
     sizes = [s.size for s in scores]
-    total = count(sparsity, sum(sizes))
+    total = num_pruned(sparsity, sum(sizes))
     kept = np.float32(1) - np.float32(total) / np.float32(sum(n - 1 for n in sizes))
     candidates = []
     for tensor, s in enumerate(scores):
         flat = s.ravel()
-        floor = int(kept * np.float32((s.size - 1) / 10))
-        for i in sorted(range(s.size), key=lambda i: (flat[i], -i))[: s.size - 1 - floor]:
+        always_kept = 1 + int(kept * np.float32((s.size - 1) / 10))
+        for i in sorted(range(s.size), key=lambda i: (flat[i], -i))[: s.size - always_kept]:
             candidates.append((flat[i], -tensor, -i))
     result = [np.ones(n) for n in sizes]
     for _, tensor, i in sorted(candidates)[:total]:
@@ -36,36 +36,36 @@ def global_masks(scores, sparsity):
 
 
 def n_of_m(scores, n, m):
-    """N of every M along the second-last axis; an incomplete group stays dense."""
+    """Keep N of every M along the last axis but one. An incomplete group stays dense."""
     result = np.ones_like(scores)
     groups = scores.shape[-2] // m
     for index in np.ndindex(*scores.shape[:-2], groups, scores.shape[-1]):
         *head, group, out = index
         where = (*head, slice(group * m, (group + 1) * m), out)
-        losers = sorted(range(m), key=lambda i: (scores[where][i], -i))[: m - n]
-        result[where] = [0 if i in losers else 1 for i in range(m)]
+        lowest = sorted(range(m), key=lambda i: (scores[where][i], -i))[: m - n]
+        result[where] = [0 if i in lowest else 1 for i in range(m)]
     return result
 
 
 def num_within_budget(weights, budget, masks):
-    """Sort all living magnitudes and add their squares until the budget is spent."""
-    living = np.concatenate([np.abs(w[m > 0]) for w, m in zip(weights, masks, strict=True)])
-    return int(np.sum(np.cumsum(np.sort(living.astype("float64")) ** 2) <= budget))
+    """Sort the magnitudes that are not pruned and add their squares until the budget is used up."""
+    magnitudes = np.concatenate([np.abs(w[m > 0]) for w, m in zip(weights, masks, strict=True)])
+    return int(np.sum(np.cumsum(np.sort(magnitudes.astype("float64")) ** 2) <= budget))
 
 
 def drop_and_grow(weight, growth, mask, sparsity, fraction):
-    """Sort the living by size and all others by growth; ties: living before pruned, then lower index."""
-    w, g, alive = np.abs(weight).ravel(), np.ravel(growth), np.ravel(mask)
-    n = w.size - count(sparsity, w.size)
-    kept = sorted(np.flatnonzero(alive), key=lambda i: (-w[i], i))[: n - int(fraction * n + 1e-9)]
-    others = sorted(set(range(w.size)) - set(kept), key=lambda i: (-g[i], -alive[i], i))
+    """Sort the weights that are not pruned by magnitude, all other entries by growth."""
+    w, g, m = np.abs(weight).ravel(), np.ravel(growth), np.ravel(mask)
+    n = w.size - num_pruned(sparsity, w.size)
+    kept = sorted(np.flatnonzero(m), key=lambda i: (-w[i], i))[: n - int(fraction * n + 1e-9)]
+    others = sorted(set(range(w.size)) - set(kept), key=lambda i: (-g[i], -m[i], i))
     result = np.zeros(w.size)
     result[[*kept, *others[: n - len(kept)]]] = 1
     return result.reshape(np.shape(weight))
 
 
 def feather(weights, masks):
-    """The formula as the paper writes it, in float64; `weights` compete, and a layer may be at its floor."""
+    """The paper's formula in float64. A layer that keeps weights below the common threshold has its own."""
     tau = max(np.max(np.abs(w)[m == 0], initial=0) for w, m in zip(weights, masks, strict=True))
     result = []
     for w, m in zip(weights, masks, strict=True):

@@ -1,5 +1,8 @@
-"""Two JAX processes with a device each under `keras.distribution.DataParallel`: their masks are equal at every step and
-those of one device given the same global batches; faults are found. What is trained is in jax_worker.py."""
+"""Two JAX processes with one device each under `keras.distribution.DataParallel`.
+
+Their masks are equal at every step, and equal those of one device that gets the same global batches. Masks that were
+made to differ are found. The training is in jax_worker.py.
+"""
 
 import importlib.util
 import json
@@ -27,7 +30,7 @@ CAUGHT = re.compile(r"The masks of \S*hidden/kernel on replica 1 of 2 differ fro
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, request):
-    """Where two processes and one alone have left what they saw."""
+    """Run two processes and a single one, and return the folder with their results."""
     path = tmp_path_factory.mktemp("jax")
     environment = os.environ | processes.jax(request.config.cache.mkdir("jax")) | ENVIRONMENT
 
@@ -39,13 +42,13 @@ def folder(tmp_path_factory, request):
     return path
 
 
-def seen(folder, name, task):
-    """What a process wrote about one training."""
+def results(folder, name, task):
+    """Read what a process wrote about one training."""
     return json.loads((folder / f"{name}-{task}.json").read_text())
 
 
 def variables(folder, name, task):
-    """Weights, masks and slots at the end."""
+    """Read the weights, masks and slots at the end."""
     with np.load(folder / f"{name}-{task}.npz") as file:
         return [file[name] for name in file.files]
 
@@ -55,43 +58,43 @@ def assert_equal_variables(folder, name):
         np.testing.assert_array_equal(first, second)
 
 
-def test_masks_are_equal_at_every_step_and_those_of_one_device(folder):
-    first, second, alone = (seen(folder, "straight", task)["steps"] for task in (0, 1, "alone"))
+def test_masks_equal_those_of_one_device_at_every_step(folder):
+    first, second, alone = (results(folder, "straight", task)["steps"] for task in (0, 1, "alone"))
     assert first == second == alone
     assert len(first) == STEPS and len(set(first)) >= 4
     assert_equal_variables(folder, "straight")
-    for ours, theirs in zip(variables(folder, "straight", 0), variables(folder, "straight", "alone"), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    for two, one in zip(variables(folder, "straight", 0), variables(folder, "straight", "alone"), strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-5)
 
 
-def test_digests_are_sent_before_every_update_and_at_the_end_of_every_epoch(folder):
-    end = seen(folder, "straight", 0)
-    assert (end["error"], end["warnings"]) == (None, [])
-    assert (end["num_syncs"], end["bytes"]) == (DUE + EPOCHS, (DUE + EPOCHS) * 3 * 4)
-    assert seen(folder, "straight", "alone")["num_syncs"] == 0
+def test_digests_are_sent_before_each_update_and_at_the_end_of_each_epoch(folder):
+    result = results(folder, "straight", 0)
+    assert (result["error"], result["warnings"]) == (None, [])
+    assert (result["num_syncs"], result["bytes"]) == (DUE + EPOCHS, (DUE + EPOCHS) * 3 * 4)
+    assert results(folder, "straight", "alone")["num_syncs"] == 0
 
 
 @pytest.mark.parametrize("task", range(2))
 def test_a_flipped_entry_stops_both_processes_before_the_next_update(folder, task):
-    end = seen(folder, "flipped", task)
-    assert CAUGHT.match(end["error"])
-    assert len(end["steps"]) == FAULT
+    result = results(folder, "flipped", task)
+    assert CAUGHT.match(result["error"])
+    assert len(result["steps"]) == FAULT
 
 
 @pytest.mark.parametrize("task", range(2))
 def test_a_flipped_entry_is_repaired_in_both_processes(folder, task):
-    end = seen(folder, "repaired", task)
-    assert end["error"] is None and len(end["steps"]) == STEPS
-    (warning,) = end["warnings"]
+    result = results(folder, "repaired", task)
+    assert result["error"] is None and len(result["steps"]) == STEPS
+    (warning,) = result["warnings"]
     assert CAUGHT.match(warning)
-    steps = [seen(folder, "repaired", task)["steps"] for task in range(2)]
+    steps = [results(folder, "repaired", task)["steps"] for task in range(2)]
     assert [step for step, (a, b) in enumerate(zip(*steps, strict=True), start=1) if a != b] == [FAULT]
     assert_equal_variables(folder, "repaired")
 
 
 @pytest.mark.parametrize("task", range(2))
 def test_push_and_pull_between_processes(folder, task):
-    store = seen(folder, "store", task)
+    store = results(folder, "store", task)
     assert store["leader"] == [1, 0, 0]
     assert store["intersection"] == [0, 0, 0]
     assert store["union"] == store["vote"] == [1, 1, 0]

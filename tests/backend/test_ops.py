@@ -6,15 +6,15 @@ from keras import ops
 from tfsparse.backend import ops as backend_ops
 
 
-def test_histogram_counts_and_drops_what_lies_beyond():
+def test_histogram_drops_values_beyond_its_length():
     values = ops.convert_to_tensor(np.array([[0, 3, 3], [1, 9, 4]], "int32"))
     np.testing.assert_array_equal(ops.convert_to_numpy(backend_ops.histogram(values, 4)), [1, 1, 0, 2])
 
 
-def test_when_assigns_only_if_it_holds():
+def test_when_assigns_only_if_the_condition_is_true():
     variable = keras.Variable(0.0)
-    for holds in (False, True, False):
-        backend_ops.when(ops.convert_to_tensor(holds), lambda: variable.assign_add(1.0), [variable])
+    for condition in (False, True, False):
+        backend_ops.when(ops.convert_to_tensor(condition), lambda: variable.assign_add(1.0), [variable])
     assert float(ops.convert_to_numpy(variable)) == 1.0
 
 
@@ -24,7 +24,7 @@ def test_cond_runs_one_branch():
     assert taken == ["true"]
 
 
-def test_read_is_a_value_not_the_variable():
+def test_read_returns_the_present_value():
     variable = keras.Variable(1.0)
     before = backend_ops.read(variable)
     variable.assign(2.0)
@@ -32,7 +32,7 @@ def test_read_is_a_value_not_the_variable():
     assert backend_ops.to_int(keras.Variable(3, dtype="int32")) == 3
 
 
-def test_masked_zeros_have_no_sign():
+def test_masked_zeros_are_positive():
     values, mask = ops.convert_to_tensor([-1.0, 2.0, -3.0]), ops.convert_to_tensor([0.0, 1.0, 1.0])
     masked = ops.convert_to_numpy(backend_ops.masked(values, mask))
     np.testing.assert_array_equal(masked, [0, 2, -3])
@@ -40,7 +40,7 @@ def test_masked_zeros_have_no_sign():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_packbits_is_numpys_wherever_the_masks_are(dtype):
+def test_packbits_equals_numpys_for_arrays_and_tensors(dtype):
     random = np.random.default_rng(0)
     masks = [(random.random(shape) < 0.5).astype("float32") for shape in [(7, 3), (1,), (2, 5, 4)]]
     expected = np.packbits(np.concatenate([m.ravel() != 0 for m in masks]))

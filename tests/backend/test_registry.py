@@ -9,7 +9,7 @@ class Base(Configurable):
     pass
 
 
-def test_configuration_is_the_constructor():
+def test_the_configuration_is_the_arguments_of_the_constructor():
     registry = Registry("thing", Base)
 
     @registry.register
@@ -25,11 +25,11 @@ def test_configuration_is_the_constructor():
     assert thing != MyThing()
 
 
-def test_nearest():
+def test_nearest_offers_similar_names():
     assert nearest("liner", ["linear", "constant"]) == " Did you mean 'linear'?"
     assert nearest("zzz", ["linear"]) == ""
 
 
-def test_instances_of_another_kind_are_refused():
+def test_an_instance_of_another_kind_is_an_error():
     with pytest.raises(ValueError, match="instance of Schedule"):
         schedules.get(Base())

@@ -6,7 +6,7 @@ from keras import ops
 from tfsparse.backend import replicas
 
 
-def test_digest_sees_one_bit():
+def test_the_digest_depends_on_every_bit():
     masks = [np.ones((7, 3)), np.zeros(5)]
     flipped = [m.copy() for m in masks]
     flipped[1][4] = 1
@@ -14,7 +14,7 @@ def test_digest_sees_one_bit():
     assert replicas.digest(masks) != replicas.digest(flipped)
 
 
-def test_alone_nothing_is_reduced():
+def test_one_replica_reduces_nothing():
     gradients = [ops.ones((2, 2))]
     assert replicas.global_gradients(gradients)[0] is gradients[0]
     np.testing.assert_array_equal(ops.convert_to_numpy(replicas.divide_by_replicas(gradients[0])), np.ones((2, 2)))
@@ -27,7 +27,7 @@ def test_update_and_replica_values():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replicas are TensorFlow's")
-def test_two_replicas_get_the_global_gradient_and_its_share():
+def test_two_replicas_get_the_global_gradient():
     import tensorflow as tf
 
     from tfsparse.testing import two_cpu_strategy

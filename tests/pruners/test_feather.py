@@ -33,13 +33,13 @@ def step(optimizer, variables, gradients):
     return numpy(variables)
 
 
-def test_formula_golden():
-    """tau = 1: cube roots of 8 - 1, 27 - 1; 0 for what is pruned."""
+def test_forward_golden():
+    """With tau = 1 the kept weights become the cube roots of 8 - 1 and 27 - 1."""
     values = forward(Feather(), [[[2.0, -3.0], [-1.0, 0.5]]], [[[1, 1], [0, 0]]])
     np.testing.assert_allclose(values[0], [[7 ** (1 / 3), -(26 ** (1 / 3))], [0, 0]], rtol=1e-6)
 
 
-def test_threshold_is_common_but_for_a_layer_at_its_floor():
+def test_golden_a_layer_that_keeps_smaller_weights_has_a_threshold_of_its_own():
     weights, masks = [[3.0, 1.0], [5.0, 2.0], [0.5, 0.25]], [[1, 0], [1, 0], [1, 0]]
     values = forward(Feather(), weights, masks)
     expected = [[19 ** (1 / 3), 0], [117 ** (1 / 3), 0], [(1 / 8 - 1 / 64) ** (1 / 3), 0]]
@@ -47,15 +47,15 @@ def test_threshold_is_common_but_for_a_layer_at_its_floor():
     np.testing.assert_allclose(forward(Feather(scope="layer"), weights, masks)[0], [26 ** (1 / 3), 0], rtol=1e-6)
 
 
-def test_dense_and_tiny_weights_come_through_as_they_are():
+def test_dense_and_tiny_weights_are_not_changed():
     weights = [np.array([3.7, -1e-20, 0.0, 1e-35], "float32")]
     np.testing.assert_array_equal(forward(Feather(), weights, [[1, 1, 1, 1]])[0], weights[0])
     assert forward(Feather(), [[2e-20, 1e-20]], [[1, 0]])[0][0] > 1.9e-20  # |w|^3 would be zero
 
 
 @pytest.mark.parametrize("theta", [1.0, 0.5])
-def test_steps_of_momentum_sgd_against_the_reference(theta):
-    """w lives on in the optimizer: masks, values, and gradients scaled by theta where the mask is zero."""
+def test_steps_of_momentum_sgd_equal_the_reference(theta):
+    """Masks and weights; gradients are scaled by theta where the mask is zero."""
     random = np.random.default_rng(0)
     dense = [random.normal(size=(6, 5)).astype("float32"), random.normal(size=(8, 3)).astype("float32") * 0.5]
     variables = [variable(d) for d in dense]
@@ -78,11 +78,11 @@ def test_golden_a_pruned_weight_returns_with_the_value_it_reached():
     w = variable([[4.0, 1.0]])
     optimizer = sparse(Feather(), [w])
     np.testing.assert_allclose(step(optimizer, [w], [[[0, 0]]])[0], [[63 ** (1 / 3), 0]], rtol=1e-6)
-    np.testing.assert_allclose(step(optimizer, [w], [[[0, -2]]])[0], [[37 ** (1 / 3), 0]], rtol=1e-6)  # 3 unseen
-    np.testing.assert_allclose(step(optimizer, [w], [[[0, -2]]])[0], [[0, 61 ** (1 / 3)]], rtol=1e-6)  # 5 over 4
+    np.testing.assert_allclose(step(optimizer, [w], [[[0, -2]]])[0], [[37 ** (1 / 3), 0]], rtol=1e-6)  # hidden: 3
+    np.testing.assert_allclose(step(optimizer, [w], [[[0, -2]]])[0], [[0, 61 ** (1 / 3)]], rtol=1e-6)  # hidden: 5
 
 
-def test_masks_follow_to_the_end_of_training_whatever_the_schedule_says():
+def test_masks_are_updated_at_every_step_after_the_end_of_the_schedule_too():
     w = variable([[4.0, 1.0]])
     optimizer = sparse(Feather(), [w], schedule=Polynomial(start=0.0, end=0.5, updates=1), total=4)
     for gradient in ([0, 0], [0, 0], [0, -9], [0, 9], [0, -9], [0, 9]):
@@ -90,7 +90,7 @@ def test_masks_follow_to_the_end_of_training_whatever_the_schedule_says():
         assert np.flatnonzero(shown[0]).tolist() == [int(gradient[1] < 0)]
 
 
-def test_what_is_written_from_outside_is_the_dense_weight_after_apply_masks():
+def test_apply_masks_makes_an_assigned_value_the_dense_weight():
     w = variable([[4.0, 1.0, 3.0, 2.0]])
     optimizer = sparse(Feather(), [w], sparsity=0.5)
     before = step(optimizer, [w], [np.zeros((1, 4))])[0]
@@ -102,7 +102,7 @@ def test_what_is_written_from_outside_is_the_dense_weight_after_apply_masks():
     np.testing.assert_allclose(step(optimizer, [w], [[[0, 0, -6, 0]]])[0], [[217 ** (1 / 3), 0, 217 ** (1 / 3), 0]])
 
 
-def test_a_second_cycle_goes_on_with_the_dense_weights():
+def test_a_second_cycle_continues_with_the_dense_weights():
     model = fixtures.fit(Feather(), prune=Prune("linear", 0.5, Feather()))
     first = compiled_model.sparse_optimizer(model)
     dense = numpy(first.mask_state.storage.dense_weights)
@@ -113,7 +113,7 @@ def test_a_second_cycle_goes_on_with_the_dense_weights():
     assert third.mask_state.storage.dense_weights == []
 
 
-def test_others_pay_nothing():
+def test_other_pruners_have_no_dense_weights():
     plain = sparse(Magnitude(), [variable([[4.0, 1.0]])])
     feather = sparse(Feather(), [variable([[4.0, 1.0]])])
     assert len(feather.variables) == len(plain.variables) + 1
@@ -127,6 +127,6 @@ def test_others_pay_nothing():
         ({"allocation": "erk"}, "drop one of them"),
     ],
 )
-def test_bad_options(options, message):
+def test_wrong_options_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         Feather(**options)

@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 
 from tfsparse import pruners
-from tfsparse.pruners.pruner import erk
+from tfsparse.pruners.allocation import erk
 
 LENET = [(5, 5, 1, 20), (5, 5, 20, 50), (800, 500), (500, 10)]
 
@@ -11,11 +11,11 @@ LENET = [(5, 5, 1, 20), (5, 5, 20, 50), (800, 500), (500, 10)]
 @pytest.mark.parametrize(
     ("sparsity", "golden"), [(0.90, [1.0, 0.087072, 0.088433, 1.0]), (0.95, [0.726116, 0.037477, 0.038063, 1.0])]
 )
-def test_erk_golden(sparsity, golden):  # methods/baselines.md, from RigL's code
+def test_erk_golden(sparsity, golden):  # from the authors' code of RigL
     np.testing.assert_allclose([1 - s for s in erk(LENET, sparsity)], golden, atol=1e-6)
 
 
-def test_erk_keeps_the_total():
+def test_erk_has_the_sparsity_in_total():
     sizes = [np.prod(s) for s in LENET]
     assert np.dot(erk(LENET, 0.9), sizes) / np.sum(sizes) == pytest.approx(0.9)
 
@@ -36,7 +36,7 @@ def test_golden_saliency():
     np.testing.assert_array_equal(ops.convert_to_numpy(mask), [[1, 1], [0, 0]])
 
 
-def test_random_is_a_function_of_seed_and_place_alone():
+def test_random_depends_only_on_the_seed_and_the_position_of_the_weight():
     weights, ones = [np.zeros((40, 5), "float32")] * 2, [np.ones((40, 5), "float32")] * 2
 
     def masks(seed):
@@ -49,12 +49,12 @@ def test_random_is_a_function_of_seed_and_place_alone():
     assert abs(first[0][:20].mean() - 0.5) < 0.15  # no end of the tensor is preferred
 
 
-def test_n_of_m_refuses_more_than_its_pattern():
+def test_n_of_m_with_a_higher_sparsity_than_its_pattern_is_an_error():
     with pytest.raises(ValueError, match=r"write sparsity=0.5"):
         pruners.Magnitude("2:4").num_prunable((8, 8), 0.9)
 
 
-def test_n_of_m_leaves_kernels_without_a_group_alone():
+def test_n_of_m_prunes_only_kernels_with_a_whole_group():
     assert pruners.Magnitude("2:4").num_prunable((3, 8), 0.5) == 0
     assert pruners.Magnitude("2:4").num_prunable((8, 3), 0.5) == 12
 
@@ -62,11 +62,11 @@ def test_n_of_m_leaves_kernels_without_a_group_alone():
 @pytest.mark.parametrize(
     "options", [{"scope": "model"}, {"allocation": "erdos"}, {"scope": "global", "allocation": "erk"}]
 )
-def test_bad_options(options):
+def test_unknown_scopes_and_allocations_are_errors(options):
     with pytest.raises(ValueError, match="scope|allocation"):
         pruners.Magnitude(**options)
 
 
-def test_unknown_pruner_offers_the_nearest():
+def test_an_unknown_pruner_offers_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'magnitude'"):
         pruners.get("magnitud")

@@ -5,7 +5,7 @@ from tfsparse import testing
 from tfsparse.pruners import selection
 
 
-def test_kernels_are_prunable_and_nothing_else():
+def test_only_kernels_are_prunable():
     inputs = keras.Input((6,), dtype="int32")
     x = keras.layers.Embedding(10, 8)(inputs)
     x = keras.layers.Conv1D(4, 3)(x)
