@@ -6,7 +6,7 @@ from keras import ops
 
 from tfsparse.backend import ops as backend_ops
 from tfsparse.backend import replicas
-from tfsparse.masks.topk import num_within_budget
+from tfsparse.methods.pll.budget import num_within_budget
 
 
 class MeasuringCost:
