@@ -15,7 +15,7 @@ import re
 import keras
 from keras import ops
 
-from tfsparse.backend.registry import Configurable, Registry
+from tfsparse.backend.registry import Configurable, Registry, check_choice
 
 
 class Granularity(Configurable, abc.ABC):
@@ -141,10 +141,14 @@ class Block(Granularity):
         outputs: Consecutive outputs in a block, >= 1.
         inputs: Consecutive inputs in a block, >= 1.
         pooling: "mean" or "max". Default: "mean".
+
+    Raises:
+        ValueError: If `pooling` is something else.
     """
 
     def __init__(self, outputs: int, inputs: int, pooling: str = "mean"):
-        self.outputs, self.inputs, self.pooling = outputs, inputs, pooling
+        self.outputs, self.inputs = outputs, inputs
+        self.pooling = check_choice("pooling", pooling, ("mean", "max"))
 
     def __str__(self):
         return f"({self.outputs}, {self.inputs})"
