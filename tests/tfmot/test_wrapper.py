@@ -8,7 +8,7 @@ from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper im
 from thoroughly import also
 
 from tfsparse import tfmot
-from tfsparse.tfmot.pruning import Pruning
+from tfsparse.tfmot.wrapped_weights import WrappedWeights
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
 
 layers, stock = models.layers, models.stock
@@ -183,7 +183,7 @@ def test_global_scope_has_one_threshold():
 
 def test_global_masks_are_computed_once_a_step(monkeypatch):
     calls = []
-    monkeypatch.setattr(Pruning, "conditional_mask_update", lambda self: calls.append(self))
+    monkeypatch.setattr(WrappedWeights, "conditional_mask_update", lambda self: calls.append(self))
     for scope, expected in (("global", 1), ("layer", 3)):
         calls.clear()
         _wrapped(scope=scope)(models.data()[0], training=True)

@@ -80,7 +80,8 @@ def steps_per_execution(model) -> int:
 
     Keras 3 has a public attribute; tf_keras keeps a private variable.
     """
-    return int(getattr(model, "steps_per_execution", None) or model._steps_per_execution)
+    steps = getattr(model, "_steps_per_execution", None)
+    return int(model.steps_per_execution if steps is None or isinstance(steps, int) else steps.numpy())
 
 
 def frozen_statistics(layer) -> list:
@@ -252,3 +253,16 @@ def creation_strategy(owner):
     Models have a public `distribute_strategy`; Keras 3 optimizers keep the strategy under a private name.
     """
     return getattr(owner, "distribute_strategy", None) or getattr(owner, "_distribution_strategy", None)
+
+
+# ---- SavedModels -----------------------------------------------------------------------------------------------------
+
+
+def trackable_object():
+    """Return an empty object of TensorFlow whose attributes `tf.saved_model.save` writes.
+
+    The public `tf.Module` has a read-only `variables`, a name that SavedModels use for the list of their variables.
+    """
+    import tensorflow as tf
+
+    return tf.__internal__.tracking.AutoTrackable()

@@ -94,7 +94,7 @@ class Prune(PruneCore, keras.callbacks.Callback):
         return [self._optimizer.mask_state]
 
     @property
-    def _sync_stats(self):
+    def sync_stats(self):
         return self._optimizer.sync_stats
 
     def _batches_per_step(self):

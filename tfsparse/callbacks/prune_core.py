@@ -47,7 +47,7 @@ class PruneCore(FitHooks):
 
     @property
     @abc.abstractmethod
-    def _sync_stats(self) -> SyncStats:
+    def sync_stats(self) -> SyncStats:
         """What the replicas sent each other."""
 
     @abc.abstractmethod
@@ -79,8 +79,8 @@ class PruneCore(FitHooks):
         self._check_masks()
         if logs is not None:
             logs["sparsity"] = self._sparsity()
-            if self._sync_stats.num_syncs:
-                logs["mask_bytes"] = self._sync_stats.bytes
+            if self.sync_stats.num_syncs:
+                logs["mask_bytes"] = self.sync_stats.bytes
 
     def on_train_end(self, logs=None):
         unfinished = self._unfinished() if self.total_steps is None else []
@@ -92,7 +92,7 @@ class PruneCore(FitHooks):
 
     def _check_masks(self):
         for masked_weights in self._masked_weights:
-            masked_weights.check_replicas(self.on_divergence, self._sync_stats)
+            masked_weights.check_replicas(self.on_divergence, self.sync_stats)
 
     def _sparsity(self):
         groups = self._masked_weights

@@ -1,19 +1,17 @@
 """The TFMOT road: everything for `tf_keras` models that are wrapped by `prune_low_magnitude`.
 
->>> model = tfsparse.tfmot.prune_low_magnitude(model)
->>> model.compile("adam", loss="mse")
->>> model.fit(x, y, epochs=10, callbacks=[tfsparse.tfmot.Prune("one_cycle", sparsity=0.9)])
->>> tfsparse.tfmot.strip_pruning(model).save("pruned.keras")
+Examples:
+    >>> model = tfsparse.tfmot.prune_low_magnitude(model)
+    >>> model.compile("adam", loss="mse")
+    >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.tfmot.Prune("one_cycle", sparsity=0.9)])
+    >>> tfsparse.tfmot.strip_pruning(model).save("pruned.keras")
 """
 
+from tfsparse import methods
 from tfsparse.tfmot import requirements  # noqa: F401  first: it says what is missing
 from tfsparse.tfmot.callbacks import Prune
 from tfsparse.tfmot.convert import from_keras3, to_keras3
-from tfsparse.tfmot.methods.dst import DST, Thresholded, dst, finalize
-from tfsparse.tfmot.optimizers import GSM
-from tfsparse.tfmot.pll import PLL
 from tfsparse.tfmot.prune import prune_low_magnitude, scope, strip_pruning
-from tfsparse.tfmot.prune_gsm import PruneGSM
 from tfsparse.tfmot.schedules import (
     DSD,
     Constant,
@@ -30,9 +28,6 @@ from tfsparse.tfmot.zeros import keep_zeros
 
 __all__ = [
     "DSD",
-    "DST",
-    "GSM",
-    "PLL",
     "Constant",
     "Cosine",
     "Iterative",
@@ -41,12 +36,8 @@ __all__ = [
     "OneShot",
     "Polynomial",
     "Prune",
-    "PruneGSM",
     "PruneLowMagnitude",
     "StepSchedule",
-    "Thresholded",
-    "dst",
-    "finalize",
     "from_keras3",
     "keep_zeros",
     "prune_low_magnitude",
@@ -54,3 +45,7 @@ __all__ = [
     "strip_pruning",
     "to_keras3",
 ]
+
+for _module in methods.modules_in("tfsparse.tfmot.methods").values():  # GSM, PruneGSM, PLL, DST, ...
+    globals().update({name: getattr(_module, name) for name in _module.__all__})
+    __all__ += _module.__all__

@@ -2,10 +2,12 @@
 
 import tensorflow as tf
 import tf_keras
-from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import PruneLowMagnitude as TheirWrapper
+from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import PruneLowMagnitude as StockWrapper
 from tensorflow_model_optimization.sparsity import keras as sparsity
 
+from tfsparse.backend import keras_internals
 from tfsparse.tfmot import kernels
+from tfsparse.tfmot.wrapped_weights import WrappedWeights
 from tfsparse.tfmot.wrapper import PruneLowMagnitude, rank_together
 
 
@@ -19,23 +21,31 @@ def prune_low_magnitude(
     scope: str = "layer",
     **kwargs,
 ):
-    """TFMOT's function of this name, for any layer and with exact, fast masks.
+    """Wrap layers for pruning: TFMOT's function of this name, for any layer and with exact, fast masks.
 
-    Layers without weights to prune stay as they are, models inside are wrapped inside, and wrappers of TFMOT are
-    replaced, with their masks and their steps. Variables are shared with the given model, as TFMOT does.
+    Layers without weights to prune stay as they are, and models inside a model are wrapped inside. TFMOT's own wrappers
+    are replaced; masks and steps are kept. Variables are shared with the given model, as TFMOT does.
 
     Args:
-        to_prune: a layer, a list of layers, or a Sequential or Functional model.
-        pruning_schedule, block_size, block_pooling_type, sparsity_m_by_n: see `PruneLowMagnitude`.
-        pruning_policy: TFMOT's; layers that it does not allow are left dense.
-        scope: "layer": every layer reaches the sparsity; "global": all of the model together, by one threshold.
-        kwargs: for the wrapper of a single layer, for example input_shape.
+        to_prune: A layer, a list of layers, or a Sequential or Functional model.
+        pruning_schedule: When masks are updated: a schedule of `tfsparse.tfmot` or of TFMOT. Default: None, a constant
+            0.5, which the callback `tfsparse.tfmot.Prune` replaces.
+        block_size: (inputs, outputs) of the blocks that are pruned together, for kernels of any rank. Default: (1, 1).
+        block_pooling_type: "AVG" or "MAX": what of a block's magnitudes ranks it. Default: "AVG".
+        pruning_policy: A policy of TFMOT. Layers that it does not allow stay dense. Default: None, all are allowed.
+        sparsity_m_by_n: (m, n): m zeros in every n consecutive inputs. Default: None.
+        scope: "layer": every layer reaches the sparsity; "global": one threshold for all of the model. Default:
+            "layer".
+        **kwargs: For the wrapper of a single layer, for example `input_shape`.
 
-    Returns: a wrapped layer, list or model; a model must be compiled again.
+    Returns:
+        A wrapped layer, list or model. A model must be compiled again.
 
-    Raises: ValueError for anything else, a subclassed model, or a model with nothing to prune.
+    Raises:
+        ValueError: If `to_prune` is something else, a subclassed model, or a model with nothing to prune.
 
-    >>> model = tfsparse.tfmot.prune_low_magnitude(model, tfsparse.tfmot.OneCycle(0.9, end_step=10_000))
+    Examples:
+        >>> model = tfsparse.tfmot.prune_low_magnitude(model, tfsparse.tfmot.OneCycle(0.9, end_step=10_000))
     """
     options = {
         "pruning_schedule": pruning_schedule,
@@ -57,10 +67,18 @@ def prune_low_magnitude(
 
 
 def strip_pruning(model: tf_keras.Model) -> tf_keras.Model:
-    """The model without wrappers, its weights cut to their masks. The variables are the same: if training goes on, what
-    is zero stays zero.
+    """Return the model without wrappers, its weights multiplied by their masks.
 
-    >>> tfsparse.tfmot.strip_pruning(model).save("pruned.keras")
+    The variables are shared with the wrapped model. If training goes on, pruned weights stay zero.
+
+    Args:
+        model: A wrapped Sequential or Functional model.
+
+    Returns:
+        The plain model.
+
+    Examples:
+        >>> tfsparse.tfmot.strip_pruning(model).save("pruned.keras")
     """
     for wrapper in kernels.wrappers(model):
         wrapper.pruning_obj.weight_mask_op()
@@ -68,47 +86,57 @@ def strip_pruning(model: tf_keras.Model) -> tf_keras.Model:
 
 
 def scope():
-    """Where files with wrapped models, ours or TFMOT's, can be loaded as ours.
+    """Return a context in which files of wrapped models, ours or TFMOT's, load with our wrappers.
 
-    >>> with tfsparse.tfmot.scope(): model = tf_keras.models.load_model("wrapped.keras")
+    Returns:
+        A context manager.
+
+    Examples:
+        >>> with tfsparse.tfmot.scope():
+        ...     model = tf_keras.models.load_model("wrapped.keras")
     """
     return tf_keras.saving.custom_object_scope({"PruneLowMagnitude": PruneLowMagnitude})
 
 
 def rank_globally(model) -> None:
-    """Let the wrappers with scope "global" compete with each other; those of a loaded file do not know each other."""
+    """Let the wrappers with scope "global" compete; those of a loaded file do not know each other yet."""
     competing = [w for w in kernels.wrappers(model) if isinstance(w, PruneLowMagnitude) and w.pruner.is_global]
     if competing:
         rank_together(competing)
 
 
-def prunings(model) -> list:
-    """What prunes the wrapped layers of a model that have something to prune, each once."""
-    objects = {id(w.pruning_obj): w.pruning_obj for w in kernels.wrappers(model)}
-    return [p for p in objects.values() if p.active]
+def wrapped_weights(model) -> list[WrappedWeights]:
+    """Return the groups of weights that are ranked together, in the model's order, each once."""
+    groups = {id(w.pruning_obj): w.pruning_obj for w in kernels.wrappers(model)}
+    return [group for group in groups.values() if group.active]
 
 
-def lay(model, pruning, schedule: sparsity.PruningSchedule) -> None:
-    """Give some wrappers another schedule, in the model that is saved and in its compiled step."""
-    pruning.schedule = schedule
-    for wrapper in pruning.wrappers:
+def set_schedule(model, group: WrappedWeights, schedule: sparsity.PruningSchedule) -> None:
+    """Give a group another schedule, also in the model's config and in its compiled step."""
+    group.schedule = schedule
+    for wrapper in group.wrappers:
         wrapper.pruning_schedule = schedule
-    model.make_train_function(force=True)  # one compiled before knows the former schedule
+    model.make_train_function(force=True)  # a compiled step knows the former schedule
 
 
 def check_wrapped(model) -> None:
-    """Refuse a model without wrappers, or with TFMOT's own."""
-    found = kernels.wrappers(model)
-    if not found:
+    """Refuse a model without wrappers, or with TFMOT's own.
+
+    Raises:
+        ValueError: If it has none of ours.
+    """
+    wrappers = kernels.wrappers(model)
+    if not wrappers:
         raise ValueError(
             f"No layer of {model.name!r} is wrapped for pruning: write model = "
             "tfsparse.tfmot.prune_low_magnitude(model) and compile it before fit."
         )
-    stock = [w.name for w in found if not isinstance(w, PruneLowMagnitude)]
+    stock = [w.name for w in wrappers if not isinstance(w, PruneLowMagnitude)]
     if stock:
         raise ValueError(
             f"{stock[0]} was wrapped by TFMOT's own prune_low_magnitude, which leaves weights dense between steps. "
-            "Write model = tfsparse.tfmot.prune_low_magnitude(model): it takes over wrappers, masks and steps."
+            "Write model = tfsparse.tfmot.prune_low_magnitude(model): it replaces the wrappers and keeps masks and "
+            "steps."
         )
 
 
@@ -120,7 +148,7 @@ def _wrapped_model(model, policy, options):
             _check_cloneable(layer)
             return tf_keras.models.clone_model(layer, clone_function=clone)
         new = _wrapped(layer, policy, options)
-        if new is not layer and isinstance(layer, TheirWrapper):
+        if new is not layer and isinstance(layer, StockWrapper):
             replaced.append((layer, new))
         return new
 
@@ -131,14 +159,14 @@ def _wrapped_model(model, policy, options):
         raise ValueError(f"Nothing to prune: model {model.name!r} has no layer with a trainable kernel of rank >= 2.")
     rank_globally(result)
     for old, new in replaced:
-        _take_over(old, new)
+        _copy_masks(old, new)
     return result
 
 
 def _wrapped(layer, policy, options):
     if isinstance(layer, PruneLowMagnitude):
         return layer
-    if isinstance(layer, TheirWrapper):
+    if isinstance(layer, StockWrapper):
         own = {k: getattr(layer, k) for k in options if k != "scope"}
         own["pruning_schedule"] = options["pruning_schedule"] or own["pruning_schedule"]
         return PruneLowMagnitude(layer.layer, **{**options, **own})
@@ -146,8 +174,8 @@ def _wrapped(layer, policy, options):
     return PruneLowMagnitude(layer, **options) if allowed and kernels.may_prune(layer) else layer
 
 
-def _take_over(old, new):
-    """Masks and steps of TFMOT's wrapper."""
+def _copy_masks(old, new):
+    """Copy masks and steps of TFMOT's own wrapper."""
     if old.built and new.built:
         new.pruning_step.assign(tf.maximum(old.pruning_step, 0))
         for (_, mask, threshold), (_, own_mask, own_threshold) in zip(old.pruning_vars, new.pruning_vars, strict=True):
@@ -157,7 +185,7 @@ def _take_over(old, new):
 
 
 def _check_cloneable(model):
-    if not isinstance(model, tf_keras.Sequential) and not model._is_graph_network:
+    if not isinstance(model, tf_keras.Sequential) and not keras_internals.is_functional(model):
         raise ValueError(
             f"{type(model).__name__} {model.name!r} is a subclassed model, whose layers cannot be exchanged. Wrap its "
             "layers where it makes them, self.dense = tfsparse.tfmot.prune_low_magnitude(Dense(10), schedule), or use "

@@ -22,8 +22,8 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
         before a training step, if pruning_schedule(step) says so:  mask = 1 for the largest |weight|, else 0
         after every optimizer step:                                 weight = weight * mask
 
-    A subclass of TFMOT's wrapper with the same variables: a mask and a threshold per weight, and one step. So its files,
-    `strip_pruning`, `UpdatePruningStep` and `PruningSummaries` work with it, and it needs none of them.
+    A subclass of TFMOT's wrapper with the same variables: a mask and a threshold per weight, and one step. So its
+    files, `strip_pruning`, `UpdatePruningStep` and `PruningSummaries` work with it, and it needs none of them.
 
     Args:
         layer: Any layer. TFMOT's registry says which weights are pruned of the layers that it knows, and

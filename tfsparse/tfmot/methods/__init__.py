@@ -1,1 +1,1 @@
-"""The methods of single papers on the TFMOT road: what tf_keras forces and no more."""
+"""What tf_keras forces of each method: one file per folder of `tfsparse.methods`, used only if that folder is there."""

@@ -13,7 +13,7 @@ from tfsparse.methods.pll.hessian import (
     tensorflow_product,
 )
 from tfsparse.tfmot import kernels
-from tfsparse.tfmot.pruning import native
+from tfsparse.tfmot.constraints import native
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
 
 

@@ -12,6 +12,8 @@ from tfsparse.methods.dst.target_callback import TargetSparsityCallback
 from tfsparse.optimizers import masked_layer
 from tfsparse.tfmot import kernels
 
+__all__ = ["DST", "Thresholded", "dst", "finalize"]
+
 
 @tf_keras.saving.register_keras_serializable(package="tfsparse")
 class Thresholded(ThresholdedLayerBase, tf_keras.layers.Wrapper):

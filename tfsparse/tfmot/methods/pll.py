@@ -1,0 +1,110 @@
+"""PLL for wrapped tf_keras models."""
+
+import tensorflow as tf
+import tf_keras
+from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
+
+from tfsparse.backend import keras_internals
+from tfsparse.masks import granularity
+from tfsparse.methods.pll.controller import PLLController, initial_extra_state
+from tfsparse.tfmot import kernels
+from tfsparse.tfmot.methods.curvature import Curvature
+from tfsparse.tfmot.prune import rank_globally, set_schedule
+from tfsparse.tfmot.wrapped_weights import slot_finder
+from tfsparse.tfmot.wrapper import PruneLowMagnitude
+
+__all__ = ["PLL"]
+
+_NEVER = 2**31 - 1
+_CHECKPOINT_NAME = "tfsparse_pll"  # of the extra state in a checkpoint of the model
+
+
+class PLL(PLLController, tf_keras.callbacks.Callback):
+    """Lets the curvature of the loss decide when and how much to prune a wrapped model (Roulette, PLL).
+
+    Rules and logs are those of `tfsparse.PLL`. The model must be wrapped by `prune_low_magnitude(model,
+    scope="global")`. The wrappers' schedules are replaced by one that is never due. The extra state is in variables
+    that checkpoints of the model hold: `BackupAndRestore` and `tf.train.Checkpoint` resume the straight run. A `.keras`
+    file has masks and steps but no extra state, so a new run of PLL starts from it.
+
+    Args:
+        calibration_data: One batch `(x, y)` or `(x, y, sample_weight)`, at least as large as a training batch.
+        sparsity: Target in [0, 1) of all wrapped layers together. Default: None, which lets curvature decide.
+        every: Optimizer steps between checks, >= 1. Default: None, which is `rules.default_every`.
+        start: When pruning starts: "peak", `rules.Peak(...)`, or `rules.FixedStart(0.1)`. Default: "peak".
+        rate: How much an event prunes: "loss_budget", `rules.LossBudget(...)`, or `rules.Share(0.2)`. Default:
+            "loss_budget".
+        end: Fraction of training in (0, 1] at which pruning has ended. Default: 0.5.
+        total_steps: Length of training in optimizer steps. Default: None, which is all steps of this `fit`.
+        loss: Name, function or `tf_keras.losses.Loss` of `(y, model(x))`. Default: None, the compiled loss.
+
+    Raises:
+        ValueError: Before the first step, if the arguments, the model or the length of training cannot work.
+        TypeError: If `calibration_data` is not one batch.
+
+    Source:
+        Zhong, Zhang, Qiu, Cheng, "Roulette: A Pruning Framework to Train a Sparse Neural Network From Scratch" (IEEE
+        Access 9, 2021); the estimators, both rules and all numbers are ours.
+
+    Examples:
+        >>> model = tfsparse.tfmot.prune_low_magnitude(model, scope="global")
+        >>> model.compile("adam", loss="mse")
+        >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.tfmot.PLL((x[:128], y[:128]), sparsity=0.9)])
+    """
+
+    def _prepare(self, model):
+        _check(model)
+        rank_globally(model)
+        if getattr(self._masked_weights.schedule, "begin_step", None) != _NEVER:
+            set_schedule(model, self._masked_weights, ConstantSparsity(0.0, begin_step=_NEVER))
+        weights = self._masked_weights.weights
+        state = keras_internals.tracked(model, _CHECKPOINT_NAME)
+        if state is None or self._needs_new_state(state):
+            with model.distribute_strategy.scope():
+                values = initial_extra_state(weights)
+                state = tf.train.Checkpoint(**{k: tf.Variable(v, trainable=False) for k, v in values.items()})
+            keras_internals.track(model, _CHECKPOINT_NAME, state)
+        self._names = list(initial_extra_state(weights))
+        return Curvature(model, self.calibration_data, self.loss, weights)
+
+    def _needs_new_state(self, state):
+        ended = state.progress.numpy()[-2] >= 0
+        return ended and self.sparsity is not None and self._masked_weights.num_zeros() < self._target()
+
+    def _set_length(self, num_steps):
+        super()._set_length(num_steps)
+        self._masked_weights.find_slots = slot_finder(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._masked_weights.weight_mask_op()  # also measures the thresholds, which summaries show
+        super().on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs=None):
+        super().on_train_end(logs)
+        self._masked_weights.weight_mask_op()  # averages may have overwritten the weights
+
+    @property
+    def _masked_weights(self):
+        return kernels.wrappers(self.model)[0].pruning_obj
+
+    @property
+    def _extra_state(self):
+        state = keras_internals.tracked(self.model, _CHECKPOINT_NAME)
+        return {name: getattr(state, name) for name in self._names}
+
+
+def _check(model):
+    wrappers, advice = kernels.wrappers(model), 'model = tfsparse.tfmot.prune_low_magnitude(model, scope="global")'
+    if not wrappers:
+        raise ValueError(
+            f"No layer of {model.name!r} is wrapped for pruning: write {advice} and compile it before fit."
+        )
+    for wrapper in wrappers:
+        ours = isinstance(wrapper, PruneLowMagnitude)
+        if not ours or not wrapper.pruner.is_global or not isinstance(wrapper.units, granularity.Weight):
+            raise ValueError(
+                f"{wrapper.name} is not wrapped so that its single weights compete with those of the other layers. "
+                f"Write {advice}, without blocks, of the plain model."
+            )
+    if getattr(model, "optimizer", None) is None:
+        raise ValueError(f"Model {model.name!r} has no optimizer: call model.compile(optimizer, loss) before fit.")

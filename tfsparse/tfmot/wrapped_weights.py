@@ -1,0 +1,105 @@
+"""The weights of wrapped layers, with their masks."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+import tf_keras
+
+from tfsparse.backend import keras_internals, replicas
+from tfsparse.backend import ops as backend_ops
+from tfsparse.masks import topk
+from tfsparse.optimizers.masked_weights import MaskedWeights
+from tfsparse.optimizers.weight_storage import HardPruning
+from tfsparse.tfmot import schedules
+from tfsparse.tfmot.constraints import native
+
+
+class WrappedWeights(MaskedWeights):
+    """The weights of some wrappers that are ranked together: those of one layer, or with scope "global" of the model.
+
+        if due(step):                                   # before the forward pass of step 1, 2, ...
+            update(sparsity(step)); apply
+
+    All replicas hold equal weights. So the masks are computed once for all of them, and nothing is communicated.
+
+    Attributes:
+        schedule: A `PruningSchedule`, ours or any other.
+        wrappers: The wrappers, in the model's order.
+        find_slots: `weight -> variables`: the optimizer's state of a weight. Only the callback `Prune` knows the
+            optimizer.
+    """
+
+    def __init__(self, schedule, pruner):
+        self.schedule, self.pruner = schedule, pruner
+        self.wrappers, self.find_slots = [], lambda weight: []
+        self.storage = HardPruning(self)
+
+    @property
+    def active(self) -> list:
+        """The wrappers that have something to prune and are trained."""
+        return [w for w in self.wrappers if w.pruning_vars and w.trainable]
+
+    @property
+    def pruning_vars(self) -> list:
+        """(weight, mask, threshold) of all active wrappers."""
+        return [variables for wrapper in self.active for variables in wrapper.pruning_vars]
+
+    @property
+    def weights(self):
+        return [native(weight) for weight, *_ in self.pruning_vars]
+
+    @property
+    def masks(self):
+        return [mask for _, mask, _ in self.pruning_vars]
+
+    def slots(self, index):
+        return self.find_slots(self.weights[index])
+
+    def num_steps(self):
+        return int(self._steps())
+
+    def conditional_mask_update(self) -> None:
+        """Update the masks if the schedule asks for it in the step that begins. In replica context."""
+        replicas.once(self._update_if_due)
+
+    def weight_mask_op(self) -> tf.Operation:
+        """Apply the masks to weights that were written outside of training, and measure the thresholds.
+
+        TFMOT's callback calls it at the end of each epoch too, and its summaries show the thresholds.
+        """
+        replicas.once(self.apply)
+        replicas.once(self._measure_thresholds)
+        return tf.no_op()
+
+    def prune_now(self, sparsity: float) -> None:
+        """Prune to `sparsity` at once, whatever the schedule says."""
+        self.update(None, [topk.num_pruned(sparsity, size) for size in self.sizes])
+        self.apply()
+
+    def _steps(self):
+        steps = [backend_ops.read(w.pruning_step) for w in self.active]
+        return tf.reduce_max(tf.stack(steps or [tf.constant(0, tf.int64)]))
+
+    def _update_if_due(self):
+        step = tf.maximum(self._steps(), 0) + 1
+        due, _ = schedules.at_step(self.schedule, step)
+        backend_ops.when(due, lambda: self._update_at(step), [])
+
+    def _update_at(self, step):
+        _, sparsity = schedules.at_step(self.schedule, step)  # within the branch: other steps do not compute it
+        self.update(None, [schedules.num_pruned(self.schedule, sparsity, size) for size in self.sizes])
+        self.apply()
+
+    def _measure_thresholds(self):
+        for weight, mask, threshold in self.pruning_vars:
+            size = tf.abs(backend_ops.read(native(weight)))
+            kept = tf.where(backend_ops.read(mask) > 0, size, threshold.dtype.max)
+            replicas.assign(threshold, tf.reduce_min(kept))
+
+
+def slot_finder(model: tf_keras.Model) -> Callable[..., list]:
+    """Return `weight -> slots of the optimizer`. The optimizer is built now, so that a compiled step finds them."""
+    optimizer, variables = getattr(model.optimizer, "inner_optimizer", model.optimizer), model.trainable_variables
+    with model.distribute_strategy.scope():
+        keras_internals.build_tf_keras_optimizer(optimizer, variables)
+    return lambda weight: keras_internals.tf_keras_slots(optimizer, weight)
