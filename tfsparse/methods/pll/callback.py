@@ -114,7 +114,7 @@ class PLL(PLLController, keras.callbacks.Callback):
 
     def _set_length(self, num_steps):
         super()._set_length(num_steps)
-        self._optimizer.set_total_steps(int(self._progress.total))
+        self._optimizer.set_total_steps(int(self._progress.total_steps))
 
     @property
     def _optimizer(self):

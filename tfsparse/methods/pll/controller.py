@@ -12,7 +12,7 @@ from tfsparse.backend import replicas
 from tfsparse.callbacks.fit_hooks import FitHooks, warn_of_final_cut
 from tfsparse.methods.pll import rules
 from tfsparse.methods.pll.curvature_probe import CurvatureProbe, MeasuringCost
-from tfsparse.optimizers.masked_weights import MaskedWeights
+from tfsparse.optimizers.masked_weights import MaskedWeights, check_replicas
 from tfsparse.optimizers.validation import check_total_steps
 from tfsparse.pruners import selection
 
@@ -21,7 +21,7 @@ class PLLController(FitHooks):
     """Mixed into a callback of Keras 3 or tf_keras. The decisions themselves are in `tfsparse.methods.pll.rules`.
 
         every `every` steps until pruning has ended:
-            not started:  curvature = |largest eigenvalue|;  started = start.reached(curvature)
+            not started:  curvature = |largest eigenvalue|;  started = start.is_reached(curvature)
             started:      n = num_to_prune(rate.admitted(), ...);  prune the n smallest living weights of the model
 
     All state is in variables that are saved with the model (`_extra_state`): `progress`, and the last eigenvector as
@@ -94,21 +94,21 @@ class PLLController(FitHooks):
     def on_train_batch_end(self, batch, logs=None):
         self._num_batches, self._batch = self._num_batches + batch - self._batch, batch
         # an upper bound of the steps done; on JAX reading the real number synchronises the model
-        steps = self._epoch_start - self._progress.begin + -(-self._num_batches // self._batches_per_step())
-        if self._progress.ended < 0 and steps // self._every > self._progress.checked // self._every:
+        steps = self._epoch_start - self._progress.first_step + -(-self._num_batches // self._batches_per_step())
+        if self._progress.end_step < 0 and steps // self._every > self._progress.last_check // self._every:
             self._check_if_due()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._masked_weights.check_replicas()
+        check_replicas([self._masked_weights])
         if logs is not None:
             logs["curvature"] = self._progress.curvature
             logs["sparsity"] = self.current_sparsity()
             logs["measuring_share"] = self.measuring_share(compiling=True)
 
     def on_train_end(self, logs=None):
-        if self.total_steps is None and self.sparsity is not None and self._progress.ended < 0:
-            steps = self._masked_weights.num_steps() - int(self._progress.begin)
-            warn_of_final_cut(steps, int(self._progress.total), self.current_sparsity(), self.sparsity)
+        if self.total_steps is None and self.sparsity is not None and self._progress.end_step < 0:
+            steps = self._masked_weights.num_steps() - int(self._progress.first_step)
+            warn_of_final_cut(steps, int(self._progress.total_steps), self.current_sparsity(), self.sparsity)
             self._prune_to(self._target())
         if self.params.get("verbose"):
             print(self.summary())
@@ -138,9 +138,9 @@ class PLLController(FitHooks):
     def summary(self) -> str:
         """Return one line: when pruning started and ended, the sparsity, and what measuring cost."""
         p = self._progress
-        started, ended = (f"{s:.0f}" if s >= 0 else "never" for s in (p.started, p.ended))
+        started, ended = (f"{s:.0f}" if s >= 0 else "never" for s in (p.start_step, p.end_step))
         return (
-            f"PLL: started at step {started}, ended at {ended} of {p.total:.0f}, sparsity "
+            f"PLL: started at step {started}, ended at {ended} of {p.total_steps:.0f}, sparsity "
             f"{self.current_sparsity():.4f}; {self.products} Hessian-vector products, measuring took "
             f"{self.measuring_share():.1%} of the time ({self.measuring_share(False):.1%} without compiling)."
         )
@@ -151,20 +151,20 @@ class PLLController(FitHooks):
         """Read the saved progress. Start a new one with this `fit`, or refuse a `fit` that ends before pruning does."""
         self._progress = progress = rules.Progress.load(backend_ops.to_numpy(self._extra_state["progress"]))
         steps = self._masked_weights.num_steps()
-        if progress.total == 0:
-            progress.begin, progress.total = steps, check_total_steps(self.total_steps or num_steps)
-        self._every = self.every or rules.default_every(int(progress.total))
-        last = self.end * progress.total
+        if progress.total_steps == 0:
+            progress.first_step, progress.total_steps = steps, check_total_steps(self.total_steps or num_steps)
+        self._every = self.every or rules.default_every(int(progress.total_steps))
+        last = self.end * progress.total_steps
         if self._every > last:
             raise ValueError(
-                f"every={self._every} of {progress.total:.0f} steps leaves no check in the first {last:.0f}, in which "
-                f"pruning must end. Train longer, or write PLL(..., every={max(int(last) // 8, 1)})."
+                f"every={self._every} of {progress.total_steps:.0f} steps leaves no check in the first {last:.0f}, in "
+                f"which pruning must end. Train longer, or write PLL(..., every={max(int(last) // 8, 1)})."
             )
-        if self.total_steps is None and progress.ended < 0 and steps + num_steps < progress.begin + last:
+        if self.total_steps is None and progress.end_step < 0 and steps + num_steps < progress.first_step + last:
             raise ValueError(
-                f"PLL has done {steps - progress.begin:.0f} of {progress.total:.0f} steps and this fit has only "
-                f"{num_steps}, so it would end before pruning does. Train for more epochs, or write "
-                f"PLL(..., total_steps={progress.total:.0f}) to spread it over several fits."
+                f"PLL has done {steps - progress.first_step:.0f} of {progress.total_steps:.0f} steps and this fit has "
+                f"only {num_steps}, so it would end before pruning does. Train for more epochs, or write "
+                f"PLL(..., total_steps={progress.total_steps:.0f}) to spread it over several fits."
             )
 
     def _target(self) -> int:
@@ -172,16 +172,16 @@ class PLLController(FitHooks):
         return self._masked_weights.num_prunable(1.0 if self.sparsity is None else self.sparsity)
 
     def _check_if_due(self):
-        step = self._masked_weights.num_steps() - int(self._progress.begin)
-        if self._progress.ended < 0 and step // self._every > self._progress.checked // self._every:
+        step = self._masked_weights.num_steps() - int(self._progress.first_step)
+        if self._progress.end_step < 0 and step // self._every > self._progress.last_check // self._every:
             self._check(step)
 
     def _check(self, step):
-        progress, t = self._progress, step / self._progress.total
-        num_events = int(self.end * progress.total) // self._every - step // self._every + 1  # with this one
+        progress, t = self._progress, step / self._progress.total_steps
+        num_events = int(self.end * progress.total_steps) // self._every - step // self._every + 1  # with this one
         probe = CurvatureProbe(self._curvature, self._masked_weights, self._extra_state, step, self.cost)
-        progress.checked, pruned = step, 0
-        if progress.started < 0 and num_events > 1:
+        progress.last_check, pruned = step, 0
+        if progress.start_step < 0 and num_events > 1:
             measured = self._check_start(probe, t, step)
         else:
             pruned, measured = self._pruning_event(probe, num_events, step)
@@ -192,26 +192,26 @@ class PLLController(FitHooks):
         replicas.assign(self._extra_state["progress"], ops.convert_to_tensor(progress.dump()))
 
     def _check_start(self, probe, t, step):
-        measures, first = self.start.measures(t), not math.isfinite(self._progress.average)
+        measures, first = self.start.needs_curvature(t), not math.isfinite(self._progress.mean_curvature)
         curvature = abs(probe.eigenvalue(5 if first else 3)) if measures else math.nan
-        if self.start.reached(self._progress, t, curvature):
-            self._progress.started = step
+        if self.start.is_reached(self._progress, t, curvature):
+            self._progress.start_step = step
         return {"kappa": curvature} if measures else {}
 
     def _pruning_event(self, probe, num_events, step):
         progress = self._progress
-        progress.started = step if progress.started < 0 else progress.started
+        progress.start_step = step if progress.start_step < 0 else progress.start_step
         zeros, target, size = self._masked_weights.num_zeros(), self._target(), sum(self._masked_weights.sizes)
         living = size - zeros
         admitted, measured = self.rate.admitted(probe, living)
         final_living = None if self.sparsity is None else size - target
         pruned = min(rules.num_to_prune(admitted, living, final_living, num_events), target - zeros)
         if pruned > 0:
-            self._masked_weights.check_replicas()  # an update computes the masks once for all and would hide it
+            check_replicas([self._masked_weights])  # an update computes the masks once for all and would hide it
             self._prune_to(zeros + pruned)
-        progress.idle = progress.idle + 1 if admitted < living / 100 else 0
-        stopped = progress.idle >= 3 if self.sparsity is None else zeros + pruned >= target
-        progress.ended = step if stopped or num_events <= 1 else -1
+        progress.num_idle = progress.num_idle + 1 if admitted < living / 100 else 0
+        stopped = progress.num_idle >= 3 if self.sparsity is None else zeros + pruned >= target
+        progress.end_step = step if stopped or num_events <= 1 else -1
         return max(pruned, 0), {**measured, "admitted": admitted}
 
 

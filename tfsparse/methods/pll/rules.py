@@ -1,4 +1,4 @@
-"""What PLL decides by: when to start, and how much to prune at a time. Numbers in, numbers out."""
+"""PLL's decisions: when pruning starts, and how many weights each pruning event prunes. Functions of numbers alone."""
 
 import abc
 import dataclasses
@@ -6,53 +6,66 @@ import math
 
 import numpy as np
 
-from tfsparse.backend.registry import Configurable, Registry
+from tfsparse.backend.registry import Configurable, Registry, check_choice
 
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run of PLL stands; all of it is saved with the model, as float32.
+    """How far a training with PLL is. It is saved with the model as one float32 vector, in the order of the fields.
 
     Attributes:
-        begin, total: first step and length of the training, in optimizer steps; total 0: not known yet.
-        checked: step of the last check, from `begin`.
-        average, highest, below: what `Peak` remembers: smoothed curvature, its maximum, checks in a row below that.
-        started, ended: steps from `begin`; -1: not yet.
-        idle: events in a row that wanted to prune next to nothing.
-        curvature: the last that was measured; NaN: none yet.
+        first_step: Optimizer step at which the training began.
+        total_steps: Length of the training in optimizer steps; 0 if it is not known yet.
+        last_check: Step of the last check, counted from `first_step`.
+        mean_curvature: Moving average of the curvature, of `Peak`; NaN before the first measurement.
+        peak_curvature: Largest `mean_curvature` so far.
+        num_below_peak: Number of checks in a row at which `mean_curvature` was below the peak.
+        start_step: Step of the first pruning event, counted from `first_step`; -1 before it.
+        end_step: Step of the last pruning event, counted from `first_step`; -1 before it.
+        num_idle: Number of events in a row whose rate admitted almost no weight.
+        curvature: Curvature at the last measurement; NaN before the first.
     """
 
-    begin: float = 0
-    total: float = 0
-    checked: float = 0
-    average: float = math.nan
-    highest: float = 0
-    below: float = 0
-    started: float = -1
-    ended: float = -1
-    idle: float = 0
+    first_step: float = 0
+    total_steps: float = 0
+    last_check: float = 0
+    mean_curvature: float = math.nan
+    peak_curvature: float = 0
+    num_below_peak: float = 0
+    start_step: float = -1
+    end_step: float = -1
+    num_idle: float = 0
     curvature: float = math.nan
 
     @classmethod
     def load(cls, values) -> "Progress":
-        """The reverse of `dump`."""
+        """Return the progress from the vector that `dump` returned."""
         return cls(*(float(v) for v in values))
 
     def dump(self) -> np.ndarray:
-        """As one float32 vector."""
+        """Return the fields as a float32 vector."""
         return np.array(dataclasses.astuple(self), "float32")
 
 
 class Start(Configurable, abc.ABC):
-    """Says at each check whether pruning starts; `t` is the fraction of training in [0, 1]."""
+    """Decides when pruning starts. It is asked at each check until it says so."""
 
-    def measures(self, t: float) -> bool:
-        """Does it want the largest eigenvalue at `t`?"""
+    def needs_curvature(self, t: float) -> bool:
+        """Return whether the largest eigenvalue must be measured at the fraction `t` of training."""
         return False
 
     @abc.abstractmethod
-    def reached(self, progress: Progress, t: float, curvature: float) -> bool:
-        """True to start; may note in `progress` what it has seen. `curvature` is NaN where it was not measured."""
+    def is_reached(self, progress: Progress, t: float, curvature: float) -> bool:
+        """Return whether pruning starts now.
+
+        Args:
+            progress: State of the training. The rule may write the fields that it needs at the next check.
+            t: Fraction of training that is done, in [0, 1].
+            curvature: Magnitude of the Hessian's largest eigenvalue, or NaN if it was not measured.
+
+        Returns:
+            True to start.
+        """
 
 
 starts = Registry("start", Start)
@@ -60,73 +73,97 @@ starts = Registry("start", Start)
 
 @starts.register
 class FixedStart(Start):
-    """Pruning starts at a fixed fraction of training; nothing is measured before.
+    """Start pruning at a fixed fraction of training, without measuring.
 
     Args:
-        t: fraction in [0, 1).
+        t: Fraction of training in [0, 1). Default: 0.1.
+
+    Raises:
+        ValueError: If `t` is not in this range.
+
+    Examples:
+        >>> tfsparse.PLL((x[:128], y[:128]), sparsity=0.9, start=FixedStart(0.2))
     """
 
     def __init__(self, t: float = 0.1):
-        _check("t", t, 0, 1)
+        _check_range("t", t, 0, 1)
         self.t = t
 
-    def reached(self, progress, t, curvature):
+    def is_reached(self, progress, t, curvature):
         return t >= self.t
 
 
 @starts.register
 class Peak(Start):
-    """Pruning starts when the curvature has come down from its first peak.
+    """Start pruning when the curvature has fallen from its first peak.
 
-        average = memory * average + (1 - memory) * curvature
-        highest = max(highest, average)
-        start   if average < (1 - drop) * highest in `patience` checks in a row, or t >= latest; never if t < earliest
+        mean  = decay * mean + (1 - decay) * curvature
+        peak  = max(peak, mean)
+        start = (mean < (1 - drop) * peak in `patience` checks in a row and t >= earliest) or t >= latest
 
-    A curvature that is not finite is not counted.
+    A curvature that is not finite is ignored.
 
     Args:
-        drop: how far below its maximum the average must be, in (0, 1).
-        patience: checks in a row, >= 1.
-        memory: of the average, in [0, 1).
-        earliest, latest: fractions of training; before `earliest` nothing is measured.
+        drop: Fraction in [0, 1) by which the mean must have fallen from its peak. Default: 0.1.
+        patience: Number of checks in a row with such a mean, >= 1. Default: 2.
+        decay: Weight of the earlier measurements in the mean, in [0, 1). Default: 0.5.
+        earliest: Fraction of training in [0, latest) before which nothing is measured. Default: 0.0.
+        latest: Fraction of training in [0, 1) at which pruning starts in any case. Default: 0.2.
 
-    Raises: ValueError for anything else.
+    Raises:
+        ValueError: If an argument is not in its range.
+
+    Source:
+        The abstract of Roulette (Zhong et al., 2021) says that the loss landscape decides. This rule is ours.
+
+    Examples:
+        >>> tfsparse.PLL((x[:128], y[:128]), sparsity=0.9, start=Peak(drop=0.2, latest=0.3))
     """
 
-    def __init__(self, drop=0.1, patience: int = 2, memory=0.5, earliest=0.0, latest=0.2):
-        _check("drop", drop, 0, 1)
-        _check("memory", memory, 0, 1)
-        _check("latest", latest, 0, 1)
-        _check("earliest", earliest, 0, latest)
+    def __init__(self, drop=0.1, patience: int = 2, decay=0.5, earliest=0.0, latest=0.2):
+        _check_range("drop", drop, 0, 1)
+        _check_range("decay", decay, 0, 1)
+        _check_range("latest", latest, 0, 1)
+        _check_range("earliest", earliest, 0, latest)
         if patience < 1:
             raise ValueError(f"patience={patience!r}: expected a number of checks >= 1, for example patience=2.")
-        self.drop, self.patience, self.memory, self.earliest, self.latest = drop, patience, memory, earliest, latest
+        self.drop, self.patience, self.decay, self.earliest, self.latest = drop, patience, decay, earliest, latest
 
-    def measures(self, t):
+    @classmethod
+    def from_config(cls, config):
+        """Create the rule from its configuration. Version 0.1 called `decay` "memory"."""
+        return super().from_config({"decay" if key == "memory" else key: value for key, value in config.items()})
+
+    def needs_curvature(self, t):
         return t >= self.earliest
 
-    def reached(self, progress, t, curvature):
+    def is_reached(self, progress, t, curvature):
         if math.isfinite(curvature):
-            self._see(progress, curvature)
-        return t >= self.latest or (t >= self.earliest and progress.below >= self.patience)
+            self._update(progress, curvature)
+        return t >= self.latest or (t >= self.earliest and progress.num_below_peak >= self.patience)
 
-    def _see(self, progress, curvature):
-        known = math.isfinite(progress.average)
-        progress.average = self.memory * progress.average + (1 - self.memory) * curvature if known else curvature
-        progress.highest = max(progress.highest, progress.average)
-        progress.below = progress.below + 1 if progress.average < (1 - self.drop) * progress.highest else 0
+    def _update(self, progress, curvature):
+        mean = progress.mean_curvature
+        progress.mean_curvature = self.decay * mean + (1 - self.decay) * curvature if math.isfinite(mean) else curvature
+        progress.peak_curvature = max(progress.peak_curvature, progress.mean_curvature)
+        is_below = progress.mean_curvature < (1 - self.drop) * progress.peak_curvature
+        progress.num_below_peak = progress.num_below_peak + 1 if is_below else 0
 
 
 class Rate(Configurable, abc.ABC):
-    """Says at each event how many of the smallest living weights may go."""
+    """Decides at each pruning event how many of the smallest living weights may be pruned."""
 
     @abc.abstractmethod
-    def admitted(self, probe, living: int) -> tuple[int, dict]:
-        """Their number, and what was measured for it: `h`, `loss`.
+    def admitted(self, probe, num_living: int) -> tuple[int, dict]:
+        """Return how many weights may be pruned, and what was measured for that.
 
         Args:
-            probe: measures on demand: `loss()`, `trace(probes)`, `eigenvalue(iterations)`, `num_within_budget(budget)`.
-            living: weights that are not pruned yet.
+            probe: Measures when called: `loss()`, `trace(probes)`, `eigenvalue(iterations)`,
+                `num_within_budget(budget)`. See `CurvatureProbe`.
+            num_living: Number of weights that are not pruned yet.
+
+        Returns:
+            The number of weights, and a dict with `h` and `loss`, or an empty dict if nothing was measured.
         """
 
 
@@ -135,87 +172,128 @@ rates = Registry("rate", Rate)
 
 @rates.register
 class Share(Rate):
-    """The same share of what lives at every event; nothing is measured.
+    """Prune the same share of the living weights at every event, without measuring.
+
+        n = floor(share * num_living)
 
     Args:
-        share: in (0, 1).
+        share: Fraction of the living weights, in [0, 1). Default: 0.2.
+
+    Raises:
+        ValueError: If `share` is not in this range.
+
+    Examples:
+        >>> tfsparse.PLL((x[:128], y[:128]), sparsity=0.9, rate=Share(0.1))
     """
 
     def __init__(self, share: float = 0.2):
-        _check("share", share, 0, 1)
+        _check_range("share", share, 0, 1)
         self.share = share
 
-    def admitted(self, probe, living):
-        return int(self.share * living), {}
+    def admitted(self, probe, num_living):
+        return int(self.share * num_living), {}
 
 
 @rates.register
 class LossBudget(Rate):
-    """As many as may go until the loss would rise by a fraction of itself, if it were a parabola.
+    """Prune until a quadratic model of the loss predicts that it rises by a fraction of itself.
 
-        h       = trace(H) / living weights   (curvature="max": the largest eigenvalue)
-        admit the longest run of the smallest |w| with  h / 2 * sum of w² <= tolerance * loss
+        h = trace(H) / num_living            with curvature="max": |largest eigenvalue of H|
+        n = the most of the smallest |w| with  h / 2 * sum(w²) <= tolerance * loss
 
-    The loss is that of the calibration batch. If it or h is not finite, or h <= 0, the parabola says nothing, and none
-    is admitted.
+    Loss and Hessian are those of the calibration data. If the loss or h is not finite, or h <= 0, no weight is
+    admitted.
 
     Args:
-        tolerance: of the loss, > 0.
-        curvature: "mean" or "max", which bounds the rise in the worst case and admits next to nothing.
-        products: Hessian-vector products for h, 1 to 5.
+        tolerance: Predicted rise as a fraction of the loss, >= 0. Default: 0.05.
+        curvature: "mean" for the mean eigenvalue, or "max" for the largest. The largest bounds the rise in the worst
+            case, and admits very few weights. Default: "mean".
+        products: Number of Hessian-vector products for h, from 1 to 5. Default: 4.
 
-    Raises: ValueError for anything else.
+    Raises:
+        ValueError: If an argument is not in its range.
+
+    Source:
+        The second-order Taylor expansion of the loss, as in LeCun, Denker, Solla, "Optimal Brain Damage" (NeurIPS
+        1989), equation 1, with one curvature for all weights. The budget is ours.
+
+    Examples:
+        >>> tfsparse.PLL((x[:128], y[:128]), rate=LossBudget(tolerance=0.02))
     """
 
     def __init__(self, tolerance: float = 0.05, curvature: str = "mean", products: int = 4):
-        _check("tolerance", tolerance, 0, math.inf)
-        if curvature not in ("mean", "max"):
-            raise ValueError(f"curvature={curvature!r}: expected 'mean' or 'max'.")
+        _check_range("tolerance", tolerance, 0, math.inf)
+        check_choice("curvature", curvature, ("mean", "max"))
         if not 1 <= products <= 5:
             raise ValueError(f"products={products!r}: expected a number from 1 to 5, for example products=4.")
         self.tolerance, self.curvature, self.products = tolerance, curvature, products
 
-    def admitted(self, probe, living):
-        mean = self.curvature == "mean"
-        h = probe.trace(self.products) / living if mean else abs(probe.eigenvalue(self.products))
+    def admitted(self, probe, num_living):
+        is_mean = self.curvature == "mean"
+        h = probe.trace(self.products) / num_living if is_mean else abs(probe.eigenvalue(self.products))
         loss = probe.loss()
-        usable = math.isfinite(h) and math.isfinite(loss) and h > 0
-        return probe.num_within_budget(2 * self.tolerance * loss / h) if usable else 0, {"h": h, "loss": loss}
+        is_usable = math.isfinite(h) and math.isfinite(loss) and h > 0
+        number = probe.num_within_budget(2 * self.tolerance * loss / h) if is_usable else 0
+        return number, {"h": h, "loss": loss}
 
 
-def num_to_prune(admitted: int, living: int, goal: int | None, pruning_events_left: int, most: float = 0.2) -> int:
-    """How many weights an event prunes.
+def num_to_prune(
+    admitted: int, num_living: int, final_living: int | None, num_events: int, max_share: float = 0.2
+) -> int:
+    """Return how many weights a pruning event prunes.
 
-        n = min(admitted, most * living)
-        with a goal: n = max(n, living - goal ** (1 / pruning_events_left) * living ** (1 - 1 / pruning_events_left)), never below it
+        n     = min(admitted, max_share * num_living)
+        share = 1 - (final_living / num_living) ** (1 / num_events)
+        n     = min(max(n, share * num_living), num_living - final_living)         if there is a target
 
-    So the goal is met exactly at the last event, and until then by no more than the same share at each.
+    So the target is met exactly at the last event. Until then an event that admits too few weights prunes the share
+    which, repeated at every event, leads to the target.
 
     Args:
-        goal: weights that live in the end; None: whatever curvature admits.
-        pruning_events_left: with this one.
-        most: the largest share of the living that goes at once unless the goal demands it.
+        admitted: Number of weights that the rate admits.
+        num_living: Number of weights that are not pruned yet.
+        final_living: Number of weights that live at the end. None if there is no target.
+        num_events: Number of pruning events that are left, with this one.
+        max_share: Largest share of the living weights that is pruned at once, unless the target needs more. Default:
+            0.2.
 
-    >>> num_to_prune(admitted=0, living=100, goal=25, pruning_events_left=2), num_to_prune(90, 100, None, 1), num_to_prune(90, 100, 10, 1)
-    (50, 20, 90)
+    Returns:
+        The number of weights.
+
+    Examples:
+        >>> num_to_prune(admitted=0, num_living=100, final_living=25, num_events=2)
+        50
+        >>> num_to_prune(admitted=90, num_living=100, final_living=None, num_events=1)
+        20
+        >>> num_to_prune(admitted=90, num_living=100, final_living=10, num_events=1)
+        90
     """
-    number = min(admitted, int(most * living))
-    if goal is None:
+    number = min(admitted, int(max_share * num_living))
+    if final_living is None:
         return number
-    share = 1 - (goal / living) ** (1 / max(pruning_events_left, 1))
-    needed = living - goal if pruning_events_left <= 1 else math.ceil(share * living - 1e-9)
-    return min(max(number, needed), living - goal)
+    share = 1 - (final_living / num_living) ** (1 / max(num_events, 1))
+    needed = num_living - final_living if num_events <= 1 else math.ceil(share * num_living - 1e-9)
+    return min(max(number, needed), num_living - final_living)
 
 
-def default_every(total: int) -> int:
-    """Steps from one check to the next: 32 checks in a long training, but 150 steps at least, 16 checks in a short one.
+def default_every(total_steps: int) -> int:
+    """Return the number of steps between two checks.
 
-    >>> [default_every(total) for total in (1_000, 3_000, 10_000)]
-    [62, 150, 312]
+    A long training has 32 checks. A shorter one has a check every 150 steps, but at least 16 checks.
+
+    Args:
+        total_steps: Length of the training in optimizer steps.
+
+    Returns:
+        A number of steps, >= 1.
+
+    Examples:
+        >>> [default_every(total_steps) for total_steps in (1_000, 3_000, 10_000)]
+        [62, 150, 312]
     """
-    return max(total // 32, min(150, total // 16), 1)
+    return max(total_steps // 32, min(150, total_steps // 16), 1)
 
 
-def _check(name, value, low, high):
+def _check_range(name, value, low, high):
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < high:
         raise ValueError(f"{name}={value!r}: expected a number in [{low:g}, {high:g}).")

@@ -120,7 +120,11 @@ def of_memory(model: keras.Model) -> Iterator[Part]:
     memory = getattr(compiled_model.sparse_optimizer(model), "memory", {})
     if "progress" in memory:
         progress = rules.Progress.load(keras.ops.convert_to_numpy(memory["progress"]))
-        steps = {"pruning began": progress.started, "pruning ended": progress.ended, "training ends": progress.total}
+        steps = {
+            "pruning began": progress.start_step,
+            "pruning ended": progress.end_step,
+            "training ends": progress.total_steps,
+        }
         rows = [(what, f"{step:,.0f}" if step >= 0 else "not yet") for what, step in steps.items()]
         yield Part("PLLController", "When the curvature of the loss decided.", table=Table(("", "step"), rows))
 
