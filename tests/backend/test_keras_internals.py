@@ -57,6 +57,13 @@ def test_compile_arguments():
     )
 
 
+def test_compiled_loss():
+    model = built_model()
+    loss = keras_internals.compiled_loss(model)
+    assert loss is not None, "model._compile_loss no longer exists"
+    assert float(loss(np.ones((1, 1)), np.zeros((1, 1)), None)) == 1, "model._compile_loss is not the compiled loss"
+
+
 def test_has_random_generator():
     import tf_keras
 
@@ -200,3 +207,13 @@ def test_operation_and_mask_of_a_tensor():
     masked = keras.layers.Embedding(3, 2, mask_zero=True)(inputs)
     assert keras_internals.mask_of(inputs) is None
     assert keras_internals.mask_of(masked) is not None, "Keras 3 passes masks on under another name"
+
+
+def test_trackable_object(tmp_path):
+    import tensorflow as tf
+
+    root = keras_internals.trackable_object()
+    root.variables = [tf.Variable([1.0, 2.0])]
+    tf.saved_model.save(root, str(tmp_path))
+    (variable,) = tf.saved_model.load(str(tmp_path)).variables
+    assert variable.numpy().tolist() == [1, 2], "SavedModels no longer keep what is set on a trackable object"

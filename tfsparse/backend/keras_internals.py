@@ -63,6 +63,14 @@ def compile_arguments(model) -> dict:
     return model._compile_config.config
 
 
+def compiled_loss(model):
+    """Return the loss of `model.compile` as a function of (y, y_pred, sample_weight), or None.
+
+    Public `model.compute_loss` adds the regularisation.
+    """
+    return getattr(model, "_compile_loss", None)
+
+
 # ---- layers ----------------------------------------------------------------------------------------------------------
 
 
@@ -266,3 +274,21 @@ def trackable_object():
     import tensorflow as tf
 
     return tf.__internal__.tracking.AutoTrackable()
+
+
+def learning_rate_of(optimizer):
+    """Return the learning rate that an optimizer of Keras 3 or tf_keras was given: a variable, or a schedule.
+
+    Public `optimizer.learning_rate` is the number at the present step.
+    """
+    return optimizer._learning_rate
+
+
+def set_tf_keras_learning_rate(optimizer, learning_rate) -> None:
+    """Give an optimizer of tf_keras its learning rate in its constructor, as its own optimizers do."""
+    optimizer._learning_rate = optimizer._build_learning_rate(learning_rate)
+
+
+def serialized_tf_keras_learning_rate(optimizer):
+    """Return the learning rate of an optimizer of tf_keras as its config holds it; there is no public way."""
+    return optimizer._serialize_hyperparameter(optimizer._learning_rate)

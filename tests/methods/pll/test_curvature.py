@@ -79,7 +79,7 @@ def linear(x, loss="mse", outputs=2):
     return model, Curvature(model, (x, np.ones((len(x), outputs), "float32")))
 
 
-def test_quadratic_is_exact():
+def test_a_quadratic_loss_is_exact():
     x = np.diag([1.0, 2.0, 4.0]).astype("float32")  # H = x'x / 3, once per output
     _, curvature = linear(x)
     np.testing.assert_allclose(curvature.hvp([np.ones((3, 2))])[0], np.outer([1, 4, 16], [1, 1]) / 3, rtol=1e-6)
@@ -89,7 +89,7 @@ def test_quadratic_is_exact():
     np.testing.assert_allclose(np.abs(vector), np.outer([0, 0, 1], [1, 1]) / np.sqrt(2), atol=1e-6)
 
 
-def test_sample_weights_weigh():
+def test_sample_weights_are_used():
     x, y = np.diag([1.0, 2.0, 4.0]).astype("float32"), np.ones((3, 1), "float32")
     model, _ = linear(x, outputs=1)
     weights = np.array([1.0, 1.0, 0.0], "float32")
@@ -98,7 +98,7 @@ def test_sample_weights_weigh():
         np.testing.assert_allclose(curvature.hvp([np.ones((3, 1))])[0], [[2 / 3], [8 / 3], [0]], rtol=1e-6)
 
 
-def test_equals_second_differences_through_the_batch_statistics():
+def test_products_equal_second_differences_through_the_batch_statistics():
     model = net("float64" if on_tensorflow else "float32")
     hessian, curvature = dense_hessian(model), Curvature(model, (X, Y))
     np.testing.assert_allclose(matrix(curvature, model), hessian, atol=1e-5 * np.abs(hessian).max())
@@ -107,12 +107,12 @@ def test_equals_second_differences_through_the_batch_statistics():
     value, vectors = curvature.top_eigenvalue(iterations=100)
     assert value == pytest.approx(max(eigenvalues, key=abs), rel=1e-3)
     assert np.linalg.norm(flatten(vectors)) == pytest.approx(1, rel=1e-5)
-    signs = np.stack([flatten(curvature._signs(7, probe)) for probe in range(5)])
+    signs = np.stack([flatten(curvature._random_signs(7, probe)) for probe in range(5)])
     assert curvature.trace(5, seed=7) == pytest.approx(np.mean([z @ hessian @ z for z in signs]), rel=1e-3)
     assert curvature.trace(8000, seed=1) == pytest.approx(np.trace(hessian), rel=0.01)
 
 
-def test_masked_is_the_principal_submatrix():
+def test_masks_give_the_principal_submatrix():
     model, alive = net(), np.arange(18) % 3 != 1
     hessian, curvature, masks = dense_hessian(model), Curvature(model, (X, Y)), split(alive, model)
     found = matrix(curvature, model, masks)
@@ -123,11 +123,11 @@ def test_masked_is_the_principal_submatrix():
     value, vectors = curvature.top_eigenvalue(iterations=100, masks=masks)
     assert value == pytest.approx(max(np.linalg.eigvalsh(inner), key=abs), rel=1e-3)
     assert not flatten(vectors)[~alive].any()
-    signs = [flatten(curvature._signs(0, probe))[alive] for probe in range(4)]
+    signs = [flatten(curvature._random_signs(0, probe))[alive] for probe in range(4)]
     assert curvature.trace(4, masks=masks) == pytest.approx(np.mean([z @ inner @ z for z in signs]), rel=1e-3)
 
 
-def test_warm_start_goes_on_where_it_stopped():
+def test_power_iteration_continues_from_earlier_vectors():
     curvature = Curvature(net(), (X, Y))
     straight, expected = curvature.top_eigenvalue(iterations=12)
     vectors = None
@@ -138,7 +138,7 @@ def test_warm_start_goes_on_where_it_stopped():
     assert curvature.top_eigenvalue(iterations=1)[0] != pytest.approx(straight, rel=0.05)
 
 
-def test_a_start_without_living_weights_starts_anew():
+def test_vectors_that_are_0_for_living_weights_are_replaced_by_random_signs():
     model = net()
     curvature, last = Curvature(model, (X, Y)), np.repeat([1.0, 0.0], [12, 6])
     vectors, masks = split(1 - last, model), split(last, model)
@@ -146,7 +146,7 @@ def test_a_start_without_living_weights_starts_anew():
     assert curvature.top_eigenvalue(vectors, 4, masks)[0] == pytest.approx(anew) != 0
 
 
-def test_a_flat_or_broken_loss_leaves_the_vector():
+def test_a_product_that_is_0_or_nan_leaves_the_vector_as_it_was():
     _, flat = linear(np.zeros((2, 3), "float32"))
     value, vectors = flat.top_eigenvalue([np.eye(3, 2)], 3)
     assert value == 0
@@ -157,17 +157,17 @@ def test_a_flat_or_broken_loss_leaves_the_vector():
     np.testing.assert_allclose(vectors[0], np.eye(3, 2) / np.sqrt(2), rtol=1e-6)
 
 
-def test_probes_are_golden():
+def test_golden_random_signs():
     _, curvature = linear(np.eye(3, dtype="float32"))
-    found = [[flatten(curvature._signs(seed, probe)).astype(int).tolist() for probe in (0, 1)] for seed in (0, 1)]
-    assert found == GOLDEN
+    signs = [[flatten(curvature._random_signs(seed, probe)).tolist() for probe in (0, 1)] for seed in (0, 1)]
+    assert signs == GOLDEN
     assert Curvature(net(), (X, Y)).trace(4, seed=2) == pytest.approx(0.76041, abs=1e-5)
 
 
-def test_probes_are_independent():
+def test_random_signs_are_independent():
     model = keras.Sequential([keras.Input((100,)), layers.Dense(100), layers.Dense(100)])
     curvature = Curvature(model, (np.zeros((1, 100)), np.zeros((1, 100))), loss="mse")
-    signs = np.stack([flatten(curvature._signs(seed, probe)) for seed in range(3) for probe in range(3)])
+    signs = np.stack([flatten(curvature._random_signs(seed, probe)) for seed in range(3) for probe in range(3)])
     assert set(np.unique(signs)) == {-1, 1}
     correlations = signs @ signs.T / signs.shape[1] - np.eye(9)
     assert np.abs(correlations).max() < 0.035  # five standard deviations of 20 000 coins
@@ -212,9 +212,9 @@ class Attention(layers.MultiHeadAttention):
 @pytest.mark.parametrize("kind", NOISE)
 def test_noise_is_off_and_nothing_is_written(kind):
     model = net(inner=NOISE[kind]())
-    quiet = net(inner=quieten(NOISE[kind]()))
+    noiseless = net(inner=without_noise(NOISE[kind]()))
     before = [ops.convert_to_numpy(v).copy() for v in model.variables]
-    curvature, same = Curvature(model, (X, Y)), Curvature(quiet, (X, Y))
+    curvature, same = Curvature(model, (X, Y)), Curvature(noiseless, (X, Y))
     ones = [np.ones(v.shape) for v in curvature.variables]
     first, second, expected = (flatten(c.hvp(ones)) for c in (curvature, curvature, same))
     np.testing.assert_array_equal(first, second)
@@ -228,7 +228,7 @@ def test_noise_is_off_and_nothing_is_written(kind):
     assert model.losses == []
 
 
-def quieten(inner):
+def without_noise(inner):
     """The same layers without noise."""
     found = []
     for layer in inner:
@@ -266,7 +266,7 @@ def test_a_frozen_normalisation_uses_its_moving_statistics():
     assert not np.allclose(*products, rtol=0.1)
 
 
-def test_regularisation_is_left_out():
+def test_regularisation_is_not_part_of_the_loss():
     products = [Curvature(net(regularizer=r), (X, Y)).trace(2) for r in (None, keras.regularizers.L2(10.0))]
     assert products[0] == pytest.approx(products[1], rel=1e-6)
 
@@ -303,7 +303,7 @@ class Look(keras.callbacks.Callback):
         self.pairs.append((found, Curvature(fresh, (X, Y)).trace(2)))
 
 
-def test_in_the_middle_of_fit():
+def test_during_fit_the_present_weights_are_used():
     look = Look()
     net().fit(X, Y, batch_size=16, epochs=1, verbose=0, callbacks=[look])
     found, expected = np.array(look.pairs).T
@@ -313,7 +313,7 @@ def test_in_the_middle_of_fit():
 
 @pytest.mark.skipif(not on_tensorflow, reason="tf.distribute")
 @pytest.mark.parametrize("inside", [False, True])
-def test_of_the_whole_batch_on_two_replicas(inside):
+def test_two_replicas_measure_the_whole_batch(inside):
     expected, look = Curvature(net(), (X, Y)).trace(2), Look()
     strategy = two_cpu_strategy()
     with strategy.scope():
@@ -326,7 +326,7 @@ def test_of_the_whole_batch_on_two_replicas(inside):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_several_losses_add_up():
+def test_the_losses_of_several_outputs_are_added():
     inputs = keras.Input((4,))
     outputs = {name: layers.Dense(1, use_bias=False, name=name)(inputs) for name in "ab"}
     model = keras.Model(inputs, outputs)
@@ -339,14 +339,14 @@ def test_several_losses_add_up():
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_is_rough(policy):
+def test_mixed_precision_gives_similar_numbers(policy):
     expected = Curvature(net(), (X, Y)).top_eigenvalue(iterations=10)[0]
     value, vectors = Curvature(net(policy), (X, Y)).top_eigenvalue(iterations=10)
     assert value == pytest.approx(expected, rel=0.2)
     assert {keras.backend.standardize_dtype(v.dtype) for v in vectors} == {"float32"}
 
 
-def test_errors_say_what_to_write():
+def test_an_error_says_what_to_write_instead():
     model = net()
     with pytest.raises(ValueError, match=r"loss=None.*Curvature\(model, data, loss='mse'\)"):
         Curvature(keras.Sequential([keras.Input((4,)), layers.Dense(2)]), (X, Y))

@@ -1,13 +1,12 @@
-"""The Hessian of a loss by its products with vectors: the largest eigenvalue, the trace. For both roads and engines."""
+"""Products of a Hessian with vectors, and what follows from them: its largest eigenvalue and its trace."""
 
 import abc
-import inspect
 import itertools
 import math
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
 from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
@@ -15,94 +14,116 @@ from tfsparse.backend.hashing import hash_signs
 
 
 class Hessian(abc.ABC):
-    """The Hessian `H` of some `L(w)`; a subclass says what `L` and its product are.
+    """The Hessian `H` of a loss `L(w)`. A subclass defines the loss and the product `H v`, for one Keras.
 
-        hvp(v)         = m * d/de grad L(w + e * m * v) at e = 0
+        hvp(v)         = m * d/de grad L(w + e * m * v) at e = 0         m: the masks
         top_eigenvalue = repeat: h = hvp(v); eigenvalue = v . h; v = h / |h|
-        trace          = mean over probes z in {-1, 1}^n of z . hvp(z)
+        trace          = mean of z . hvp(z) over random vectors z in {-1, 1}^n
 
-    Dot products are float32 (float64 for float64 weights) whatever the compute dtype.
+    Dot products are computed in float32, and in float64 if a weight is float64, in every compute dtype.
 
     Args:
-        variables: whose curvature.
+        variables: The variables `w`.
 
-    Source: Yao, Gholami, Keutzer, Mahoney, "PyHessian", 2020 (its power iteration and trace); Hutchinson, 1989.
+    Source:
+        Yao, Gholami, Keutzer, Mahoney, "PyHessian: Neural Networks Through the Lens of the Hessian" (IEEE Big Data
+        2020), algorithms 1 and 2. The trace is that of Hutchinson, "A stochastic estimator of the trace of the
+        influence matrix for Laplacian smoothing splines" (1989).
     """
 
     def __init__(self, variables):
         self.variables = list(variables)
         self._dtype = "float64" if "float64" in self._dtypes() else "float32"
-        self._product = backend_ops.traced_once(self._product)  # for the three that use it
+        self._product = backend_ops.traced_once(self._product)  # for the three functions that use it
         # loops over products stay in Python: on CPUs XLA's convolutions are ten times slower inside of a compiled loop
-        self._values, self._products = backend_ops.compiled(self._value), backend_ops.compiled(self._product)
-        self._starts = backend_ops.compiled(self._start)
-        self._powers, self._probes = backend_ops.compiled(self._power), backend_ops.compiled(self._probe)
+        compiled = backend_ops.compiled
+        self._compiled_loss, self._compiled_product = compiled(self._loss_value), compiled(self._product)
+        self._compiled_start, self._compiled_iteration = compiled(self._start), compiled(self._power_iteration)
+        self._compiled_sample = compiled(self._trace_sample)
 
     @abc.abstractmethod
     def _state(self):
-        """What `L` depends on, read now: nests of tensors."""
+        """Return what `L` depends on, with its present values: nests of tensors."""
 
     @abc.abstractmethod
-    def _value(self, state):
-        """`L`, a scalar."""
+    def _loss_value(self, state):
+        """Return `L`, a scalar."""
 
     @abc.abstractmethod
-    def _derivative(self, state, vectors) -> list:
-        """`H v`."""
+    def _hessian_product(self, state, vectors) -> list:
+        """Return `H v`."""
 
     def loss(self) -> float:
-        """`L(w)` now: of the batch, without regularisation."""
-        return float(ops.convert_to_numpy(self._values(self._state())))
+        """Return the loss of the batch at the present weights, without regularisation."""
+        return float(ops.convert_to_numpy(self._compiled_loss(self._state())))
 
     def hvp(self, vectors, masks=None) -> list:
-        """`H v` over `variables`; with masks that of the submatrix of living weights: pruned coordinates are 0.
+        """Return `H v`. With masks, return the product of the submatrix of the living weights.
 
         Args:
-            vectors: list of tensors or arrays of the variables' shapes.
-            masks: list likewise, 1 lives, 0 is pruned. None: all live.
+            vectors: List of tensors or arrays with the shapes of `variables`.
+            masks: List of masks with these shapes, 1 where a weight lives. Default: None, all weights live.
 
-        Returns: list of tensors, in units of loss / weight² times those of `vectors`.
+        Returns:
+            A list of tensors in units of loss / weight² times the unit of `vectors`. They are 0 for pruned weights.
 
-        Raises: ValueError if shapes or numbers differ from the variables'.
+        Raises:
+            ValueError: If the number or the shapes differ from those of the variables.
         """
-        return list(self._products(self._state(), self._tensors(vectors, "vectors"), self._masks(masks)))
+        vectors = self._tensors(vectors, "vectors")
+        return list(self._compiled_product(self._state(), vectors, self._masks(masks)))
 
     def top_eigenvalue(self, vectors=None, iterations: int = 5, masks=None) -> tuple[float, list]:
-        """The eigenvalue of largest magnitude, which may be negative, and its unit vector to start the next call with.
+        """Return the eigenvalue of largest magnitude, which may be negative, and its eigenvector.
 
         Args:
-            vectors: where to start: what an earlier call returned. None, or all zero where weights live: random signs.
-            iterations: products to compute, >= 1. From a random start some 20 are needed, from a good one 3 to 5.
-            masks: as for `hvp`.
+            vectors: Initial vectors, such as those that an earlier call returned. Random signs are used instead if they
+                are 0 for all living weights. Default: None, random signs.
+            iterations: Number of Hessian-vector products, >= 1. A random start needs some 20, a start from a similar
+                Hessian's eigenvector 3 to 5. Default: 5.
+            masks: As in `hvp`: the submatrix of the living weights. Default: None.
 
-        Returns: (Rayleigh quotient of the last product, unit vector over all variables as a list of tensors). Where a
-        product is 0 or not finite the vector stays what it was, so that a later call can go on.
+        Returns:
+            The Rayleigh quotient of the last product, and a unit vector over all variables as a list of tensors. If a
+            product is 0 or not finite, the vector stays as it was, so that a later call can continue from it.
+
+        Raises:
+            ValueError: If `iterations` < 1, or the number or the shapes differ from those of the variables.
         """
         state, masks = self._state(), self._masks(masks)
-        vectors = self._starts(None if vectors is None else self._tensors(vectors, "vectors"), masks)
+        vectors = None if vectors is None else self._tensors(vectors, "vectors")
+        vectors = self._compiled_start(vectors, masks)
         for _ in range(_at_least_1(iterations, "iterations")):
-            value, vectors = self._powers(state, vectors, masks)
+            value, vectors = self._compiled_iteration(state, vectors, masks)
         return float(ops.convert_to_numpy(value)), list(vectors)
 
     def trace(self, probes: int = 8, seed: int = 0, masks=None) -> float:
-        """An unbiased estimate of the sum of all eigenvalues; exact where `H` is diagonal.
+        """Return an unbiased estimate of the sum of all eigenvalues. It is exact if `H` is diagonal.
 
         Args:
-            probes: products to compute, >= 1. The standard error is `sqrt(2 * sum of H_ij² over i != j / probes)`.
-            seed: integer; the probes are a hash of it, equal on all replicas, processes and engines.
-            masks: as for `hvp`: the trace of the submatrix.
+            probes: Number of Hessian-vector products, >= 1. The standard error is
+                `sqrt(2 * sum of H_ij² over i != j / probes)`. Default: 8.
+            seed: Integer from which the random vectors are hashed. They are equal on all replicas, processes and
+                backends. Default: 0.
+            masks: As in `hvp`: the submatrix of the living weights. Default: None.
+
+        Returns:
+            The estimate, in units of loss / weight².
+
+        Raises:
+            ValueError: If `probes` < 1, or the number or the shapes differ from those of the variables.
         """
         state, masks, seed = self._state(), self._masks(masks), _uint32(seed)
-        places = [_uint32(i) for i in range(_at_least_1(probes, "probes"))]
-        values = [self._probes(state, masks, seed, place) for place in places]
-        return float(np.mean([ops.convert_to_numpy(v) for v in values]))
+        indices = [_uint32(i) for i in range(_at_least_1(probes, "probes"))]
+        samples = [self._compiled_sample(state, masks, seed, index) for index in indices]
+        return float(np.mean([ops.convert_to_numpy(sample) for sample in samples]))
 
-    def _tensors(self, values, what):
+    def _tensors(self, values, name):
         shapes, expected = [tuple(np.shape(v)) for v in values], [tuple(v.shape) for v in self.variables]
         if shapes != expected:
             raise ValueError(
-                f"{what} of shapes {shapes}: expected one for each of the variables, of shapes {expected}, "
-                f"for example {what}=[np.ones(v.shape) for v in curvature.variables]."
+                f"{name} of shapes {shapes}: expected one for each of the variables, of shapes {expected}, "
+                f"for example {name}=[np.ones(v.shape) for v in curvature.variables]."
             )
         return [ops.cast(backend_ops.read(v), self._dtype) for v in values]
 
@@ -114,29 +135,73 @@ class Hessian(abc.ABC):
 
     def _product(self, state, vectors, masks):
         vectors = [ops.cast(v, dtype) for v, dtype in zip(_masked(vectors, masks), self._dtypes(), strict=True)]
-        return _masked([ops.cast(p, self._dtype) for p in self._derivative(state, vectors)], masks)
+        return _masked([ops.cast(p, self._dtype) for p in self._hessian_product(state, vectors)], masks)
 
     def _start(self, vectors, masks):
-        signs = _masked(self._signs(0, 0), masks)
-        signs = _unit(signs, signs)
-        return signs if vectors is None else _unit(_masked(vectors, masks), signs)
+        signs = _masked(self._random_signs(0, 0), masks)
+        signs = _normalized(signs, signs)
+        return signs if vectors is None else _normalized(_masked(vectors, masks), signs)
 
-    def _power(self, state, vectors, masks):
+    def _power_iteration(self, state, vectors, masks):
         product = self._product(state, vectors, masks)
-        return _dot(vectors, product), _unit(product, vectors)
+        return _dot(vectors, product), _normalized(product, vectors)
 
-    def _probe(self, state, masks, seed, probe):
-        signs = _masked(self._signs(seed, probe), masks)
+    def _trace_sample(self, state, masks, seed, index):
+        signs = _masked(self._random_signs(seed, index), masks)
         return _dot(signs, self._product(state, signs, masks))
 
-    def _signs(self, seed, probe):
-        """Return random vectors of -1 and 1. `first` counts the weights before a variable, so no two share a hash."""
-        sizes = [math.prod(variable.shape) for variable in self.variables]
-        firsts = itertools.accumulate(sizes, initial=0)
+    def _random_signs(self, seed, index):
+        """Return a random vector of -1 and 1 over all variables, made from consecutive numbers."""
+        firsts = itertools.accumulate((math.prod(v.shape) for v in self.variables), initial=0)
         return [
-            hash_signs(tuple(variable.shape), seed, probe, first=first, dtype=self._dtype)
+            hash_signs(tuple(variable.shape), seed, index, first=first, dtype=self._dtype)
             for variable, first in zip(self.variables, firsts, strict=False)
         ]
+
+
+def tensorflow_hvp(loss, sources, vectors) -> list:
+    """Return the derivative of the gradient of `loss()` with respect to `sources`, in the direction of `vectors`.
+
+    Args:
+        loss: Function without arguments that returns a scalar.
+        sources: Tensors that it uses, or TensorFlow variables that it reads.
+        vectors: Tensors of the shapes of `sources`.
+
+    Returns:
+        A list of tensors of these shapes.
+    """
+    import tensorflow as tf
+
+    zero = tf.UnconnectedGradients.ZERO
+    with tf.GradientTape(watch_accessed_variables=False) as outer:
+        outer.watch(sources)
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(sources)
+            with _differentiable_variance():
+                value = loss()
+        gradients = [tf.convert_to_tensor(g) for g in inner.gradient(value, sources, unconnected_gradients=zero)]
+    # the products of the gradients with `vectors`, differentiated once more
+    products = outer.gradient(gradients, sources, output_gradients=vectors, unconnected_gradients=zero)
+    return [tf.convert_to_tensor(p) for p in products]
+
+
+def _differentiable_variance():
+    """Replace `tf.nn.moments`, which all normalisations of Keras use, by a function with the right second derivative.
+
+    TensorFlow treats the mean inside of the variance as a constant. The gradient is the same, the Hessian is not.
+
+    Returns:
+        A context manager.
+    """
+    import tensorflow as tf
+
+    def moments(x, axes, shift=None, keepdims=False, name=None):
+        mean = tf.reduce_mean(x, axes, keepdims=True)
+        variance = tf.reduce_mean(tf.square(x - mean), axes, keepdims)
+        return (mean if keepdims else tf.reduce_mean(x, axes)), variance
+
+    modules = (tf.nn, tf.compat.v2.nn)  # Keras 3 calls the first, tf_keras the second
+    return keras_internals.replaced([(module, "moments", moments) for module in modules])
 
 
 def _uint32(number):
@@ -151,136 +216,14 @@ def _dot(first, second):
     return sum(ops.sum(a * b) for a, b in zip(first, second, strict=True))
 
 
-def _unit(vectors, instead):
-    """`vectors` over their common norm; where that is 0 or not finite, `instead`."""
+def _normalized(vectors, default):
+    """Return `vectors` over their common norm, or `default` if that is 0 or not finite."""
     norm = ops.sqrt(_dot(vectors, vectors))
-    usable = ops.logical_and(ops.isfinite(norm), norm > 0)
-    return [ops.where(usable, v / norm, i) for v, i in zip(vectors, instead, strict=True)]
+    is_usable = ops.logical_and(ops.isfinite(norm), norm > 0)
+    return [ops.where(is_usable, v / norm, d) for v, d in zip(vectors, default, strict=True)]
 
 
-def tensorflow_product(loss, sources, vectors) -> list:
-    """The derivative of the gradient of `loss()` with respect to `sources`, in the direction of `vectors`.
-
-    Args:
-        loss: a function of nothing.
-        sources: tensors that it uses, or TensorFlow's variables that it reads.
-    """
-    import tensorflow as tf
-
-    zero = tf.UnconnectedGradients.ZERO
-    with tf.GradientTape(watch_accessed_variables=False) as outer:
-        outer.watch(sources)
-        with tf.GradientTape(watch_accessed_variables=False) as inner:
-            inner.watch(sources)
-            with _exact_moments():
-                value = loss()
-        gradients = [tf.convert_to_tensor(g) for g in inner.gradient(value, sources, unconnected_gradients=zero)]
-    # the products of the gradients with `vectors`, differentiated once more
-    products = outer.gradient(gradients, sources, output_gradients=vectors, unconnected_gradients=zero)
-    return [tf.convert_to_tensor(p) for p in products]
-
-
-def inference_calls(model, layers) -> list:
-    """Return the attributes to replace so that layers which draw random numbers behave as in inference.
-
-    They are for `keras_internals.replaced`.
-    A layer around a BatchNormalization stays in training, and the layers inside it are looked at one by one.
-
-    Args:
-        model: A model of either Keras.
-        layers: `keras.layers` or `tf_keras.layers`.
-    """
-    return [
-        (layer, "call", _in_inference(layer.call))
-        for layer in keras_internals.all_layers(model)
-        if (keras_internals.has_random_generator(layer) or isinstance(layer, layers.RNN))  # an RNN uses its cell's
-        and "training" in inspect.signature(layer.call).parameters
-        and not any(isinstance(inner, layers.BatchNormalization) for inner in keras_internals.all_layers(layer))
-    ]
-
-
-def _in_inference(call):
-    return lambda *args, **kwargs: call(*args, **kwargs | {"training": False})
-
-
-def chosen_variables(model, variables, is_kernel, native=lambda variable: variable) -> list:
-    """Return the variables whose curvature is computed: those given, or else the trainable kernels of the model.
-
-    Args:
-        model: A model of either Keras.
-        variables: The variables that the user gave, or None.
-        is_kernel: `variable -> bool`: whether it is pruned by default.
-        native: `variable -> variable`: the one without the wrapper that mixed precision puts around it.
-
-    Raises:
-        ValueError: If the model has no weights yet, no kernels, or not the given variables.
-    """
-    if not model.built:
-        raise ValueError(f"Model {model.name!r} has no weights yet: call it on a batch, or model.build(shape), first.")
-    chosen = [v for v in model.trainable_variables if is_kernel(v)] if variables is None else list(variables)
-    if not chosen:
-        raise ValueError(
-            f"Model {model.name!r} has no kernel of rank >= 2 among its {len(model.trainable_variables)} trainable "
-            "variables. Name others: Curvature(model, data, variables=model.trainable_variables)."
-        )
-    own = {id(native(v)) for v in model.variables}
-    foreign = [v for v in chosen if id(native(v)) not in own]
-    if foreign:
-        raise ValueError(f"{foreign[0]!r} is not a variable of model {model.name!r}. Pass some of model.variables.")
-    return [native(v) for v in chosen]
-
-
-def mean_loss(loss, loss_class: type):
-    """Return a loss as a function of (y, y_pred, sample_weight) that gives the mean over the batch.
-
-    Args:
-        loss: A loss function, or a loss object, which is such a function already.
-        loss_class: `keras.losses.Loss` or `tf_keras.losses.Loss`.
-    """
-    if isinstance(loss, loss_class):
-        return loss
-
-    def mean(y, y_pred, sample_weight=None):
-        values = loss(y, y_pred)
-        return ops.mean(values if sample_weight is None else values * ops.cast(sample_weight, values.dtype))
-
-    return mean
-
-
-def batch(data) -> tuple:
-    """Return `(x, y, sample_weight)` as nests of tensors.
-
-    Raises:
-        TypeError: If `data` is not a tuple of two or three.
-        ValueError: If the arrays have different numbers of rows.
-    """
-    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise TypeError(
-            f"data={type(data).__name__}: expected one batch, (x, y) or (x, y, sample_weight). "
-            "Of a dataset take the first: data=next(iter(dataset))."
-        )
-    lengths = [np.shape(array)[0] for array in tree.flatten(data) if array is not None]
-    if len(set(lengths)) > 1:
-        raise ValueError(f"data with {lengths} rows: expected as many in each, as in data=(x[:256], y[:256]).")
-    x, y, sample_weight = (*data, None)[:3]
-    return tree.map_structure(lambda a: None if a is None else ops.convert_to_tensor(a), (x, y, sample_weight))
-
-
-def _exact_moments():
-    """TensorFlow's variance takes its mean for a constant: the same gradient, another Hessian. All of Keras's
-    normalisations on batches and groups use it."""
-    import tensorflow as tf
-
-    def moments(x, axes, shift=None, keepdims=False, name=None):
-        mean = tf.reduce_mean(x, axes, keepdims=True)
-        variance = tf.reduce_mean(tf.square(x - mean), axes, keepdims)
-        return (mean if keepdims else tf.reduce_mean(x, axes)), variance
-
-    modules = (tf.nn, tf.compat.v2.nn)  # Keras 3 calls the first, tf_keras the second
-    return keras_internals.replaced([(module, "moments", moments) for module in modules])
-
-
-def _at_least_1(number, what):
+def _at_least_1(number, name):
     if number < 1:
-        raise ValueError(f"{what}={number!r}: expected an integer >= 1, for example {what}=8.")
+        raise ValueError(f"{name}={number!r}: expected an integer >= 1, for example {name}=8.")
     return int(number)

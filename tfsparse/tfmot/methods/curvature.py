@@ -4,14 +4,8 @@ import tensorflow as tf
 import tf_keras
 
 from tfsparse.backend import keras_internals
-from tfsparse.methods.pll.hessian import (
-    Hessian,
-    batch,
-    chosen_variables,
-    inference_calls,
-    mean_loss,
-    tensorflow_product,
-)
+from tfsparse.methods.pll.batch_loss import batch, chosen_variables, inference_calls, mean_loss
+from tfsparse.methods.pll.hessian import Hessian, tensorflow_hvp
 from tfsparse.tfmot import kernels
 from tfsparse.tfmot.constraints import native
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
@@ -51,15 +45,15 @@ class Curvature(Hessian):
     def _state(self):
         return self._data
 
-    def _value(self, data):
+    def _loss_value(self, data):
         x, y, sample_weight = data
         with keras_internals.replaced(_quiet(self.model)):
             return self._loss(y, self.model(x, training=True), sample_weight)
 
-    def _derivative(self, state, vectors):
+    def _hessian_product(self, state, vectors):
         # outside its strategy a model reads the first copy of a mirrored variable
         sources = [getattr(v, "values", [v])[0] for v in self.variables]
-        return tensorflow_product(lambda: self._value(state), sources, vectors)
+        return tensorflow_hvp(lambda: self._loss_value(state), sources, vectors)
 
 
 def _loss(model, loss):
