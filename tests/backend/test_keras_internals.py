@@ -217,3 +217,9 @@ def test_trackable_object(tmp_path):
     tf.saved_model.save(root, str(tmp_path))
     (variable,) = tf.saved_model.load(str(tmp_path)).variables
     assert variable.numpy().tolist() == [1, 2], "SavedModels no longer keep what is set on a trackable object"
+
+
+def test_learning_rate_of():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
+    found = keras_internals.learning_rate_of(keras.optimizers.SGD(schedule))
+    assert found is schedule, "optimizer._learning_rate no longer holds the schedule that the optimizer was given"

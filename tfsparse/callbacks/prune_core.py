@@ -8,7 +8,7 @@ from tfsparse.backend import keras_internals
 from tfsparse.callbacks.fit_hooks import FitHooks, warn_of_final_cut
 from tfsparse.consistency import checks
 from tfsparse.consistency.mask_store import SyncStats
-from tfsparse.optimizers.masked_weights import MaskedWeights
+from tfsparse.optimizers.masked_weights import MaskedWeights, check_replicas
 
 
 class Unfinished(NamedTuple):
@@ -91,8 +91,7 @@ class PruneCore(FitHooks):
             schedule.cut()
 
     def _check_masks(self):
-        for masked_weights in self._masked_weights:
-            masked_weights.check_replicas(self.on_divergence, self.sync_stats)
+        check_replicas(self._masked_weights, self.on_divergence, self.sync_stats)
 
     def _sparsity(self):
         groups = self._masked_weights

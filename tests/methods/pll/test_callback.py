@@ -157,7 +157,7 @@ def test_at_most_five_products_at_a_check():
     callback, products, found = pll(rate=rules.LossBudget(products=5)), [], []
 
     def count(curvature):
-        for name in ("_powers", "_probes"):
+        for name in ("_compiled_iteration", "_compiled_sample"):
             function = getattr(curvature, name)
             setattr(curvature, name, lambda *a, _function=function: products.append(1) or _function(*a))
         return curvature

@@ -1,0 +1,13 @@
+"""Every method can be removed: its folder and its line. `python tests/remove_method.py METHOD` runs all other tests."""
+
+import pytest
+import remove_method
+
+from tfsparse import methods
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("method", methods.names())
+def test_without_a_method_the_others_work(method):
+    arguments = ["-q", "tests/test_architecture.py", "tests/callbacks", "tests/reporting", "tests/tfmot/test_prune.py"]
+    assert remove_method.main(method, arguments) == 0
