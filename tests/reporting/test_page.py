@@ -257,7 +257,7 @@ def test_what_cannot_be_measured_says_why():
     assert note.startswith("Not measured. Model &#39;own&#39; is not a graph of layers")
 
 
-def test_roulette_says_when_curvature_decided():
+def test_the_page_of_a_model_trained_by_pll_shows_when_pruning_began_and_ended():
     model = testing.small_model()
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = testing.small_data()
@@ -265,7 +265,7 @@ def test_roulette_says_when_curvature_decided():
     model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[pll])
     steps = re.search(r"started at step (\d+), ended at (\d+) of (\d+)", pll.summary()).groups()
     names = ("pruning began", "pruning ended", "training ends")
-    assert rows(page.render(model=model), "PLLController")[1:] == [list(pair) for pair in zip(names, steps, strict=True)]
+    assert rows(page.render(model=model), "PLL")[1:] == [list(pair) for pair in zip(names, steps, strict=True)]
 
 
 # -------------------------------------------------------------------------------------------------- the command line

@@ -1,5 +1,6 @@
-"""PLL (PLLController): the curvature of the loss decides when pruning starts and how much is pruned."""
+"""PLL: the curvature of the loss decides when pruning starts and how much is pruned."""
 
 from tfsparse.methods.pll.callback import PLL
+from tfsparse.methods.pll.rules import milestones
 
-__all__ = ["PLL"]
+__all__ = ["PLL", "milestones"]

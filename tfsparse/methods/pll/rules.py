@@ -5,6 +5,7 @@ import dataclasses
 import math
 
 import numpy as np
+from keras import ops
 
 from tfsparse.backend.registry import Configurable, Registry, check_choice
 
@@ -45,6 +46,22 @@ class Progress:
     def dump(self) -> np.ndarray:
         """Return the fields as a float32 vector."""
         return np.array(dataclasses.astuple(self), "float32")
+
+
+def milestones(extra_state: dict) -> dict[str, float]:
+    """Return the steps at which PLL's decisions took effect, for the page of a model.
+
+    Args:
+        extra_state: `{name: variable}`, the extra state of the model's optimizer.
+
+    Returns:
+        `{event: optimizer step}`, with -1 for an event that has not happened. Empty without PLL.
+    """
+    if "progress" not in extra_state:
+        return {}
+    progress = Progress.load(ops.convert_to_numpy(extra_state["progress"]))
+    steps = {"pruning began": progress.start_step, "pruning ended": progress.end_step}
+    return steps | {"training ends": progress.total_steps}
 
 
 class Start(Configurable, abc.ABC):

@@ -8,8 +8,8 @@ import keras
 import yaml
 from markupsafe import Markup
 
+from tfsparse import methods
 from tfsparse.export.sizes import sizes
-from tfsparse.methods.pll import rules
 from tfsparse.optimizers import compiled_model, masked_layer
 from tfsparse.reporting.page import drawing
 from tfsparse.structured import constant_channels
@@ -115,18 +115,14 @@ def of_model(model: keras.Model) -> Iterator[Part]:
     yield _measured("Sizes", _sizes, model)
 
 
-def of_memory(model: keras.Model) -> Iterator[Part]:
-    """Yield what the optimizer remembers of curvature's decisions."""
-    memory = getattr(compiled_model.sparse_optimizer(model), "memory", {})
-    if "progress" in memory:
-        progress = rules.Progress.load(keras.ops.convert_to_numpy(memory["progress"]))
-        steps = {
-            "pruning began": progress.start_step,
-            "pruning ended": progress.end_step,
-            "training ends": progress.total_steps,
-        }
-        rows = [(what, f"{step:,.0f}" if step >= 0 else "not yet") for what, step in steps.items()]
-        yield Part("PLLController", "When the curvature of the loss decided.", table=Table(("", "step"), rows))
+def of_methods(model: keras.Model) -> Iterator[Part]:
+    """Yield the steps at which a method took its decisions, for methods that have a function `milestones`."""
+    extra_state = getattr(compiled_model.sparse_optimizer(model), "extra_state", {})
+    for name, method in methods.modules_in("tfsparse.methods").items():
+        steps = method.milestones(extra_state) if hasattr(method, "milestones") else {}
+        if steps:
+            rows = [(event, f"{step:,.0f}" if step >= 0 else "not yet") for event, step in steps.items()]
+            yield Part(name.upper(), "Optimizer steps.", table=Table(("", "step"), rows))
 
 
 def _measured(title, make, model):

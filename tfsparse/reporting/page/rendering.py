@@ -6,7 +6,7 @@ import pathlib
 
 import keras
 
-from tfsparse.backend import extras, run_directory
+from tfsparse.backend import extras, files, run_directory
 from tfsparse.reporting.report import report as report_of
 from tfsparse.version import __version__
 
@@ -25,8 +25,7 @@ def write(source: str | os.PathLike, path: str | os.PathLike) -> None:
     run = run_directory.read(source) if source.is_dir() else None
     file = source / "model.keras" if source.is_dir() else source
     model = run_directory.read_model(file) if file.is_file() or run is None else None
-    text = render(run, model)
-    run_directory.write(pathlib.Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    files.write_text(pathlib.Path(path), render(run, model))
 
 
 def render(run: dict | None = None, model: keras.Model | None = None) -> str:
@@ -36,7 +35,7 @@ def render(run: dict | None = None, model: keras.Model | None = None) -> str:
     """
     parts = extras.require("tfsparse.reporting.page.parts", "cli")
     shown = [*parts.of_run(run)] if run else []
-    shown += parts.of_memory(model) if model else []
+    shown += parts.of_methods(model) if model else []
     report = (run or {}).get("report") or (report_of(model).as_dict() if model else None)
     shown += parts.of_report(report) if report else []
     shown += parts.of_model(model) if model else []
