@@ -97,8 +97,10 @@ def test_only_the_tfmot_room_imports_tf_keras_and_tfmot():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_identifiers_are_the_words_of_the_field(path):
     with tokenize.open(path) as file:
-        tokens = [t for t in tokenize.generate_tokens(file.readline) if t.type == tokenize.NAME]
-    assert not sorted({f"{t.string} in line {t.start[0]}" for t in tokens if t.string in FORMER_WORDS})
+        tokens = list(tokenize.generate_tokens(file.readline))
+    former = [t for t in tokens if t.type == tokenize.NAME and t.string in FORMER_WORDS]
+    former = [t for t in former if ".at[" not in t.line]  # JAX's word for updating entries of an array
+    assert not sorted({f"{t.string} in line {t.start[0]}" for t in former})
 
 
 def attributes_set_in_the_package():
