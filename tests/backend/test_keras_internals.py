@@ -223,3 +223,13 @@ def test_learning_rate_of():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
     found = keras_internals.learning_rate_of(keras.optimizers.SGD(schedule))
     assert found is schedule, "optimizer._learning_rate no longer holds the schedule that the optimizer was given"
+
+
+def test_num_batches():
+    optimizer = keras.optimizers.SGD(gradient_accumulation_steps=2)
+    variable = keras.Variable(np.zeros(1, "float32"))
+    for _ in range(4):
+        optimizer.apply([np.ones(1, "float32")], [variable])
+    assert int(keras_internals.num_batches(optimizer)) == 4 and int(optimizer.iterations) == 2, (
+        "optimizer._iterations no longer counts batches where public iterations counts updates"
+    )

@@ -292,3 +292,14 @@ def set_tf_keras_learning_rate(optimizer, learning_rate) -> None:
 def serialized_tf_keras_learning_rate(optimizer):
     """Return the learning rate of an optimizer of tf_keras as its config holds it; there is no public way."""
     return optimizer._serialize_hyperparameter(optimizer._learning_rate)
+
+
+# ---- learning rates of Keras 3 ---------------------------------------------------------------------------------------
+
+
+def num_batches(optimizer):
+    """Return the variable that counts the batches of a Keras 3 optimizer; its learning rate is a function of it.
+
+    With gradient accumulation public `optimizer.iterations` counts fewer: the updates.
+    """
+    return optimizer._iterations
