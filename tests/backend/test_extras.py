@@ -5,12 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from blocked_imports import blocked
+from optional_packages import CORE, blocked
 
 from tfsparse.backend import extras
-
-# Import names of what the extra `cli` installs
-OPTIONAL = ("typer", "pydantic", "yaml", "jinja2", "matplotlib", "tensorboard", "tensorflow_datasets", "sklearn")
 
 
 def test_an_installed_package_is_returned():
@@ -37,21 +34,9 @@ def test_a_module_of_tfsparse_that_does_not_exist_is_no_missing_extra():
         extras.require("tfsparse.no_such_module", "cli")
 
 
-CORE = """
-import numpy as np, keras, tfsparse
-model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(4)])
-model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-x, y = np.random.default_rng(0).normal(size=(64, 8)), np.arange(64) % 4
-callbacks = [tfsparse.Prune(sparsity=0.75), tfsparse.SparsityLogger()]
-model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=callbacks)
-print(tfsparse.report(model))
-tfsparse.export(model, OUT)
-"""
-
-
 def run(*lines, out="out"):
     """A process without any optional package."""
-    code = "\n".join([blocked(OPTIONAL), f"OUT = {str(out)!r}", *lines])
+    code = "\n".join([blocked(), f"OUT = {str(out)!r}", *lines])
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
 
 

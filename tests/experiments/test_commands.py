@@ -158,7 +158,7 @@ def test_export_as_a_saved_model_and_as_a_file(workplace, tmp_path):
     assert (tmp_path / "packed" / "saved_model.pb").is_file() and f"SavedModel: {tmp_path / 'packed'}" in done.output
     done = invoke("export", model, tmp_path / "out.tflite")
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "out.tflite").is_file() and "largest difference to the model's answers" in done.output
+    assert (tmp_path / "out.tflite").is_file() and "largest difference to the model's outputs" in done.output
 
 
 @pytest.mark.parametrize("save", ["array", "by input"])
@@ -188,7 +188,7 @@ def _answer(path, x):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("packed", "--values", "int4"), 'expected "float32", "float16" or "int8"'),
+        (("packed", "--values", "int4"), "expected one of 'float32', 'float16', 'int8'"),
         (("out.tflite", "--values", "int8"), "add --representative examples.npy"),
         (("out.tflite", "--dense"), "--dense is for a SavedModel"),
         (("packed", "--representative", "x.npy"), "--representative is for a TFLite file"),
@@ -204,11 +204,10 @@ def test_exports_that_are_refused(workplace, tmp_path, options, message):
 
 
 def test_interruption_says_how_to_go_on(workplace, tmp_path, monkeypatch):
-    from tfsparse.backend import run_directory
-    from tfsparse.experiments import experiment
+    from tfsparse.experiments import experiment, records
 
     def interrupted(config, directory, *args, **kwargs):
-        run_directory.begin(directory, {})
+        records.begin(directory, {})
         raise KeyboardInterrupt
 
     monkeypatch.setattr(experiment, "train", interrupted)

@@ -197,18 +197,6 @@ def assert_masked(model):
         assert np.all(variable.numpy()[model.optimizer.mask(variable).numpy() == 0] == 0)
 
 
-def test_dropout_goes_on_where_it_was(tmp_path):
-    import keras
-
-    model = keras.Sequential([keras.Input((50,)), keras.layers.Dropout(0.5)])
-    model.compile("sgd", "mse")
-    ones, run = np.ones((1, 50), "float32"), {"checkpoints": []}
-    model(ones, training=True)
-    run_directory.write_model(tmp_path, run, model)
-    loaded = run_directory.load_model(tmp_path, json.loads((tmp_path / "run.json").read_text()))
-    assert np.array_equal(loaded(ones, training=True), model(ones, training=True))
-
-
 def command(directory, *arguments):
     overrides = ["epochs=24", "data.batch_size=32", "model={name: mlp, widths: [64]}"]
     sets = [part for override in overrides for part in ("--set", override)]
@@ -344,27 +332,6 @@ def test_resume_refuses_a_model_that_the_run_did_not_write(finished, tmp_path, c
         (tmp_path / "model.keras").write_bytes(b"another model")
     with pytest.raises(run_directory.RunError, match="is not what this run wrote"):
         experiment.train(small(), tmp_path, resume=True)
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "finished"}'])
-def test_a_damaged_run_json_is_named(tmp_path, content):
-    (tmp_path / "run.json").write_text(content)
-    with pytest.raises(run_directory.RunError, match=r"cannot read .*run\.json"):
-        run_directory.read(tmp_path)
-
-
-def test_write_leaves_the_old_file_when_the_new_one_fails(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-
-    def fail(temporary):
-        temporary.write_text("half of the n")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        run_directory.write(path, fail)
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 # ---------------------------------------------------------------------------------------------------------- optimizers

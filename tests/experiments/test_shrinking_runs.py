@@ -129,7 +129,7 @@ def epochs_kept(directory):
     if not (directory / "model.keras").exists():
         return 0
     run = run_directory.read(directory)
-    return run["positions"][run_directory.checkpoints_made(directory, run) - 1]["epochs"]
+    return run["positions"][run_directory.num_checkpoints(directory, run) - 1]["epochs"]
 
 
 @pytest.mark.exhaustive

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfsparse.backend import extras
 from tfsparse.optimizers import compiled_model, masked_layer
 from tfsparse.structured import multiply_adds
 
@@ -26,6 +27,9 @@ class SparsityLogger(keras.callbacks.Callback):
     Attributes:
         history: List with one `{path of the weight: sparsity}` per epoch.
 
+    Raises:
+        ImportError: If `log_dir` is given and the package tensorboard is not installed.
+
     Examples:
         >>> model.fit(x, y, callbacks=[tfsparse.Prune(sparsity=0.9), tfsparse.SparsityLogger("logs")])
     """
@@ -33,6 +37,8 @@ class SparsityLogger(keras.callbacks.Callback):
     def __init__(self, log_dir: str | pathlib.Path | None = None):
         super().__init__()
         self.log_dir, self.history, self._writer = log_dir, [], None
+        if log_dir is not None:
+            extras.require("tensorboard", "tensorboard")  # tf.summary.scalar imports it
 
     def on_train_begin(self, logs=None):
         self._before = _pruned(self.model)

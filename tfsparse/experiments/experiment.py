@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import keras
 
 import tfsparse
-from tfsparse.backend import run_directory
+from tfsparse.backend import files, run_directory
 from tfsparse.backend.precision import dtype_policy
 from tfsparse.experiments import assembly, plots, records
 from tfsparse.experiments.config import ConfigError
@@ -184,7 +184,7 @@ def _macs_share(model):
 
 def _begin(directory, run, model):
     run["environment"] = _environment()
-    run_directory.begin(directory, run)
+    records.begin(directory, run)
     run_directory.write_model(directory, run, model)
 
 
@@ -235,8 +235,8 @@ def _check_steps(config, data):
 def _finish(config, directory, run, model):
     report = tfsparse.report(model).as_dict()
     run |= {"summary": _summary(config, run, report), "report": report}
-    run_directory.tidy(directory)
-    run_directory.write(directory / "savedmodel", lambda path: tfsparse.export(model, path))
+    records.remove_temporary_files(directory)
+    files.write(directory / "savedmodel", lambda path: tfsparse.export(model, path))
     plots.save(plots.training(run), directory / "training.png")
     run["status"] = "finished"
     run_directory.write_run(directory, run)

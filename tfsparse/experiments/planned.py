@@ -2,16 +2,16 @@
 
 import os
 
-from tfsparse.doctor.subject import KerasSubject
+from tfsparse.doctor.sources import KerasSource
 from tfsparse.experiments import config as configs
 from tfsparse.experiments.zoo import data, models
 
 
-def read(path: str | os.PathLike) -> tuple[dict, KerasSubject]:
+def read(path: str | os.PathLike) -> tuple[dict, KerasSource]:
     """What the YAML file says, and its model, with first weights. Raises ValueErrors."""
     config = configs.load(path)
     shown = data.load(
         config.data.name, config.data.batch_size, data_dir=config.data.dir, image_size=config.data.image_size
     )
     model = models.build(config.model.name, shown.input_shape, shown.num_classes, **config.model.options)
-    return configs.read(path), KerasSubject(model)
+    return configs.read(path), KerasSource(model)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from tfsparse.backend import run_directory as run_files
+from tfsparse.backend import files
 
 _MARKERS = "osD^vPX*"
 _ACROSS = {"sparsity": "sparsity (fraction of zeros)", "training_complexity": "training complexity (1: dense)"}
@@ -104,7 +104,7 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     known = figure.canvas.get_supported_filetypes()
     if pathlib.Path(path).suffix[1:].lower() not in known:
         raise ValueError(f"{path} does not end in the name of a picture format; write {path}.png ({', '.join(known)}).")
-    run_files.write(pathlib.Path(path), lambda temporary: figure.savefig(temporary, dpi=150))
+    files.write(pathlib.Path(path), lambda temporary: figure.savefig(temporary, dpi=150))
 
 
 def _shares(entries):

@@ -2,10 +2,12 @@
 
 import pathlib
 
-from tfsparse.backend import run_directory
+from tfsparse.backend import files, run_directory
 from tfsparse.backend.run_directory import RunError
 from tfsparse.experiments import config as configs
 from tfsparse.experiments.sections import RunConfig
+
+_FILES = ("model.keras", "savedmodel", "tensorboard", "training.png", "activation_density")  # besides run.json
 
 
 def fresh(directory: pathlib.Path, config: RunConfig, overwrite: bool = False) -> dict:
@@ -33,7 +35,7 @@ def fresh(directory: pathlib.Path, config: RunConfig, overwrite: bool = False) -
 
 
 def _is_empty(directory):
-    return directory.is_dir() and all(path.name.startswith(run_directory.NEW) for path in directory.iterdir())
+    return directory.is_dir() and all(path.name.startswith(files.TEMPORARY_PREFIX) for path in directory.iterdir())
 
 
 def resumed(directory: pathlib.Path, config: RunConfig) -> dict:
@@ -49,7 +51,21 @@ def resumed(directory: pathlib.Path, config: RunConfig) -> dict:
             "choose another --out:\n" + "\n".join(f"  {line}" for line in changed)
         )
     if run["status"] != "finished":
-        saved = run_directory.checkpoints_made(directory, run)
+        saved = run_directory.num_checkpoints(directory, run)
         for key, length in (("checkpoints", saved), ("epochs", max(saved - 1, 0)), ("seconds", max(saved - 1, 0))):
             del run[key][length:]
     return run
+
+
+def begin(directory: pathlib.Path, run: dict) -> None:
+    """Create the directory and remove the files of an earlier run."""
+    directory.mkdir(parents=True, exist_ok=True)
+    run_directory.write_run(directory, run)  # first: files of the earlier run are never taken for this run's
+    for name in _FILES:
+        files.remove(directory / name)
+
+
+def remove_temporary_files(directory: pathlib.Path) -> None:
+    """Remove files that were not complete when a run was killed."""
+    for path in directory.glob(".*"):
+        files.remove(path)

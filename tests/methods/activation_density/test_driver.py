@@ -9,7 +9,7 @@ import pytest
 from thoroughly import also
 
 import tfsparse
-from tfsparse.backend import replicas, run_directory
+from tfsparse.backend import files, replicas, run_directory
 from tfsparse.methods.activation_density import training
 from tfsparse.methods.activation_density.examples import Shuffled
 from tfsparse.testing.devices import two_cpu_strategy
@@ -297,9 +297,12 @@ def test_killed_between_a_resize_and_its_first_epoch(straight, tmp_path):
     assert_same(resumed(tmp_path / "run", [Kill(begin_of_second_stage), Kill(0), Kill(1)]), straight)
 
 
-@pytest.mark.parametrize("victim, number", [("write_model", 3), ("write_run", 3), ("write", 5)])  # in a resize
-def test_killed_while_writing(victim, number, straight, tmp_path, monkeypatch):
-    real, calls = getattr(run_directory, victim), []
+@pytest.mark.parametrize(
+    "module, victim, number",
+    [(run_directory, "write_model", 3), (run_directory, "write_run", 3), (files, "write", 5)],  # in a resize
+)
+def test_killed_while_writing(module, victim, number, straight, tmp_path, monkeypatch):
+    real, calls = getattr(module, victim), []
 
     def dying(*args, **kwargs):
         calls.append(1)
@@ -307,7 +310,7 @@ def test_killed_while_writing(victim, number, straight, tmp_path, monkeypatch):
             raise Killed
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(run_directory, victim, dying)
+    monkeypatch.setattr(module, victim, dying)
     with pytest.raises(Killed):
         driver(directory=tmp_path / "run").fit(X, Y, **FIT)
     monkeypatch.undo()

@@ -16,7 +16,7 @@ import shutil
 import numpy as np
 from keras import tree
 
-from tfsparse.backend import run_directory
+from tfsparse.backend import files, run_directory
 
 _BEGIN = {"epochs": 0, "size": 0, "since": 0, "stopped": None, "rolled_back": False, "halted": False, "seconds": 0.0}
 
@@ -97,8 +97,7 @@ class Record:
         path = self.directory / ("model.keras" if stage is None else f"stage-{stage}.keras")
         model.load_weights(path)
         states = self._run["checkpoints"][-1] if stage is None else self.resizes[stage]
-        for state, value in zip(run_directory.random_states(model), states["random_states"], strict=True):
-            state.assign(value)
+        run_directory.set_random_states(model, states["random_states"])
 
     def kept(self, make) -> tuple:
         """What `make()` gives, a nest of arrays and a batch size; what it gave when the training began, on a resume."""
@@ -111,12 +110,12 @@ class Record:
                 return tree.pack_sequence_as(examples, [kept[name] for name in sorted(kept.files)]), batch_size
         self.directory.mkdir(parents=True, exist_ok=True)
         arrays = {f"{i:04}": array for i, array in enumerate(tree.flatten(examples))}
-        run_directory.write(path, lambda new: _save(new, arrays))
+        files.write(path, lambda new: _save(new, arrays))
         return examples, batch_size
 
     def _keep_stage(self):
         stage = len(self.resizes)
-        run_directory.write(
+        files.write(
             self.directory / f"stage-{stage}.keras", lambda new: shutil.copyfile(self.directory / "model.keras", new)
         )
         return self._run["checkpoints"][-1]["random_states"]
@@ -134,7 +133,7 @@ class Record:
         _check(self.directory, run, settings)
         if run["status"] == "finished":
             return run
-        made = run_directory.checkpoints_made(self.directory, run)
+        made = run_directory.num_checkpoints(self.directory, run)
         if not made:
             return None
         del run["checkpoints"][made:], run["positions"][made:]

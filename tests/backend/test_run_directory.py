@@ -1,0 +1,40 @@
+"""Run directories: the record always knows the model that is there."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tfsparse.backend import files, run_directory
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "finished"}'])
+def test_a_damaged_run_json_is_named(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(run_directory.RunError, match=r"cannot read .*run\.json"):
+        run_directory.read(tmp_path)
+
+
+def test_dropout_goes_on_where_it_was(tmp_path):
+    model = keras.Sequential([keras.Input((50,)), keras.layers.Dropout(0.5)])
+    model.compile("sgd", "mse")
+    ones, run = np.ones((1, 50), "float32"), {"checkpoints": []}
+    model(ones, training=True)
+    run_directory.write_model(tmp_path, run, model)
+    loaded = run_directory.load_model(tmp_path, json.loads((tmp_path / "run.json").read_text()))
+    assert np.array_equal(loaded(ones, training=True), model(ones, training=True))
+
+
+def test_the_record_says_which_of_its_models_is_there(tmp_path):
+    model, run = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]), {"checkpoints": []}
+    assert run_directory.num_checkpoints(tmp_path, run) == 0
+    for number in (1, 2):
+        run_directory.write_model(tmp_path, run, model)
+        model.layers[0].bias.assign([number])
+        assert run_directory.num_checkpoints(tmp_path, run) == number
+    later = run | {"checkpoints": [*run["checkpoints"], {"sha256": "of a model that was never renamed"}]}
+    assert run_directory.num_checkpoints(tmp_path, later) == 2
+    files.write_text(tmp_path / "model.keras", "another model")
+    with pytest.raises(run_directory.RunError, match="is not what this run wrote, so the run cannot be resumed"):
+        run_directory.num_checkpoints(tmp_path, run)
