@@ -117,20 +117,23 @@ class MaskedWeights(abc.ABC):
         for mask, value in zip(self.masks, new, strict=True):
             replicas.assign(mask, value)
 
-    # ---- replicas ---------------------------------------------------------------------------------------------------
-
-    def check_replicas(self, on_divergence: str = "raise", sync_stats=None) -> None:
-        """Compare the masks of all replicas, see `tfsparse.consistency.checks.check_masks`.
-
-        Args:
-            on_divergence: "raise" or "repair". A repair copies masks, weights and slots from the first replica.
-            sync_stats: Where the bytes that were sent are counted; None: nowhere.
-        """
-        names = [getattr(weight, "path", weight.name) for weight in self.weights]
-        checks.check_masks(
-            self.masks, names, on_divergence, dependents=self._dependents, sync_stats=sync_stats
-        )
-
     def _dependents(self):
         """What diverges with a mask."""
         return [*self.weights, *self.masks, *self.all_slots(), *self.storage.dense_weights]
+
+
+def check_replicas(groups: Sequence[MaskedWeights], on_divergence: str = "raise", sync_stats=None) -> None:
+    """Compare the masks of all replicas in one message, see `tfsparse.consistency.checks.check_masks`.
+
+    Args:
+        groups: All pruned weights of the model.
+        on_divergence: "raise" or "repair". A repair copies masks, weights and slots from the first replica.
+        sync_stats: Where the bytes that were sent are counted; None: nowhere.
+    """
+    masks = [mask for group in groups for mask in group.masks]
+    names = [getattr(weight, "path", weight.name) for group in groups for weight in group.weights]
+
+    def dependents():
+        return [variable for group in groups for variable in group._dependents()]
+
+    checks.check_masks(masks, names, on_divergence=on_divergence, dependents=dependents, sync_stats=sync_stats)

@@ -10,6 +10,7 @@ from tfsparse.backend import ops as backend_ops
 from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.masks import topk
 from tfsparse.optimizers.mask_state import MaskState
+from tfsparse.optimizers.masked_weights import check_replicas
 from tfsparse.optimizers.validation import check_inner, check_total_steps
 from tfsparse.optimizers.wrapper import OptimizerWrapper
 from tfsparse.pruners import selection
@@ -270,7 +271,7 @@ class SparseOptimizer(OptimizerWrapper):
         Args:
             on_divergence: "raise" or "repair". A repair copies masks, weights and slots from the first replica.
         """
-        self._state.check_replicas(on_divergence, self.sync_stats)
+        check_replicas([self._state], on_divergence, self.sync_stats)
 
     def finalize_variable_values(self, var_list):
         """Let the inner optimizer write its averages, and apply the masks to them."""

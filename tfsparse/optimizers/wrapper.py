@@ -36,7 +36,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer):
 
     @property
     def variables(self):
-        return self._variables + self.inner_optimizer.variables
+        return super().variables + self.inner_optimizer.variables
 
     def scale_loss(self, loss):
         return self.inner_optimizer.scale_loss(loss)

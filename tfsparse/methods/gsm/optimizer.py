@@ -85,8 +85,8 @@ class GSM(keras.optimizers.Optimizer):
         Returns:
             The sum over these steps.
         """
-        first = backend_ops.to_int(self.iterations)
-        return rule.decay_exponent(self._learning_rate, self.momentum, self.coupled_decay, first, steps)
+        rate, first = keras_internals.learning_rate_of(self), backend_ops.to_int(self.iterations)
+        return rule.decay_exponent(rate, self.momentum, self.coupled_decay, first, steps)
 
     def check_training_length(self, steps: int) -> None:
         """Warn if the next steps are too few for a cut without loss, and say what is enough."""
