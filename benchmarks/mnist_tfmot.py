@@ -34,7 +34,7 @@ PACKAGES = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "keras", 
 
 
 class OneCycleRate(tf_keras.optimizers.schedules.LearningRateSchedule):
-    """`tfsparse.optimizers.learning_rates.OneCycleRate` for tf_keras: cosine max/25 -> max in a quarter, then -> max/1e5."""
+    """`tfsparse.OneCycleRate` for tf_keras: a cosine max/25 -> max in a quarter of training, then -> max/1e5."""
 
     def __init__(self, max_rate: float, total_steps: int, warmup: float = 0.25):
         self.max_rate, self.total_steps, self.warmup = max_rate, total_steps, warmup
@@ -53,7 +53,7 @@ class OneCycleRate(tf_keras.optimizers.schedules.LearningRateSchedule):
 
 
 def lenet_300_100() -> tf_keras.Model:
-    """The model of `tfsparse.experiments.zoo.models.lenet_300_100`, whose initialisers are the defaults of both Keras versions."""
+    """The zoo's `lenet_300_100`, whose initialisers are the defaults of both Keras versions."""
     layers = tf_keras.layers
     dense = [layers.Dense(width, activation="relu", name=f"dense{i}") for i, width in enumerate((300, 100), start=1)]
     return tf_keras.Sequential([layers.Input((28, 28, 1)), layers.Flatten(), *dense, layers.Dense(10, name="logits")])

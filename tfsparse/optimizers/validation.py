@@ -1,10 +1,10 @@
-"""What an optimizer must be before it is wrapped."""
+"""Checks of optimizers and of the length of training."""
 
 from typing import Protocol, runtime_checkable
 
 import keras
 
-_COORDINATEWISE = (
+_COORDINATEWISE = (  # the update of an entry depends on this entry alone
     keras.optimizers.SGD,
     keras.optimizers.RMSprop,
     keras.optimizers.Adam,
@@ -27,7 +27,7 @@ class ChecksTrainingLength(Protocol):
 
 
 def check_inner(inner):
-    """Refuse optimizers that cannot be inside."""
+    """Return the optimizer, or refuse one that `SparseOptimizer` cannot wrap."""
     if isinstance(inner, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
             "SparseOptimizer goes inside LossScaleOptimizer, which skips steps that must not prune: write "
@@ -41,7 +41,7 @@ def check_inner(inner):
 
 
 def check_total_steps(steps: int | None) -> int | None:
-    """Refuse a training too short for a schedule."""
+    """Return the number of steps, or refuse one that is too small for a schedule."""
     if steps is not None and (isinstance(steps, bool) or int(steps) != steps or steps < 2):
         raise ValueError(
             f"total_steps={steps!r}: expected at least 2 training steps (epochs x steps per epoch), "
@@ -51,10 +51,18 @@ def check_total_steps(steps: int | None) -> int | None:
 
 
 def couples_coordinates(inner, variables) -> bool:
-    """Could the gradient of a pruned weight change another weight? Then it must not reach the inner optimizer.
+    """Return whether the gradient of a pruned weight could change another weight.
 
-    Optimizers known to treat every coordinate alone are spared the product: the result is the same.
+    If so, `gradient * mask` must be given to the inner optimizer. Otherwise this product is left out: the result is the
+    same without it.
+
+    Args:
+        inner: The inner optimizer.
+        variables: The pruned variables.
+
+    Returns:
+        True for clipping by norm, averages, constraints, and optimizers that are not known to be coordinate-wise.
     """
-    alone = type(inner) in _COORDINATEWISE
     norms = inner.clipnorm is not None or inner.global_clipnorm is not None
-    return not alone or norms or inner.use_ema or any(v.constraint is not None for v in variables)
+    constrained = any(v.constraint is not None for v in variables)
+    return type(inner) not in _COORDINATEWISE or norms or inner.use_ema or constrained

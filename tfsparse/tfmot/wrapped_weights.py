@@ -66,6 +66,9 @@ class WrappedWeights(MaskedWeights):
         """Apply the masks to weights that were written outside of training, and measure the thresholds.
 
         TFMOT's callback calls it at the end of each epoch too, and its summaries show the thresholds.
+
+        Returns:
+            An operation that does nothing, as TFMOT's method of this name.
         """
         replicas.once(self.apply)
         replicas.once(self._measure_thresholds)
