@@ -90,7 +90,7 @@ def measure(name: str, rounds: int) -> dict:
 
 def turns(runs: dict[str, Run], rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Seconds per call by both clocks; every round begins with another variant."""
-    return timing.turns(runs, rounds, WINDOW)
+    return timing.time_in_turns(runs, rounds, WINDOW)
 
 
 def times_faster(seconds: dict[str, list[float]]) -> dict:

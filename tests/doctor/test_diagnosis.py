@@ -10,7 +10,7 @@ import pytest
 from doctor.golden_models import MODELS, int8, pruned
 
 import tfsparse
-from tfsparse.doctor import measuring
+from tfsparse.doctor import measurement
 from tfsparse.doctor.tflite_cpu import TFLiteCPU
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -39,27 +39,27 @@ def test_golden_int8_file(tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(measuring, "ROUNDS", 2)
-    monkeypatch.setattr(measuring, "WINDOW", 1e-3)
+    monkeypatch.setattr(measurement, "ROUNDS", 2)
+    monkeypatch.setattr(measurement, "WINDOW", 1e-3)
 
 
 @pytest.mark.parametrize("target", ["tflite-cpu", "savedmodel"])
 def test_it_measures(target, quick):
     diagnosis = tfsparse.doctor(pruned((1, 4)), target)
-    figures = diagnosis.as_dict()["measured"]
-    assert json.dumps(figures) and diagnosis.unmeasured is None
+    figures = diagnosis.as_dict()["measurement"]
+    assert json.dumps(figures) and diagnosis.why_not_measured is None
     for cost in figures["costs"]:
         least, median, most = (cost["milliseconds"][key] for key in ("min", "median", "max"))
         assert 0 < least <= median <= most < math.inf
     dense, sparse = figures["costs"]
-    assert dense["bytes"] > 3 * sparse["bytes"] > 0 and 0 < figures["times_faster"]["median"] < math.inf
+    assert dense["bytes"] > 3 * sparse["bytes"] > 0 and 0 < figures["speedup"]["median"] < math.inf
     assert f"{dense['bytes']:,} bytes" in str(diagnosis) and "times faster" in str(diagnosis)
 
 
 def test_the_sparse_file_that_it_measures_is_the_exported_one(tmp_path, quick):
     exported = tfsparse.export_tflite(pruned((1, 4)), tmp_path / "out.tflite")
-    assert tfsparse.doctor(pruned((1, 4))).measured.costs[1].bytes == exported.bytes
-    (cost,) = tfsparse.doctor(tmp_path / "out.tflite").measured.costs
+    assert tfsparse.doctor(pruned((1, 4))).measurement.costs[1].bytes == exported.bytes
+    (cost,) = tfsparse.doctor(tmp_path / "out.tflite").measurement.costs
     assert (cost.form, cost.bytes) == ("the file", exported.bytes)
 
 
@@ -72,7 +72,7 @@ def test_a_file_of_the_stock_converter(tmp_path, quick):
     assert {(row.smaller, row.faster, row.instead) for row in diagnosis.rows} == {
         ("no", "no", "tfsparse.export_tflite(model, path)")
     }
-    assert diagnosis.measured.costs[0].bytes > 5 * diagnosis.measured.costs[1].bytes
+    assert diagnosis.measurement.costs[0].bytes > 5 * diagnosis.measurement.costs[1].bytes
 
 
 def test_a_saved_model_is_asked_about_as_the_model_it_was(tmp_path, quick):
@@ -80,29 +80,29 @@ def test_a_saved_model_is_asked_about_as_the_model_it_was(tmp_path, quick):
     model.export(tmp_path / "theirs", verbose=False)
     diagnosis = tfsparse.doctor(tmp_path / "theirs", "savedmodel")
     assert diagnosis.rows == tfsparse.doctor(model, "savedmodel", measure=False).rows and diagnosis.model == "theirs"
-    dense, packed = diagnosis.measured.costs
+    dense, packed = diagnosis.measurement.costs
     assert dense.bytes == sum(f.stat().st_size for f in (tmp_path / "theirs").rglob("*") if f.is_file())
     assert dense.bytes > 5 * packed.bytes
     in_a_file, of_the_model = tfsparse.doctor(tmp_path / "theirs"), tfsparse.doctor(model)
     assert said(in_a_file) == said(of_the_model)
-    assert [c.bytes for c in in_a_file.measured.costs] == [c.bytes for c in of_the_model.measured.costs]
+    assert [c.bytes for c in in_a_file.measurement.costs] == [c.bytes for c in of_the_model.measurement.costs]
 
 
 def said(diagnosis):
     """Of every weight but its name, which the converter changes, in one order."""
-    return sorted((r.zeros, r.pattern, r.smaller, r.faster, r.why, r.instead) for r in diagnosis.rows)
+    return sorted((r.sparsity, r.pattern, r.smaller, r.faster, r.why, r.instead) for r in diagnosis.rows)
 
 
 def test_a_saved_model_that_cannot_be_asked_about(tmp_path):
     tfsparse.export(pruned(), tmp_path / "packed")
     for target in ("savedmodel", "tflite-cpu"):
-        with pytest.raises(ValueError, match="its sparse weights lie packed in it: it is as small as it gets"):
+        with pytest.raises(ValueError, match="its sparse weights are packed: it cannot become smaller"):
             tfsparse.doctor(tmp_path / "packed", target)
-    with pytest.raises(ValueError, match='asked about target="any": expected a Keras .* ask target="savedmodel"'):
+    with pytest.raises(ValueError, match='diagnosed for target="any": expected a Keras .* write target="savedmodel"'):
         tfsparse.doctor(tmp_path / "packed", "any")
     pruned("weight").export(tmp_path / "theirs", verbose=False)
     (tmp_path / "theirs" / "saved_model.pb").write_bytes(b"no graph")
-    with pytest.raises(ValueError, match="TFLite's converter makes no file of .*theirs"):
+    with pytest.raises(ValueError, match="TFLite's converter cannot convert .*theirs"):
         tfsparse.doctor(tmp_path / "theirs")
 
 
@@ -110,19 +110,19 @@ def test_of_channels_it_measures_the_smaller_model(quick):
     diagnosis = tfsparse.doctor(pruned("channel"), "any")
     assert [row.faster for row in diagnosis.rows] == ["yes", "yes", "no"]
     assert "460 of 522 channels are without effect" in str(diagnosis)
-    assert [cost.form for cost in diagnosis.measured.costs] == ["as it is", "after tfsparse.shrink"]
-    assert diagnosis.measured.costs[0].bytes > 3 * diagnosis.measured.costs[1].bytes
+    assert [cost.form for cost in diagnosis.measurement.costs] == ["as it is", "after tfsparse.shrink"]
+    assert diagnosis.measurement.costs[0].bytes > 3 * diagnosis.measurement.costs[1].bytes
 
 
 def test_where_it_cannot_measure_it_says_why(monkeypatch):
-    assert tfsparse.doctor(pruned(), "xnnpack-arm").unmeasured == "an Arm processor is needed"
+    assert tfsparse.doctor(pruned(), "xnnpack-arm").why_not_measured == "an Arm processor is needed"
 
     def refuse(*args):
         raise RuntimeError("the converter does not know this\nand more")
 
     monkeypatch.setattr(TFLiteCPU, "forms", refuse)
     diagnosis = tfsparse.doctor(pruned())
-    assert diagnosis.unmeasured == "RuntimeError: the converter does not know this" and len(diagnosis.rows) == 3
+    assert diagnosis.why_not_measured == "RuntimeError: the converter does not know this" and len(diagnosis.rows) == 3
 
 
 def test_files(tmp_path):
@@ -160,7 +160,7 @@ def test_what_it_refuses(tmp_path):
     with pytest.raises(ValueError, match=r"Unknown target 'tflite': expected .* Did you mean 'tflite-cpu'\?"):
         tfsparse.doctor(pruned(), "tflite")
     (tmp_path / "theirs.tflite").write_bytes(b"")
-    with pytest.raises(ValueError, match='asked about target="any": expected a Keras .* ask target="tflite-cpu"'):
+    with pytest.raises(ValueError, match='diagnosed for target="any": expected a Keras .* write target="tflite-cpu"'):
         tfsparse.doctor(tmp_path / "theirs.tflite", "any")
     with pytest.raises(ValueError, match="none.keras is not a file"):
         tfsparse.doctor(tmp_path / "none.keras")

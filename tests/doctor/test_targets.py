@@ -4,24 +4,24 @@ import numpy as np
 import pytest
 
 from tfsparse.doctor import patterns, targets
-from tfsparse.doctor.weights import Use, Weight
+from tfsparse.doctor.weights import Operation, Weight
 from tfsparse.export.tflite_file import Tensor
 from tfsparse.masks import granularity
 
 
-def weight(use=Use.DENSE, shape=(512, 512), kind="weight", sparsity=0.9, dtype="float32", **options):
+def weight(operation=Operation.DENSE, shape=(512, 512), kind="weight", sparsity=0.9, dtype="float32", **options):
     random = np.random.default_rng(0).uniform(1, 2, shape)
     units = granularity.get(kind)
     order = np.argsort(np.asarray(units.pool(random)).ravel())
     alive = np.ones(order.size)
     alive[order[: round(sparsity * order.size)]] = 0
     mask = np.asarray(units.expand(alive.reshape(np.shape(units.pool(random))), random))
-    return Weight("w", shape, (random * mask).astype(dtype), use, **options)
+    return Weight("w", shape, (random * mask).astype(dtype), operation, **options)
 
 
 def verdict(target, **options):
     it = weight(**options)
-    said = targets.get(target).verdict(it, patterns.found(it.array))
+    said = targets.get(target).verdict(it, patterns.detect(it.array))
     return said.smaller, said.faster, said.why, said.instead
 
 
@@ -36,19 +36,22 @@ X86 = [
     ({"kind": (1, 4)}, ("yes", "yes", "", "")),
     ({"kind": "channel"}, ("yes", "yes", "", "")),
     ({"kind": (1, 4), "sparsity": 0.8}, ("yes", "hardly", SMALL_GAIN, "")),
-    ({"kind": (1, 4), "sparsity": 0.8, "network": 2 * 2**20}, ("yes", "yes", "", "")),
+    ({"kind": (1, 4), "sparsity": 0.8, "network_bytes": 2 * 2**20}, ("yes", "yes", "", "")),
     ({"kind": (1, 4), "shape": (128, 128)}, ("yes", "hardly", "runs sparse, but has few entries", "")),
     ({"kind": "weight"}, ("yes", "no", "zeros do not stand in blocks", "granularity=(1, 4)")),
     ({"kind": "2:4", "sparsity": 1.0}, ("yes", "no", "the sparse kernel is taken from 75% zeros on", ...)),
     ({"shape": (510, 512), "kind": (1, 4)}, ("yes", "no", f"{MULTIPLES} 510", CHANNELS)),
     ({"dtype": "int8", "kind": (1, 4)}, ("yes", "no", "the sparse kernel takes float32", CHANNELS)),
     ({"sparsity": 0}, ("no", "no", "no zeros", "granularity=(1, 4), sparsity >= 0.75")),
-    ({"use": Use.CONVOLUTION, "shape": CONV}, ("yes", "no", NO_KERNEL, CHANNELS)),
-    ({"use": Use.POINTWISE, "shape": (1, 1, 64, 64)}, ("yes", "no", AVX, CHANNELS)),
-    ({"use": Use.CONVOLUTION, "shape": CONV, "sparsity": 0}, ("no", "no", "no zeros", CHANNELS)),
-    ({"use": Use.OTHER}, ("not measured", "not measured", ..., "export_tflite, then doctor of the file")),
-    ({"use": Use.OTHER, "sparsity": 0}, ("no", "no", "no zeros", CHANNELS)),
-    ({"use": Use.CONVOLUTION, "shape": CONV, "sparsity": 0.2}, ("no", "no", f"{NO_KERNEL}; {TOO_FEW}", ...)),
+    ({"operation": Operation.CONVOLUTION, "shape": CONV}, ("yes", "no", NO_KERNEL, CHANNELS)),
+    ({"operation": Operation.POINTWISE, "shape": (1, 1, 64, 64)}, ("yes", "no", AVX, CHANNELS)),
+    ({"operation": Operation.CONVOLUTION, "shape": CONV, "sparsity": 0}, ("no", "no", "no zeros", CHANNELS)),
+    ({"operation": Operation.OTHER}, ("not measured", "not measured", ..., "export_tflite, then doctor of the file")),
+    ({"operation": Operation.OTHER, "sparsity": 0}, ("no", "no", "no zeros", CHANNELS)),
+    (
+        {"operation": Operation.CONVOLUTION, "shape": CONV, "sparsity": 0.2},
+        ("no", "no", f"{NO_KERNEL}; {TOO_FEW}", ...),
+    ),
 ]
 
 
@@ -62,16 +65,16 @@ def test_tflite_on_x86(options, expected):
 
 
 ARM = [
-    ({"use": Use.OTHER}, ("not measured", "not measured", ..., "export_tflite, then doctor of the file")),
+    ({"operation": Operation.OTHER}, ("not measured", "not measured", ..., "export_tflite, then doctor of the file")),
     ({"kind": (1, 4)}, ("yes", "not measured", "the kernel is that of x86", "")),
     ({"kind": "weight"}, ("yes", "no", "zeros do not stand in blocks", "granularity=(1, 4)")),
-    ({"use": Use.POINTWISE, "shape": (1, 1, 64, 64)}, ("yes", "not measured", ..., "")),
+    ({"operation": Operation.POINTWISE, "shape": (1, 1, 64, 64)}, ("yes", "not measured", ..., "")),
     (
-        {"use": Use.POINTWISE, "shape": (1, 1, 64, 64), "sparsity": 0.66},
+        {"operation": Operation.POINTWISE, "shape": (1, 1, 64, 64), "sparsity": 0.66},
         ("yes", "no", "XNNPACK runs 1x1 convolutions sparse above 2/3 zeros", 'granularity="weight", sparsity >= 0.7'),
     ),
-    ({"use": Use.POINTWISE, "shape": (1, 1, 64, 64), "dtype": "int8"}, (..., "no", ..., CHANNELS)),
-    ({"use": Use.CONVOLUTION, "shape": CONV}, ("yes", "no", NO_KERNEL, CHANNELS)),
+    ({"operation": Operation.POINTWISE, "shape": (1, 1, 64, 64), "dtype": "int8"}, (..., "no", ..., CHANNELS)),
+    ({"operation": Operation.CONVOLUTION, "shape": CONV}, ("yes", "no", NO_KERNEL, CHANNELS)),
 ]
 
 
@@ -88,11 +91,11 @@ def test_tensorflow_is_never_faster_by_zeros(kind):
 
 
 IDLE = [
-    ({"idle": 0.5}, ("yes", "yes", "", "tfsparse.shrink(model) removes 50% of its channels")),
-    ({"idle": 0.0}, ("no", "no", "its empty channels are not without effect", ...)),
-    ({}, ("no", "no", "nobody knows who reads its channels: the model is not a graph of known layers", "")),
-    ({"idle": 0.5, "fixed": "it is an output"}, ("no", "no", "the number of channels must stay: it is an output", "")),
-    ({"idle": 0.0, "kind": "weight"}, ("no", "no", "no channel is empty", CHANNELS)),
+    ({"removable": 0.5}, ("yes", "yes", "", "tfsparse.shrink(model) removes 50% of its channels")),
+    ({"removable": 0.0}, ("no", "no", "its empty channels are not without effect", ...)),
+    ({}, ("no", "no", "unknown what reads its channels: the model is not a graph of known layers", "")),
+    ({"removable": 0.5, "why_fixed": "an output"}, ("no", "no", "the number of channels must stay: an output", "")),
+    ({"removable": 0.0, "kind": "weight"}, ("no", "no", "no channel is empty", CHANNELS)),
 ]
 
 
@@ -107,13 +110,13 @@ def in_file(stored, runs, dtype="float32"):
 
 DENSE = "the file holds it dense: its converter was not asked for more"
 FILES = [
-    ({"kind": (1, 4), "stored": in_file("sparse", "sparse")}, ("yes", "yes", "", "")),
-    ({"kind": "weight", "stored": in_file("sparse", "dense")}, ("yes", "no", "zeros do not stand in blocks", ...)),
-    ({"kind": (1, 4), "stored": in_file("dense", "dense")}, ("no", "no", DENSE, "tfsparse.export_tflite(model, path)")),
-    ({"kind": "weight", "stored": in_file("dense", "dense")}, ("no", "no", DENSE, ...)),
-    ({"dtype": "int8", "stored": in_file("dense", "dense", "int8")}, ("no", "no", DENSE, ...)),
-    ({"sparsity": 0, "stored": in_file("dense", "dense")}, ("no", "no", "no zeros", ...)),
-    ({"use": Use.OTHER, "stored": in_file("dense", "dense")}, ("no", "no", ..., CHANNELS)),
+    ({"kind": (1, 4), "tensor": in_file("sparse", "sparse")}, ("yes", "yes", "", "")),
+    ({"kind": "weight", "tensor": in_file("sparse", "dense")}, ("yes", "no", "zeros do not stand in blocks", ...)),
+    ({"kind": (1, 4), "tensor": in_file("dense", "dense")}, ("no", "no", DENSE, "tfsparse.export_tflite(model, path)")),
+    ({"kind": "weight", "tensor": in_file("dense", "dense")}, ("no", "no", DENSE, ...)),
+    ({"dtype": "int8", "tensor": in_file("dense", "dense", "int8")}, ("no", "no", DENSE, ...)),
+    ({"sparsity": 0, "tensor": in_file("dense", "dense")}, ("no", "no", "no zeros", ...)),
+    ({"operation": Operation.OTHER, "tensor": in_file("dense", "dense")}, ("no", "no", ..., CHANNELS)),
 ]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import tfsparse
 from tfsparse.doctor import patterns, tflite_cpu, weights
-from tfsparse.doctor.weights import Use
+from tfsparse.doctor.weights import Operation
 
 layers = keras.layers
 
@@ -41,61 +41,62 @@ def both(tmp_path_factory):
 
 
 USES = {
-    "conv": Use.CONVOLUTION,
-    "point": Use.POINTWISE,
-    "depth": Use.DEPTHWISE,
-    "up": Use.TRANSPOSED,
-    "hidden": Use.DENSE,
-    "head": Use.DENSE,
+    "conv": Operation.CONVOLUTION,
+    "point": Operation.POINTWISE,
+    "depth": Operation.DEPTHWISE,
+    "up": Operation.TRANSPOSED,
+    "hidden": Operation.DENSE,
+    "head": Operation.DENSE,
 }
 
 
 @pytest.mark.parametrize("name", USES)
 def test_model_and_file_hold_the_same(both, name):
     of_model, of_file = (found[name] for found in both)
-    assert of_model.use is of_file.use is USES[name]
+    assert of_model.operation is of_file.operation is USES[name]
     assert of_model.array.shape == of_file.array.shape
     np.testing.assert_allclose(of_model.array, of_file.array, rtol=1e-6)
-    assert weights.to_tflite(of_model).shape == of_file.shape
-    assert patterns.found(of_model.array) == patterns.found(of_file.array)
+    assert of_model.tflite_array().shape == of_file.shape
+    assert patterns.detect(of_model.array) == patterns.detect(of_file.array)
 
 
 def test_every_weight_knows_what_all_of_them_take(both):
     sizes = (9 * 16 * 24, 24 * 40, 9 * 40 * 8, 9 * 320 * 12, 6 * 6 * 12 * 32, 32 * 30)
-    assert {w.network for found in both for w in found.values()} == {4 * sum(sizes)}
+    assert {w.network_bytes for found in both for w in found.values()} == {4 * sum(sizes)}
 
 
 @pytest.mark.parametrize("name", USES)
 def test_what_is_foretold_is_in_the_file(both, name):
     of_model, of_file = (found[name] for found in both)
-    assert tflite_cpu.stored(of_model) == tflite_cpu.stored(of_file)
+    assert tflite_cpu.sparse_in_file(of_model) == tflite_cpu.sparse_in_file(of_file)
 
 
 def test_not_all_are_foretold_alike(both):
-    assert {tflite_cpu.stored(w) for w in both[0].values()} == {(True, True), (False, True), (False, False)}
+    assert {tflite_cpu.sparse_in_file(w) for w in both[0].values()} == {(True, True), (False, True), (False, False)}
 
 
 @pytest.mark.parametrize(
     "layer, expected",
     [
-        (layers.Conv2D(4, 1, strides=2), Use.CONVOLUTION),
-        (layers.Conv2D(4, 1, groups=2), Use.CONVOLUTION),
-        (layers.Conv2D(4, 1), Use.POINTWISE),
-        (layers.Conv3D(4, 1), Use.OTHER),
-        (layers.EinsumDense("abcde,ef->abcdf", (None, None, None, 4)), Use.OTHER),
+        (layers.Conv2D(4, 1, strides=2), Operation.CONVOLUTION),
+        (layers.Conv2D(4, 1, groups=2), Operation.CONVOLUTION),
+        (layers.Conv2D(4, 1), Operation.POINTWISE),
+        (layers.Conv3D(4, 1), Operation.OTHER),
+        (layers.EinsumDense("abcde,ef->abcdf", (None, None, None, 4)), Operation.OTHER),
     ],
     ids=lambda x: getattr(x, "name", x),
 )
 def test_uses(layer, expected):
     shape = (4, 4, 4, 6) if isinstance(layer, (layers.Conv3D, layers.EinsumDense)) else (4, 4, 6)
     model = keras.Sequential([keras.Input(shape), layer])
-    assert [weight.use for _, weight in weights.of_model(model)] == [expected]
+    assert [weight.operation for _, weight in weights.of_model(model)] == [expected]
 
 
 def test_separable_convolutions_are_two():
     model = keras.Sequential([keras.Input((4, 4, 6)), layers.SeparableConv2D(5, 3)])
     found = [weight for _, weight in weights.of_model(model)]
-    assert [(w.use, w.shape) for w in found] == [(Use.DEPTHWISE, (3, 3, 6, 1)), (Use.POINTWISE, (1, 1, 6, 5))]
+    expected = [(Operation.DEPTHWISE, (3, 3, 6, 1)), (Operation.POINTWISE, (1, 1, 6, 5))]
+    assert [(w.operation, w.shape) for w in found] == expected
     assert found[0].array.shape == (1, 3, 3, 6)
 
 
@@ -105,4 +106,4 @@ def test_thresholds_are_not_weights_and_their_zeros_count():
     thresholded.kernels[0].assign(np.full((8, 4), 0.5))
     thresholded.own_variables[0].assign(np.full(thresholded.own_variables[0].shape, 1.0))
     ((_, weight),) = weights.of_model(model)
-    assert weight.shape == (8, 4) and weight.use is Use.DENSE and not weight.array.all()
+    assert weight.shape == (8, 4) and weight.operation is Operation.DENSE and not weight.array.all()

@@ -102,7 +102,7 @@ def test_channels_of_a_depthwise_kernel_have_scales_of_their_own():
     assert packing.stored(sparse((3, 3, 8, 1)), "int8")[1].shape == (1, 1, 8, 1)
 
 
-@pytest.mark.parametrize("values", packing.VALUES)
+@pytest.mark.parametrize("values", packing.value_types)
 @pytest.mark.parametrize("shape", [(8, 4), (3, 3, 5, 7), (3, 3, 6, 1), (4, 1, 1)], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
 def test_bytes_of_scales_are_known_without_them(values, shape, dtype):
@@ -119,7 +119,7 @@ def test_float16():
     assert np.all(stored[array == 0] == 0)
 
 
-@pytest.mark.parametrize("values", packing.VALUES)
+@pytest.mark.parametrize("values", packing.value_types)
 @pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16])
 def test_small_floats_stay_as_they_are(values, dtype):
     array = sparse((8, 8), dtype=dtype)

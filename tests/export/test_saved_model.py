@@ -296,4 +296,4 @@ def test_a_tflite_file_is_another_functions(options, line, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError) as error:
         tfsparse.export(pruned(), "out.tflite", **options)
-    assert str(error.value).endswith(f"write tfsparse.{line}") and not list(tmp_path.iterdir())
+    assert str(error.value).endswith(f"Write tfsparse.{line}") and not list(tmp_path.iterdir())

@@ -1,4 +1,3 @@
-import importlib
 import sys
 import types
 import zlib
@@ -9,9 +8,7 @@ import pytest
 from export.small_models import examples, pruned
 
 import tfsparse
-from tfsparse.export import packing
-
-_weights = importlib.import_module("tfsparse.export.sizes")._weights  # the package has a function of the module's name
+from tfsparse.export import packing, sizes, tflite
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +31,15 @@ def test_forms_and_what_they_take(measured):
     assert rows["raw weights"].sparse_bytes == 4 * 64 * 64
     assert rows["bitmask"].sparse_bytes == 64 * 64 // 8 + 4 * 410
     assert all(r.bytes == r.sparse_bytes + others for r in weights(measured))
-    assert {r.memory for r in measured.rows if "TFLite" not in r.form} == {rows["raw weights"].bytes}
-    packed = [rows[f"packed, {v}"].sparse_bytes for v in packing.VALUES]
+    assert {r.memory_bytes for r in measured.rows if "TFLite" not in r.form} == {rows["raw weights"].bytes}
+    packed = [rows[f"packed, {v}"].sparse_bytes for v in packing.value_types]
     assert rows["bitmask"].sparse_bytes > packed[0] > packed[1] > packed[2]
     assert measured.sparsity == pytest.approx(1 - 410 / 4096)
 
 
 def test_saved_models_are_those_of_export(measured, tmp_path):
     rows = {r.form: r for r in measured.rows}
-    for values in packing.VALUES:
+    for values in packing.value_types:
         directory, row = tfsparse.export(pruned(), tmp_path / values, values=values), rows[f"SavedModel, {values}"]
         scales = 4 * 64 if values == "int8" else 0
         assert row.sparse_bytes == sum(f.stat().st_size for f in directory.glob("assets/*")) + scales
@@ -53,7 +50,7 @@ def test_saved_models_are_those_of_export(measured, tmp_path):
 
 def test_packed_weights_take_the_same_bytes_wherever_they_lie(measured):
     rows = {r.form: r for r in measured.rows}
-    for values in packing.VALUES:
+    for values in packing.value_types:
         assert rows[f"packed, {values}"].sparse_bytes == rows[f"SavedModel, {values}"].sparse_bytes
 
 
@@ -75,11 +72,11 @@ def test_a_dense_model():
 
 def test_tflite_files_are_those_of_export_tflite(measured, tmp_path):
     rows = {r.form: r for r in measured.rows if "TFLite" in r.form}
-    for values in packing.VALUES:
+    for values in tflite.VALUES:
         file = tfsparse.export_tflite(pruned(), tmp_path / values, values, representative=examples())
         assert rows[f"TFLite, {values}"].bytes == pytest.approx(file.bytes, abs=200)  # names are not equally long
     raw = measured.rows[0].bytes
-    assert list(rows) == [f"TFLite, {v}" for v in ("dense", *packing.VALUES)]
+    assert list(rows) == [f"TFLite, {v}" for v in ("dense", *tflite.VALUES)]
     assert raw < rows["TFLite, dense"].bytes < raw + 2_000 and rows["TFLite, float32"].bytes < raw / 3
 
 
@@ -87,7 +84,7 @@ def test_no_tflite_file_for_this_model():
     """An LSTM with an open batch; everything else is measured all the same."""
     measured = tfsparse.sizes(pruned("recurrent"))
     *others, last = measured.rows
-    assert last.form == "TFLite, float32" and (last.bytes, last.sparse_bytes, last.memory) == (None, None, None)
+    assert last.form == "TFLite, float32" and (last.bytes, last.sparse_bytes, last.memory_bytes) == (None, None, None)
     assert last.needs.startswith("there is none: 'tf.TensorListReserve' op requires element_shape to be static")
     assert others[-1].form == "SavedModel, int8" and all(r.bytes for r in others)
     assert "there is none" in str(measured) and measured.as_dict()["rows"][-1]["bytes"] is None
@@ -112,7 +109,7 @@ def test_zstd_where_it_is(module, monkeypatch):
     monkeypatch.setitem(sys.modules, "compression", types.SimpleNamespace(zstd=own) if is_own else None)
     monkeypatch.setitem(sys.modules, "zstandard", package if module else None)
     array = pruned().layers[1].kernel.numpy()
-    rows = {r.form: r.bytes for r in _weights([array], array.nbytes)}
+    rows = {r.form: r.bytes for r in sizes._weights_alone(sizes.DenseModel(None, [array]))}
     expected = {"compression.zstd": 1, "zstandard": 9}
     assert ("zstd" in rows) == (module is not None)
     assert rows.get("zstd") == (module and len(zlib.compress(array.tobytes(), expected[module])))
@@ -120,5 +117,6 @@ def test_zstd_where_it_is(module, monkeypatch):
 
 def test_the_real_zstd():
     zstandard, array = pytest.importorskip("zstandard"), np.eye(64, dtype="float32")
-    (row,) = [r for r in _weights([array], array.nbytes + 100) if r.form == "zstd"]
+    model = sizes.DenseModel(None, [array, np.ones(25, "float32")])
+    (row,) = [r for r in sizes._weights_alone(model) if r.form == "zstd"]
     assert row.bytes == row.sparse_bytes + 100 == 100 + len(zstandard.ZstdCompressor(12).compress(array.tobytes()))

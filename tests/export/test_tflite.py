@@ -11,7 +11,7 @@ from keras import ops
 from tensorflow.lite.tools import flatbuffer_utils
 
 import tfsparse
-from tfsparse.export import tflite, tflite_file
+from tfsparse.export import tflite, tflite_file, tflite_schema
 from tfsparse.export import tflite_encoding as encoding
 
 layers = keras.layers
@@ -64,9 +64,9 @@ def test_blocks_by_eye():
 def test_encoding_and_back(shape, width):
     weights = sparse(shape)
     encoded = encoding.encode(weights, width)
-    parameters = encoding.parameters(encoded)
-    assert np.array_equal(encoding.decode(encoded.values, shape, parameters), weights)
-    assert encoding.index_bytes(parameters) + encoded.values.nbytes == encoded.nbytes
+    parameters = tflite_schema.parameters(encoded)
+    assert np.array_equal(tflite_schema.decode(encoded.values, shape, parameters), weights)
+    assert tflite_schema.index_bytes(parameters) + encoded.values.nbytes == encoded.nbytes
 
 
 @pytest.mark.parametrize("largest, dtype", [(255, "uint8"), (256, "uint16"), (65536, "int32")])
@@ -196,7 +196,7 @@ def test_thresholds_are_gone(tmp_path):
 def test_what_it_prints(tmp_path):
     file = tfsparse.export_tflite(in_blocks((4, 1)), tmp_path / "out.tflite")
     text = " ".join(str(file).split())
-    assert "hidden" in text and "granularity=(1, 4)" in text and "largest difference to the model's answers" in text
+    assert "hidden" in text and "granularity=(1, 4)" in text and "largest difference to the model's outputs" in text
     assert file.as_dict()["tensors"][0]["runs"] == "dense"
 
 
@@ -214,7 +214,7 @@ def test_a_file_that_answers_wrongly_does_not_appear(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"values": "int4"}, 'expected "float32", "float16" or "int8"'),
+        ({"values": "int4"}, "expected one of 'float32', 'float16', 'int8'"),
         ({"values": "int8"}, r"representative=x\[:200\]"),
         ({"representative": np.zeros((3, 63))}, r"representative has \(3, 63\) for .*: expected \(None, 64\)"),
         ({"representative": np.zeros((0, 64))}, "fewer examples than the batch of 1"),
@@ -273,4 +273,4 @@ def test_tf_keras_and_its_wrappers(tmp_path):
     model.compile("sgd", "mse")
     model.fit(np.ones((8, 64)), np.ones((8, 64)), verbose=0)
     file = tfsparse.export_tflite(model, tmp_path / "out.tflite")
-    assert [(t.runs, round(t.zeros, 2)) for t in file.tensors] == [("sparse", 0.9)] and file.difference < 1e-5
+    assert [(t.runs, round(t.sparsity, 2)) for t in file.tensors] == [("sparse", 0.9)] and file.difference < 1e-5

@@ -30,11 +30,11 @@ def test_theirs_is_nearly_sparse():
     )
     (said,) = [finding for finding in diagnosis.findings if finding.startswith("Nearly sparse")]
     assert "80% of the entries of hidden/kernel" in said or "80% of the entries of conv/kernel" in said
-    assert all(row.zeros < 0.5 for row in diagnosis.rows)
+    assert all(row.sparsity < 0.5 for row in diagnosis.rows)
 
 
 def test_ours_is_sparse():
     ours = tfsparse.tfmot
     diagnosis = tfsparse.doctor(stripped(ours.prune_low_magnitude, ours.Prune, ours.strip_pruning), measure=False)
     assert not any(finding.startswith("Nearly sparse") for finding in diagnosis.findings)
-    assert all(abs(row.zeros - 0.8) < 0.01 for row in diagnosis.rows)
+    assert all(abs(row.sparsity - 0.8) < 0.01 for row in diagnosis.rows)

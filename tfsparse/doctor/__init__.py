@@ -1,1 +1,1 @@
-"""Why a file is not smaller or faster, and what to train instead."""
+"""Why zeros do not make a model smaller or faster on a target, and what to train instead."""

@@ -1,29 +1,50 @@
 """Why is my file not smaller? Why is it not faster?"""
 
 import dataclasses
-import json
 import os
 import pathlib
 import tempfile
 
 import keras
 
-from tfsparse.doctor import measuring, patterns, subject, targets
-from tfsparse.doctor.findings import findings
-from tfsparse.doctor.measuring import Measured, Unmeasured
+from tfsparse.backend.tables import Column, Printed, make_table, percent, shape
+from tfsparse.doctor import measurement, patterns, sources, targets
+from tfsparse.doctor.findings import findings_of
+from tfsparse.doctor.measurement import Measurement, NotMeasurable
 from tfsparse.doctor.target import Target
-from tfsparse.reporting.tables import Printed
+
+# below a title of several lines, over the whole width
+TABLE_OPTIONS = {"title_justify": "left", "title_style": "", "caption_justify": "left", "expand": True}
+COLUMNS = (
+    Column("weight"),
+    Column("shape", text=shape),
+    Column("zeros", "sparsity", percent, "right"),
+    Column("pattern"),
+    Column("smaller"),
+    Column("faster"),
+    Column("why not", "why"),
+    Column("instead"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One weight: its zeros, in [0, 1], and their pattern as `granularity=` calls it, "dense" where there are next to
-    none; whether it is `smaller` and `faster` by them ("yes", "no", "hardly", "not measured"), `why` not, and what to
-    do `instead`."""
+    """One weight of a diagnosis.
+
+    Args:
+        weight: Its name.
+        shape: Its shape.
+        sparsity: Fraction of zeros in [0, 1].
+        pattern: The `granularity` in which the zeros stand; "dense" if there are hardly any.
+        smaller: Whether the zeros make the file smaller: "yes", "no", "hardly" or "not measured".
+        faster: Whether the zeros make the model faster: the same words.
+        why: Reason why they do not.
+        instead: What to do to gain more.
+    """
 
     weight: str
     shape: tuple[int, ...]
-    zeros: float
+    sparsity: float
     pattern: str
     smaller: str
     faster: str
@@ -33,12 +54,19 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis(Printed):
-    """What zeros gain a model on a target; prints itself as a table, below what there is to say of the whole.
+    """What the zeros of a model gain on a target. `print` shows it as a table below the findings.
 
-    `measured` has bytes and milliseconds of the dense and the sparse form on this host; where it is None, `unmeasured`
-    says why.
+    Args:
+        model: Name of the model.
+        target: Name of the target.
+        title: The target in words.
+        findings: Sentences about the model as a whole.
+        rows: One `Row` for each weight.
+        measurement: Bytes and milliseconds of the dense and the sparse form on this machine; None if not measured.
+        why_not_measured: Reason why nothing was measured; None if it was.
 
-    >>> diagnosis = tfsparse.doctor(model); print(diagnosis); diagnosis.as_dict()["findings"]
+    Examples:
+        >>> diagnosis = tfsparse.doctor(model); print(diagnosis); diagnosis.as_dict()["findings"]
     """
 
     width = 140
@@ -47,28 +75,16 @@ class Diagnosis(Printed):
     title: str
     findings: tuple[str, ...]
     rows: tuple[Row, ...]
-    measured: Measured | None
-    unmeasured: str | None
-
-    def as_dict(self) -> dict:
-        """Everything, ready for JSON."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+    measurement: Measurement | None
+    why_not_measured: str | None
 
     def table(self):
-        """A `rich.table.Table`."""
-        from rich.table import Table
-
-        lines = (f"{self.model} on {self.target}: {self.title}", *(f"- {finding}" for finding in self.findings))
-        table = Table(title="\n".join(lines), title_justify="left", title_style="", caption_justify="left", expand=True)
-        for name in ("weight", "shape", "zeros", "pattern", "smaller", "faster", "why not", "instead"):
-            table.add_column(name, justify="right" if name == "zeros" else "left", overflow="fold")
-        for r in self.rows:
-            shape = "x".join(map(str, r.shape))
-            table.add_row(r.weight, shape, f"{r.zeros:.1%}", r.pattern, r.smaller, r.faster, r.why, r.instead)
-        table.caption = f"not measured: {self.unmeasured}"
-        if self.measured is not None:
-            table.caption = f"measured on this host, an example at a time, median (least to most):\n{self.measured}"
-        return table
+        """Return a `rich.table.Table`."""
+        title = (f"{self.model} on {self.target}: {self.title}", *(f"- {finding}" for finding in self.findings))
+        caption = f"not measured: {self.why_not_measured}"
+        if self.measurement is not None:
+            caption = f"measured on this host, an example at a time, median (least to most):\n{self.measurement}"
+        return make_table(COLUMNS, self.rows, title="\n".join(title), caption=caption, **TABLE_OPTIONS)
 
 
 def doctor(
@@ -80,42 +96,47 @@ def doctor(
         blocks (1, 4) of Dense layers  faster in TFLite, float32, from 75 % on
         channels, removed by `shrink`  smaller and faster everywhere
 
-    Whatever can be measured here is measured and not promised: the dense and the sparse form are written to a temporary
-    directory, and answer to one example in turns.
+    What this machine can run is measured: the dense and the sparse form are written to a temporary directory, and
+    compute the outputs for one example in turns.
 
     Args:
-        model: a Keras 3 model; or the path of a `.keras` file, of a run directory, of a `.tflite` file, or of the
+        model: A Keras 3 model; or the path of a `.keras` file, of a run directory, of a `.tflite` file, or of the
             directory of a SavedModel.
-        target: "tflite-cpu" (x86), "xnnpack-arm" (nothing of it is measured here), "savedmodel" (TensorFlow, TensorFlow
-            Serving, XLA), or "any": fewer channels.
-        measure: False leaves bytes and seconds out.
+        target: "tflite-cpu" (x86), "xnnpack-arm" (never measured), "savedmodel" (TensorFlow, TensorFlow Serving, XLA),
+            "any" (fewer channels), another registered name, or a `Target`. Default: "tflite-cpu".
+        measure: Whether to measure bytes and milliseconds. Default: True.
 
-    Raises: ValueError for an unknown target, a file that cannot be read or is packed already, or one that the target
-        does not run.
+    Returns:
+        A `Diagnosis`.
 
-    >>> print(tfsparse.doctor("model.keras", target="tflite-cpu"))
+    Raises:
+        ValueError: If the target is unknown, if the file cannot be read or is packed already, or if the target does
+            not run such a file.
+
+    Examples:
+        >>> print(tfsparse.doctor("model.keras", target="tflite-cpu"))
     """
-    place = targets.get(target)
-    patient = subject.of(model, place.takes, f'asked about target="{place.name}"')
-    weights = patient.weights()
-    found = [patterns.found(weight.array) for weight in weights]
-    rows = tuple(_row(w, p, place.verdict(w, p)) for w, p in zip(weights, found, strict=True))
-    said = tuple(findings(patient, place, weights, found))
-    return Diagnosis(patient.name, place.name, place.title, said, rows, *_measured(patient, place, measure))
+    target = targets.get(target)
+    source = sources.read(model, target.sources, f'diagnosed for target="{target.name}"')
+    weights = source.weights()
+    found = [patterns.detect(weight.array) for weight in weights]
+    rows = tuple(_row(w, p, target.verdict(w, p)) for w, p in zip(weights, found, strict=True))
+    findings = tuple(findings_of(source, weights, found))
+    return Diagnosis(source.name, target.name, target.title, findings, rows, *_measurement(source, target, measure))
 
 
 def _row(weight, pattern, verdict):
-    return Row(weight.name, weight.shape, pattern.zeros, pattern.name, **dataclasses.asdict(verdict))
+    return Row(weight.name, weight.shape, pattern.sparsity, pattern.name, **dataclasses.asdict(verdict))
 
 
-def _measured(patient, place, measure):
-    """What was measured, or why nothing was."""
+def _measurement(source, target, measure):
+    """Return the measurement and the reason why there is none, one of them None."""
     if not measure:
         return None, "not asked for"
     try:
         with tempfile.TemporaryDirectory() as folder:
-            return measuring.measure(place.forms(patient, pathlib.Path(folder))), None
-    except Unmeasured as reason:
+            return measurement.measure(target.forms(source, pathlib.Path(folder))), None
+    except NotMeasurable as reason:
         return None, str(reason)
-    except Exception as error:  # whatever a converter raises for what it does not know: the rows stand all the same
+    except Exception as error:  # a converter raises many kinds; the rows are right all the same
         return None, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"

@@ -1,31 +1,30 @@
-"""What is to be said of a model as a whole, in sentences."""
+"""Findings about a model as a whole, in sentences."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from keras import ops
 
-from tfsparse.doctor import gaps
+from tfsparse.backend import keras_internals
+from tfsparse.doctor.magnitude_gap import find_gap
 from tfsparse.doctor.patterns import Pattern
-from tfsparse.doctor.subject import KerasSubject, Subject
-from tfsparse.doctor.target import Target
+from tfsparse.doctor.sources import KerasSource, Source
 from tfsparse.doctor.weights import Weight
-from tfsparse.optimizers import compiled_model
+from tfsparse.export.plain_models import variables_off_mask
 
 
-def findings(subject: Subject, target: Target, weights: Sequence[Weight], patterns: Sequence[Pattern]) -> list[str]:
-    """All of them, the most important first."""
+def findings_of(source: Source, weights: Sequence[Weight], patterns: Sequence[Pattern]) -> list[str]:
+    """Return all findings, the most important first."""
     found = [*_zeros(weights, patterns), *_nearly_sparse(weights), *_integers(weights)]
-    if isinstance(subject, KerasSubject):
-        found += [*_quantized(subject.model), *_off_their_masks(subject.model)]
-        found += [*_idle_channels(subject), *_saved(subject)]
+    if isinstance(source, KerasSource):
+        found += [*_quantized(source.model), *_off_mask(source.model)]
+        found += [*_removable_channels(source), *_keras_file(source)]
     return found
 
 
 def _zeros(weights, patterns) -> Iterator[str]:
     pruned = [w for w, p in zip(weights, patterns, strict=True) if p.name != "dense"]
     if pruned:
-        zeros, size = (sum(count(w.array) for w in pruned) for count in (_zeros_of, np.size))
+        zeros, size = sum(int(np.sum(w.array == 0)) for w in pruned), sum(w.array.size for w in pruned)
         yield f"{len(pruned)} of {len(weights)} weights are pruned: {zeros / size:.2%} of their entries are zero."
     else:
         yield (
@@ -34,16 +33,12 @@ def _zeros(weights, patterns) -> Iterator[str]:
         )
 
 
-def _zeros_of(array):
-    return int(np.sum(array == 0))
-
-
 def _nearly_sparse(weights) -> Iterator[str]:
-    """What an optimizer's step after the last mask makes of pruned weights."""
-    found = [(w, gap) for w in weights if (gap := gaps.gap(w.array)) and w.array.dtype != "int8"]
+    """Yield what is said of pruned weights after an optimizer step that no mask followed."""
+    found = [(w, gap) for w in weights if (gap := find_gap(w.array)) and w.array.dtype != "int8"]
     if found:
         size = sum(w.array.size for w, _ in found)
-        tiny, below = (sum(share * w.array.size for w, share in shares) / size for shares in _shares(found))
+        tiny, below = (sum(getattr(g, name) * w.array.size for w, g in found) / size for name in ("tiny", "below"))
         names = f"{found[0][0].name} and {len(found) - 1} more" if len(found) > 1 else found[0][0].name
         yield (
             f"Nearly sparse, not sparse: {below:.0%} of the entries of {names} are far smaller than all others, with a "
@@ -53,44 +48,39 @@ def _nearly_sparse(weights) -> Iterator[str]:
         )
 
 
-def _shares(found):
-    return [(w, gap.tiny) for w, gap in found], [(w, gap.below) for w, gap in found]
-
-
 def _integers(weights) -> Iterator[str]:
     if any(w.array.dtype == "int8" for w in weights):
         yield "Weights are int8: TFLite's sparse kernel takes float32 alone, so here zeros can save bytes and no time."
 
 
 def _quantized(model) -> Iterator[str]:
-    layers = model._flatten_layers(include_self=False, recursive=True)
+    layers = [layer for layer in keras_internals.all_layers(model) if layer is not model]
     modes = [mode for layer in layers if (mode := getattr(layer, "quantization_mode", None))]
     if modes:
         yield (
             f"{len(modes)} layers are quantised by Keras ({', '.join(sorted(set(modes)))}): their integers are not "
-            "looked at here, since neither export leaves their zeros out. Ask about the model before model.quantize."
+            "examined here, since neither export makes use of their zeros. Pass the model before model.quantize."
         )
 
 
-def _off_their_masks(model) -> Iterator[str]:
-    off = [v.path for v, mask in compiled_model.masks(model) if bool(ops.any(ops.logical_and(mask == 0, v != 0)))]
-    if off and compiled_model.sparse_optimizer(model):
+def _off_mask(model) -> Iterator[str]:
+    if off := variables_off_mask(model):
         yield (
-            f"{len(off)} weights are not zero where their masks are, {off[0]} the first: they were changed after "
-            "pruning. model.optimizer.apply_masks() cuts them to the masks."
+            f"{len(off)} weights are not zero where their masks are, {off[0].path} the first: they were changed after "
+            "pruning. model.optimizer.apply_masks() sets them to zero."
         )
 
 
-def _idle_channels(subject) -> Iterator[str]:
-    idle, every = subject.idle_channels()
-    if idle:
+def _removable_channels(source) -> Iterator[str]:
+    removable, total = source.num_removable_channels()
+    if removable:
         yield (
-            f"{idle:,} of {every:,} channels are without effect: tfsparse.shrink(model) removes them, which saves "
+            f"{removable:,} of {total:,} channels are without effect: tfsparse.shrink(model) removes them, which saves "
             "bytes and multiplications on every target."
         )
 
 
-def _saved(subject) -> Iterator[str]:
-    if subject.saved:
-        beside = ", and the optimizer's state beside the weights" if getattr(subject.model, "optimizer", None) else ""
-        yield f"A .keras file stores every zero like any number{beside}: it is for training on, not for shipping."
+def _keras_file(source) -> Iterator[str]:
+    if source.is_file:
+        optimizer = ", and the optimizer's state beside the weights" if getattr(source.model, "optimizer", None) else ""
+        yield f"A .keras file stores every zero like any number{optimizer}: it is for training on, not for shipping."

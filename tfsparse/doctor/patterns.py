@@ -1,62 +1,70 @@
-"""In which pattern the zeros of a weight stand."""
+"""Find the granularity in which the zeros of a weight stand."""
 
 import dataclasses
 
 import numpy as np
 from keras import ops
 
+from tfsparse.export import tflite_rules
 from tfsparse.masks import granularity
 
-COVERS = 0.99  # of all zeros: then a pattern is no accident, below 99.6 % of single zeros
-FREQUENT = 0.05  # zeros below this share are nobody's pruning; rounding to int8 makes 1 or 2 %
-BLOCK = granularity.Block(1, 4)
+MIN_COVERAGE = 0.99  # fraction of all zeros in a pattern; single zeros reach it by chance only above 99.6 % sparsity
+MIN_SPARSITY = 0.05  # a weight with fewer zeros counts as dense; rounding to int8 alone makes 1 or 2 %
+BLOCK = granularity.get(tflite_rules.GRANULARITY)
 
 
 @dataclasses.dataclass(frozen=True)
 class Pattern:
     """The zeros of a weight.
 
-    zeros: their share. name: what `granularity=` would make them so, "dense" where there are next to none.
-    empty_channels: the share of channels without a living entry.
+    Args:
+        sparsity: Fraction of zeros in [0, 1].
+        name: The `granularity` that prunes such zeros: "channel", "(1, 4)", "2:4" or "weight"; "dense" if there are
+            hardly any.
+        empty_channels: Fraction of output channels whose entries are all zero.
     """
 
-    zeros: float
+    sparsity: float
     name: str
     empty_channels: float
 
 
-def found(kernel: np.ndarray) -> Pattern:
-    """The coarsest pattern in which nearly all zeros (99 %) stand: "channel", "(1, 4)", "2:4" or "weight".
+def detect(kernel: np.ndarray) -> Pattern:
+    """Return the coarsest pattern that has nearly all zeros (99 %) of a weight.
 
-    Args: kernel: outputs on the last axis, inputs on the one before it.
+    Args:
+        kernel: An array with outputs on the last axis and inputs on the one before it.
 
-    >>> found(np.eye(8)[:, :4]).name, found(np.repeat(np.eye(4), 4, axis=0)).name
-    ('weight', '(1, 4)')
+    Returns:
+        The pattern.
+
+    Examples:
+        >>> detect(np.eye(8)[:, :4]).name, detect(np.repeat(np.eye(4), 4, axis=0)).name
+        ('weight', '(1, 4)')
     """
-    zeros = float(np.mean(kernel == 0)) if kernel.size else 0.0
-    channels = _covered(kernel, granularity.Channel())
-    name = "dense" if zeros < FREQUENT else _name(kernel, zeros, channels)
-    return Pattern(zeros, name, channels)
+    sparsity = float(np.mean(kernel == 0)) if kernel.size else 0.0
+    channels = _fraction_in_empty_units(kernel, granularity.Channel())
+    return Pattern(sparsity, "dense" if sparsity < MIN_SPARSITY else _name(kernel, sparsity, channels), channels)
 
 
-def _name(kernel, zeros, channels):
-    if channels >= COVERS * zeros:
+def _name(kernel, sparsity, channels):
+    if channels >= MIN_COVERAGE * sparsity:
         return "channel"
-    if kernel.shape[-2] >= BLOCK.inputs and _covered(kernel, BLOCK) >= COVERS * zeros:
-        return "(1, 4)"
+    if kernel.shape[-2] >= BLOCK.inputs and _fraction_in_empty_units(kernel, BLOCK) >= MIN_COVERAGE * sparsity:
+        return str(BLOCK)
     return "2:4" if _is_two_of_four(kernel) else "weight"
 
 
-def _covered(kernel, units):
-    """The share of entries in units in which nothing lives."""
-    alive = ops.convert_to_tensor((kernel != 0).astype("float32"))
-    empty = ops.cast(units.pool(alive) == 0, "float32")
-    return float(np.mean(ops.convert_to_numpy(units.expand(empty, alive)))) if kernel.size else 0.0
+def _fraction_in_empty_units(kernel, units):
+    """Return the fraction of entries in units whose entries are all zero."""
+    nonzero = ops.convert_to_tensor((kernel != 0).astype("float32"))
+    empty = ops.cast(units.pool(nonzero) == 0, "float32")
+    return float(np.mean(ops.convert_to_numpy(units.expand(empty, nonzero)))) if kernel.size else 0.0
 
 
 def _is_two_of_four(kernel):
-    """Do two live in each group of four consecutive inputs, fewer in a few?"""
+    """Return whether nearly all groups of four consecutive inputs have two non-zero entries, and none has more."""
     inputs = kernel.shape[-2] // 4 * 4
     groups = np.moveaxis(kernel[..., :inputs, :], -2, -1).reshape(-1, 4)
-    living = np.count_nonzero(groups, axis=1)
-    return bool(len(groups) and np.all(living <= 2) and np.mean(living == 2) >= COVERS)
+    nonzero = np.count_nonzero(groups, axis=1)
+    return bool(len(groups) and np.all(nonzero <= 2) and np.mean(nonzero == 2) >= MIN_COVERAGE)

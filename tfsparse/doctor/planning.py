@@ -1,4 +1,4 @@
-"""What to train so that zeros pay on a target."""
+"""What to train so that zeros make a model smaller or faster on a target."""
 
 import dataclasses
 import json
@@ -10,20 +10,37 @@ import numpy as np
 
 from tfsparse import pruners
 from tfsparse.backend import extras
-from tfsparse.doctor import patterns, subject, targets
+from tfsparse.backend.tables import Column, Printed, make_table, shape
+from tfsparse.doctor import patterns, sources, targets
+from tfsparse.doctor.diagnosis import TABLE_OPTIONS
 from tfsparse.doctor.target import Target
 from tfsparse.masks import granularity as granularities
-from tfsparse.optimizers import compiled_model, one_shot
+from tfsparse.optimizers import one_shot
 from tfsparse.pruners import selection
-from tfsparse.reporting.tables import Printed
 
-_RIVALS = ("dst", "pll", "activation_density")  # sections that say, as `prune` does, what is left of the network
+_OTHER_METHODS = ("dst", "pll", "activation_density")  # sections of a config that `prune` replaces
+COLUMNS = (
+    Column("weight"),
+    Column("shape", text=shape),
+    Column("granularity"),
+    Column("smaller"),
+    Column("faster"),
+    Column("why"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One weight: the `granularity` that it is to be pruned in, "dense" where it shall not be; whether its zeros then
-    make it `smaller` and `faster`, as in a `Diagnosis`, and `why` not."""
+    """One weight of a plan.
+
+    Args:
+        weight: Its name.
+        shape: Its shape.
+        granularity: The granularity in which to prune it; "dense" if it shall not be pruned.
+        smaller: Whether its zeros then make the file smaller: "yes", "no", "hardly" or "not measured".
+        faster: Whether they make the model faster: the same words.
+        why: Reason why they do not.
+    """
 
     weight: str
     shape: tuple[int, ...]
@@ -35,11 +52,18 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Plan(Printed):
-    """What to train for a target; prints itself as a table.
+    """What to train for a target. `print` shows it as a table.
 
-    `config` is a config for `tfsparse train`, or of a bare model its section `prune` alone.
+    Args:
+        model: Name of the model.
+        target: Name of the target.
+        sparsity: Fraction of zeros in [0, 1).
+        rows: One `Choice` for each weight.
+        notes: Sentences about the config.
+        config: A config for `tfsparse train`; of a model without a config only its section `prune`.
 
-    >>> plan = tfsparse.plan(model, "tflite-cpu", 0.9); print(plan); plan.write("plan.yaml")
+    Examples:
+        >>> plan = tfsparse.plan(model, "tflite-cpu", 0.9); print(plan); plan.write("plan.yaml")
     """
 
     width = 140
@@ -50,18 +74,18 @@ class Plan(Printed):
     notes: tuple[str, ...]
     config: dict
 
-    def as_dict(self) -> dict:
-        """Everything, ready for JSON."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
     def yaml(self) -> str:
-        """The config as the text of a file."""
+        """Return the config as the text of a file."""
         return _yaml(self.config)
 
     def write(self, path: str | os.PathLike) -> None:
         """Write the config to a new file.
 
-        Raises: ValueError if there is a file already.
+        Args:
+            path: The file.
+
+        Raises:
+            ValueError: If the file exists.
         """
         path = pathlib.Path(path)
         if path.exists():
@@ -70,49 +94,48 @@ class Plan(Printed):
         path.write_text(self.yaml(), encoding="utf-8")
 
     def table(self):
-        """A `rich.table.Table`."""
-        from rich.table import Table
-
-        lines = (f"{self.model}, {self.sparsity:.0%} zeros for {self.target}", *(f"- {note}" for note in self.notes))
-        table = Table(title="\n".join(lines), title_justify="left", title_style="", caption_justify="left", expand=True)
-        for name in ("weight", "shape", "granularity", "smaller", "faster", "why"):
-            table.add_column(name, overflow="fold")
-        for r in self.rows:
-            table.add_row(r.weight, "x".join(map(str, r.shape)), r.granularity, r.smaller, r.faster, r.why)
-        table.caption = _yaml({"prune": self.config["prune"]}).strip()
-        return table
+        """Return a `rich.table.Table`."""
+        title = (f"{self.model}, {self.sparsity:.0%} zeros for {self.target}", *(f"- {note}" for note in self.notes))
+        caption = _yaml({"prune": self.config["prune"]}).strip()
+        return make_table(COLUMNS, self.rows, title="\n".join(title), caption=caption, **TABLE_OPTIONS)
 
 
 def plan(
     model: keras.Model | str | os.PathLike, target: str | Target = "tflite-cpu", sparsity: float = 0.9
 ) -> Plan:
-    """Choose for every weight the granularity whose zeros pay on a target, and write the config that trains it.
+    """Choose for every weight the granularity that gains most on a target, and write the config that trains it.
 
-        a copy of the model is cut once, as the config would cut it, and looked at as `tfsparse.doctor` does;
-        what would be neither smaller nor faster is left dense, as far as `skip_first` and `skip_last` can say that
+        prune a copy of the model once, as the config would prune it, and diagnose it as `tfsparse.doctor` does
+        leave dense what would be neither smaller nor faster, as far as `skip_first` and `skip_last` can say that
 
     Args:
-        model: a Keras 3 model; the path of a `.keras` file or a run directory; or a config for `tfsparse train`
-            (.yaml), of which all but the section that prunes is kept.
-        target: as for `doctor`.
-        sparsity: fraction of zeros in [0, 1).
+        model: A Keras 3 model; the path of a `.keras` file or a run directory; or a config for `tfsparse train`
+            (.yaml), of which everything but the section of the pruning method is kept.
+        target: "tflite-cpu" (x86), "xnnpack-arm" (never measured), "savedmodel" (TensorFlow, TensorFlow Serving, XLA),
+            "any" (fewer channels), another registered name, or a `Target`. Default: "tflite-cpu".
+        sparsity: Fraction of zeros in [0, 1). Default: 0.9.
 
-    Raises: ValueError if nothing gains by it on that target, and as `doctor`.
+    Returns:
+        A `Plan`.
 
-    >>> print(tfsparse.plan("configs/digits_quickstart.yaml", "tflite-cpu", sparsity=0.9))
+    Raises:
+        ValueError: If no weight gains on the target, if the target is unknown, or if the model cannot be read.
+
+    Examples:
+        >>> print(tfsparse.plan("configs/digits_quickstart.yaml", "tflite-cpu", sparsity=0.9))
     """
-    place, sparsity = targets.get(target), selection.check_sparsity(sparsity)
-    base, patient = _read(model)
-    units = _units(place, patient, sparsity)
-    rows = tuple(_choices(patient, place, units, sparsity))
+    target, sparsity = targets.get(target), selection.check_sparsity(sparsity)
+    config, source = _read(model)
+    granularity = _granularity(target, source, sparsity)
+    rows = tuple(_choices(target, source, granularity, sparsity))
     if all(row.granularity == "dense" for row in rows):
         reasons = "; ".join(dict.fromkeys(row.why for row in rows))
         raise ValueError(
-            f"No weight of {patient.name} gains on {place.name} by {sparsity:.0%} zeros: {reasons}. Expected one that "
+            f"No weight of {source.name} gains on {target.name} by {sparsity:.0%} zeros: {reasons}. Expected one that "
             "does: write another target or sparsity, or make the model smaller with tfsparse.slim(model)."
         )
-    config, notes = _config(base, units, sparsity, rows)
-    return Plan(patient.name, place.name, sparsity, rows, (*notes, *_left_over(rows)), config)
+    config, notes = _config(config, granularity, sparsity, rows)
+    return Plan(source.name, target.name, sparsity, rows, (*notes, *_pruned_in_vain(rows)), config)
 
 
 def _yaml(config):
@@ -121,65 +144,64 @@ def _yaml(config):
 
 
 def _read(model):
-    """The config that is changed, and the model."""
+    """Return the config to change, and the model."""
     if not isinstance(model, keras.Model) and pathlib.Path(model).suffix in (".yaml", ".yml"):
         return extras.require("tfsparse.experiments.planned", "cli").read(model)  # by name: it stands above this room
-    return {}, subject.of(model, (subject.KerasSubject,), "trained")
+    return {}, sources.read(model, (sources.KerasSource,), "trained")
 
 
-def _units(place, patient, sparsity):
-    """The granularity, of one kind where there is one kind of kernels only."""
-    kinds = place.granularities(sparsity)
-    there = {"dense" if len(weight.shape) == 2 else "conv" for weight in patient.weights()}
-    chosen = [kinds[kind] for kind in ("dense", "conv") if kind in there]
-    return kinds if len(set(chosen)) > 1 else next(iter(chosen), "weight")
+def _granularity(target, source, sparsity):
+    """Return the target's granularities: one if they are equal for the kinds of kernels in the model."""
+    by_kind = target.granularities(sparsity)
+    kinds = {"dense" if len(weight.shape) == 2 else "conv" for weight in source.weights()}
+    chosen = [by_kind[kind] for kind in ("dense", "conv") if kind in kinds]
+    return by_kind if len(set(chosen)) > 1 else next(iter(chosen), "weight")
 
 
-def _choices(patient, place, units, sparsity):
-    """What every weight will be, in a copy that is cut as the config will cut the model."""
-    copy = keras.models.clone_model(patient.model)
-    copy.set_weights(patient.model.get_weights())
-    _disturb(copy)
-    one_shot.prune(copy, sparsity, pruners.Magnitude(granularity=units))
-    for weight in subject.KerasSubject(copy).weights():
-        own = granularities.get(units).for_shape(weight.shape)
-        pattern = patterns.found(weight.array)
-        verdict = place.verdict(weight, pattern)
+def _choices(target, source, granularity, sparsity):
+    """Yield what every weight will be, in a copy that is pruned as the config will prune the model."""
+    copy = keras.models.clone_model(source.model)
+    copy.set_weights(source.model.get_weights())
+    _randomize_biases(copy)
+    one_shot.prune(copy, sparsity, pruners.Magnitude(granularity=granularity))
+    for weight in sources.KerasSource(copy).weights():
+        own = granularities.get(granularity).for_shape(weight.shape)
+        verdict = target.verdict(weight, patterns.detect(weight.array))
         chosen = str(own) if verdict.gains else "dense"
         yield Choice(weight.name, weight.shape, chosen, verdict.smaller, verdict.faster, verdict.why)
 
 
-def _disturb(model):
-    """What a layer adds is zero before training and is not after it: an empty channel emits something."""
+def _randomize_biases(model):
+    """Add small numbers to all biases, which are zero before training: an empty channel with a bias has an effect."""
     random = np.random.default_rng(0)
     for variable in model.trainable_variables:
         if len(variable.shape) == 1:
             variable.assign_add(random.uniform(0.01, 0.02, variable.shape).astype("float32"))
 
 
-def _config(base, units, sparsity, rows):
-    """The config with its section changed, and what else was changed."""
-    before = base.get("prune") or {}
+def _config(config, granularity, sparsity, rows):
+    """Return the config with another section `prune`, and notes about other changes."""
+    before = config.get("prune") or {}
     pruner, notes = before.get("pruner", "magnitude"), []
     pruner = {"name": pruner} if isinstance(pruner, str) else dict(pruner)
-    if units != "weight" and pruner.pop("scope", "layer") == "global":
+    if granularity != "weight" and pruner.pop("scope", "layer") == "global":
         notes.append("scope: layer instead of global, since what a layer gains goes by its own share of zeros")
     section = {key: before[key] for key in ("schedule",) if key in before}
-    section |= {"pruner": pruner | {"granularity": granularities.to_config(units)}, "sparsity": sparsity}
+    section |= {"pruner": pruner | {"granularity": granularities.to_config(granularity)}, "sparsity": sparsity}
     section |= {
         key: True
         for key, row in (("skip_first", rows[0]), ("skip_last", rows[-1]))
         if row.granularity == "dense" or before.get(key)
     }
-    pruners.get(**{"identifier" if key == "name" else key: value for key, value in section["pruner"].items()})
-    return {key: value for key, value in base.items() if key not in _RIVALS} | {"prune": section}, notes
+    pruners.get(section["pruner"])  # raises if the pruner does not take this granularity
+    return {key: value for key, value in config.items() if key not in _OTHER_METHODS} | {"prune": section}, notes
 
 
-def _left_over(rows):
-    """What a config has no word for."""
-    inside = [row.weight for row in rows[1:-1] if row.granularity == "dense"]
-    if inside:
+def _pruned_in_vain(rows):
+    """Yield a note about weights that gain nothing and that a config cannot leave dense."""
+    between = [row.weight for row in rows[1:-1] if row.granularity == "dense"]
+    if between:
         yield (
-            f"a config cannot leave {', '.join(inside)} dense, so they are pruned for nothing: "
+            f"a config cannot leave {', '.join(between)} dense, so they are pruned for nothing: "
             "in Python write Prune(..., exclude=[those layers])"
         )

@@ -1,11 +1,11 @@
-"""Where a model shall run, and what zeros are worth there."""
+"""Where a model shall run, and what its zeros gain there."""
 
 import abc
 import dataclasses
 import pathlib
 
 from tfsparse.doctor.patterns import Pattern
-from tfsparse.doctor.subject import KerasSubject, Subject
+from tfsparse.doctor.sources import KerasSource, Source
 from tfsparse.doctor.weights import Weight
 
 YES, NO, HARDLY, UNKNOWN = "yes", "no", "hardly", "not measured"
@@ -15,8 +15,14 @@ NO_ZEROS = "no zeros"
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Of one weight. smaller, faster: "yes", "no", "hardly" or "not measured" (nor known); `why` not; and what to write
-    `instead`, "" where there is nothing better."""
+    """What the zeros of one weight gain.
+
+    Args:
+        smaller: Whether they make the file smaller: "yes", "no", "hardly" or "not measured" (unknown).
+        faster: Whether they make the model faster: the same words.
+        why: Reason why they do not. Default: "".
+        instead: What to write to gain more; "" if there is nothing better. Default: "".
+    """
 
     smaller: str
     faster: str
@@ -25,32 +31,44 @@ class Verdict:
 
     @property
     def gains(self) -> bool:
-        """Is it worth its zeros?"""
+        """Whether the weight is worth pruning."""
         return (self.smaller, self.faster) != (NO, NO)
 
 
 class Target(abc.ABC):
     """A runtime on a kind of machine.
 
+    A subclass is known to `doctor`, `plan` and the command line once `targets.register` knows it.
+
     Attributes:
-        name: as it is written, for example "tflite-cpu".
-        title: the same in words.
-        takes: the kinds of `Subject` that it can be asked about.
+        name: What a user writes for `target`, such as "tflite-cpu".
+        title: The same in words.
+        sources: The kinds of `Source` that it is asked about. Default: Keras models.
     """
 
     name: str
     title: str
-    takes: tuple[type[Subject], ...] = (KerasSubject,)
+    sources: tuple[type[Source], ...] = (KerasSource,)
 
     @abc.abstractmethod
     def verdict(self, weight: Weight, pattern: Pattern) -> Verdict:
-        """What the zeros of a weight gain."""
+        """Return what the zeros of a weight gain, given the pattern in which they stand."""
 
     @abc.abstractmethod
     def granularities(self, sparsity: float) -> dict:
-        """What to train for it: `{"dense": ..., "conv": ...}`."""
+        """Return the granularities that gain most at a sparsity: `{"dense": ..., "conv": ...}`."""
 
     @abc.abstractmethod
-    def forms(self, subject, folder: pathlib.Path) -> list:
-        """The dense form of a `Subject` and the sparse one, as `measuring.Form`s, written to a folder; one where there
-        is only one. Raises: `measuring.Unmeasured` with the reason."""
+    def forms(self, source: Source, folder: pathlib.Path) -> list:
+        """Write the dense form and the sparse one to a folder.
+
+        Args:
+            source: One of the kinds in `sources`.
+            folder: An empty folder, which is removed later.
+
+        Returns:
+            A list of one or two `measurement.Form`s.
+
+        Raises:
+            NotMeasurable: If nothing can be measured on this machine. The message says why.
+        """

@@ -1,62 +1,68 @@
-"""Seconds of functions that take turns, so that each is measured beside the others while the machine's speed drifts."""
+"""Seconds of several functions, measured in turns: the drifting speed of the machine affects all of them alike."""
 
 import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-SLICE = 0.005  # seconds that a function has before it is another's turn
+TURN = 0.005  # seconds of one turn of a function
+WARM_UP_CALLS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Spread:
-    """Least, middle and largest."""
+class Summary:
+    """Smallest number, median and largest number of several measurements."""
 
     min: float
     median: float
     max: float
 
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """Of some numbers."""
-        return cls(min(values), statistics.median(values), max(values))
+
+def summarize(values: Sequence[float]) -> Summary:
+    """Return the summary of some numbers."""
+    return Summary(min(values), statistics.median(values), max(values))
 
 
-def turns(runs: Mapping[str, Callable[[], object]], rounds: int, window: float) -> dict[str, list[tuple[float, float]]]:
-    """Seconds per call, by the clock and by the processor's time, in each round; every round begins with another.
+def time_in_turns(
+    runs: Mapping[str, Callable[[], object]], rounds: int, window: float
+) -> dict[str, list[tuple[float, float]]]:
+    """Return seconds per call in each round, by the clock and by the processor's time.
 
-    A round goes through all functions again and again, some milliseconds each, and keeps the median of what each took:
-    so a short disturbance touches none of them, and a longer one all.
+    Within a round all functions run again and again, some milliseconds each. The round keeps the median of what each
+    took: a short disturbance affects no result, and a longer one affects all. Every round begins with another function.
 
     Args:
-        runs: functions without arguments, by name; each is called three times before, to warm up.
-        rounds: how often each is measured, at least 1.
-        window: seconds that each has in a round; it is called once at least.
+        runs: Functions without arguments, by name. Each is called three times before, to warm up.
+        rounds: Number of rounds, at least 1.
+        window: Seconds that each function runs in a round. It runs at least once.
 
-    >>> turns({"dense": dense, "sparse": sparse}, rounds=7, window=0.1)["dense"][0]
-    (0.0021, 0.0021)
+    Returns:
+        For each name a list with one pair (wall seconds, processor seconds) per round.
+
+    Examples:
+        >>> time_in_turns({"dense": dense, "sparse": sparse}, rounds=7, window=0.1)["dense"][0]
+        (0.0021, 0.0021)
     """
-    expected = {name: _expected(run) for name, run in runs.items()}
-    calls = {name: max(1, round(min(SLICE, window) / seconds)) for name, seconds in expected.items()}
-    passes = max(1, round(window / max(SLICE, *expected.values())))
-    result = {name: [] for name in runs}
-    for turn in range(rounds):
-        names = list(runs)
-        order = names[turn % len(names) :] + names[: turn % len(names)]
-        slices = [{name: _measured(runs[name], calls[name]) for name in order} for _ in range(passes)]
+    expected = {name: _expected_seconds(run) for name, run in runs.items()}
+    calls = {name: max(1, round(min(TURN, window) / seconds)) for name, seconds in expected.items()}
+    num_turns = max(1, round(window / max(TURN, *expected.values())))
+    names, result = list(runs), {name: [] for name in runs}
+    for i in range(rounds):
+        order = names[i % len(names) :] + names[: i % len(names)]
+        turns = [{name: _seconds_per_call(runs[name], calls[name]) for name in order} for _ in range(num_turns)]
         for name in order:
-            wall, processor = zip(*(measured[name] for measured in slices), strict=True)
+            wall, processor = zip(*(turn[name] for turn in turns), strict=True)
             result[name].append((statistics.median(wall), statistics.median(processor)))
     return result
 
 
-def _expected(run):
-    for _ in range(3):
+def _expected_seconds(run):
+    for _ in range(WARM_UP_CALLS):
         run()
-    return _measured(run, 3)[0]
+    return _seconds_per_call(run, 3)[0]
 
 
-def _measured(run, calls):
+def _seconds_per_call(run, calls):
     wall, processor = time.perf_counter(), time.process_time()
     for _ in range(calls):
         run()

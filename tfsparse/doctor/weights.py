@@ -1,4 +1,4 @@
-"""The weights of a model or of a file: what computes with each, its entries on Keras's axes."""
+"""The weights of a model or of a file: their values on Keras's axes, and the operation that computes with them."""
 
 import dataclasses
 import enum
@@ -9,12 +9,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfsparse.backend import keras_internals
+from tfsparse.export import tflite_rules
 from tfsparse.optimizers import masked_layer
 from tfsparse.pruners import selection
 
 
-class Use(enum.Enum):
-    """What computes with a weight: that decides which kernels there are."""
+class Operation(enum.Enum):
+    """What computes with a weight. It decides which kernels there are."""
 
     DENSE = "Dense"
     POINTWISE = "1x1 convolutions"
@@ -24,109 +26,119 @@ class Use(enum.Enum):
     OTHER = "this layer"
 
 
+_TFLITE_NAMES = {
+    Operation.DENSE: "FULLY_CONNECTED",
+    Operation.POINTWISE: "CONV_2D",
+    Operation.CONVOLUTION: "CONV_2D",
+    Operation.DEPTHWISE: "DEPTHWISE_CONV_2D",
+    Operation.TRANSPOSED: "TRANSPOSE_CONV",
+}
+_OPERATIONS = {frozenset([name]): operation for operation, name in _TFLITE_NAMES.items()}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Weight:
-    """One weight: outputs on the last axis, inputs on the one before it.
+    """One weight.
 
-    shape: as the model or the file has it. stored: how a TFLite file holds it (a `Tensor` of `inspect_tflite`), None if
-    it comes from a model. fixed: why its number of channels must stay, "" if it need not. idle: the share of channels
-    that `tfsparse.shrink` removes, None if nobody has looked. network: bytes of all weights of its network when dense.
+    Args:
+        name: Path of the variable, or name of the tensor.
+        shape: Its shape in the model or the file.
+        array: Its values, with outputs on the last axis and inputs on the one before it.
+        operation: What computes with it.
+        tensor: Its description in a TFLite file, a `Tensor` of `inspect_tflite`; None if it comes from a model.
+        why_fixed: Reason why its number of channels cannot change; "" if it can.
+        removable: Fraction of its channels that `tfsparse.shrink` removes; None if unknown.
+        network_bytes: Bytes of all weights of its network when dense.
     """
 
     name: str
     shape: tuple[int, ...]
     array: np.ndarray
-    use: Use
-    stored: object = None
-    fixed: str = ""
-    idle: float | None = None
-    network: int = 0
+    operation: Operation
+    tensor: object = None
+    why_fixed: str = ""
+    removable: float | None = None
+    network_bytes: int = 0
+
+    def tflite_array(self) -> np.ndarray:
+        """Return the values on TFLite's axes, the compressed axis last: inputs, or channels of depthwise kernels."""
+        if self.operation is Operation.DEPTHWISE:
+            return self.array
+        return np.moveaxis(self.array, -2 if self.operation is Operation.TRANSPOSED else -1, 0)
+
+    def tflite_form(self) -> tflite_rules.Form:
+        """Return the form in which `export_tflite` stores the weight: the dense one for an unknown operation."""
+        array = self.tflite_array()
+        operations = {_TFLITE_NAMES[self.operation]} if self.operation in _TFLITE_NAMES else set()
+        max_scales = len(array) if array.dtype == "int8" else 0  # at most one for each output
+        return tflite_rules.choose_form(array, operations, max_scales)
 
 
 def of_model(model: keras.Model) -> list[tuple]:
-    """Pairs of a kernel of the model and its weight; of trainable thresholds what the layers compute with."""
+    """Return pairs of a kernel and its `Weight`. Kernels with trainable thresholds are multiplied by their masks."""
     if masked_layer.masked_layers(model):
         model = masked_layer.plain_model(model)
-    uses = dict(_uses(model))
-    shown = [v for v in model.trainable_variables if selection.is_prunable(v)]
-    found = [_of_variable(v, uses.get(id(v), Use.OTHER)) for v in shown]
-    return list(zip(shown, _beside_each_other(found), strict=True))
+    operations = dict(_operations(model))
+    kernels = [v for v in model.trainable_variables if selection.is_prunable(v)]
+    found = [_of_variable(v, operations.get(id(v), Operation.OTHER)) for v in kernels]
+    return list(zip(kernels, _with_network_bytes(found), strict=True))
 
 
 def of_file(content: bytes) -> list[Weight]:
-    """The weights of a TFLite file, of rank 2 and more."""
-    from tfsparse.export import tflite_file  # late: it imports TensorFlow
+    """Return the weights of rank >= 2 in a TFLite file."""
+    from tfsparse.export import tflite_file  # not at the top: it imports TensorFlow
 
-    rows = zip(tflite_file.tensors(content), tflite_file.arrays(content), strict=True)
-    return _beside_each_other([_of_tensor(tensor, array) for tensor, array in rows])
+    pairs = zip(tflite_file.tensors(content), tflite_file.arrays(content), strict=True)
+    return _with_network_bytes([_of_tensor(tensor, array) for tensor, array in pairs])
 
 
 def of_arrays(arrays: Iterable[tuple[str, np.ndarray]]) -> list[Weight]:
-    """Arrays by name, of which nobody knows what computes with them; floats of rank 2 and more."""
+    """Return the floats of rank >= 2 among named arrays. What computes with them is unknown."""
     shown = [(name, a) for name, a in arrays if a.ndim >= 2 and np.issubdtype(a.dtype, np.floating)]
-    return _beside_each_other([Weight(name, a.shape, a, Use.OTHER) for name, a in shown])
+    return _with_network_bytes([Weight(name, a.shape, a, Operation.OTHER) for name, a in shown])
 
 
-def _beside_each_other(weights):
+def _with_network_bytes(weights):
     total = sum(weight.array.nbytes for weight in weights)
-    return [dataclasses.replace(weight, network=total) for weight in weights]
+    return [dataclasses.replace(weight, network_bytes=total) for weight in weights]
 
 
-def to_tflite(weight: Weight) -> np.ndarray:
-    """The array on TFLite's axes: what is compressed stands last, inputs, or channels of depthwise kernels."""
-    if weight.use is Use.TRANSPOSED:
-        return np.moveaxis(weight.array, -2, 0)
-    return weight.array if weight.use is Use.DEPTHWISE else np.moveaxis(weight.array, -1, 0)
-
-
-def _of_variable(variable, use):
-    array = ops.convert_to_numpy(variable)
-    shape = tuple(variable.shape)
-    if use is Use.DEPTHWISE:
+def _of_variable(variable, operation):
+    array, shape = ops.convert_to_numpy(variable), tuple(variable.shape)
+    if operation is Operation.DEPTHWISE:
         array = array.reshape(1, *shape[:-2], math.prod(shape[-2:]))
-    return Weight(variable.path, shape, array, use)
+    return Weight(variable.path, shape, array, operation)
 
 
-def _uses(model):
-    """(id of variable, use) of all kernels whose layers are known."""
-    for layer in model._flatten_layers(include_self=False, recursive=True):
-        for kind, use in _LAYERS:
-            if isinstance(layer, kind):
-                yield id(layer.kernel), Use.POINTWISE if _is_pointwise(layer, use) else use
+def _operations(model):
+    """Yield (id of the variable, operation) for all kernels of layers that are known."""
+    for layer in keras_internals.all_layers(model):
+        for kinds, operation in _LAYERS:
+            if isinstance(layer, kinds):
+                yield id(layer.kernel), Operation.POINTWISE if _is_pointwise(layer, operation) else operation
                 break
         if isinstance(layer, (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)):
-            yield id(layer.depthwise_kernel), Use.DEPTHWISE
-            yield id(layer.pointwise_kernel), Use.POINTWISE
+            yield id(layer.depthwise_kernel), Operation.DEPTHWISE
+            yield id(layer.pointwise_kernel), Operation.POINTWISE
 
 
 _LAYERS = (
-    (keras.layers.Dense, Use.DENSE),
-    ((keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D), Use.DEPTHWISE),
-    (keras.layers.Conv2DTranspose, Use.TRANSPOSED),
-    ((keras.layers.Conv1D, keras.layers.Conv2D), Use.CONVOLUTION),
+    (keras.layers.Dense, Operation.DENSE),
+    ((keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D), Operation.DEPTHWISE),
+    (keras.layers.Conv2DTranspose, Operation.TRANSPOSED),
+    ((keras.layers.Conv1D, keras.layers.Conv2D), Operation.CONVOLUTION),
 )
 
 
-def _is_pointwise(layer, use):
-    """As XNNPACK's sparse kernels ask for: 1x1, without strides and groups."""
-    sides = (*layer.kernel_size, *layer.strides, layer.groups) if use is Use.CONVOLUTION else (0,)
-    return set(sides) == {1}
+def _is_pointwise(layer, operation):
+    """Return whether XNNPACK's sparse kernels could run a convolution: 1x1, without strides and groups."""
+    return operation is Operation.CONVOLUTION and {*layer.kernel_size, *layer.strides, layer.groups} == {1}
 
 
 def _of_tensor(tensor, array):
-    use = _USES.get(frozenset(tensor.operations), Use.OTHER)
-    if use is Use.CONVOLUTION and set(array.shape[1:-1]) == {1}:
-        use = Use.POINTWISE
-    if use is Use.TRANSPOSED:
-        array = np.moveaxis(array, 0, -2)
-    elif use is not Use.DEPTHWISE:
-        array = np.moveaxis(array, 0, -1)
-    return Weight(tensor.name, tensor.shape, array, use, stored=tensor)
-
-
-_USES = {
-    frozenset({"FULLY_CONNECTED"}): Use.DENSE,
-    frozenset({"CONV_2D"}): Use.CONVOLUTION,
-    frozenset({"DEPTHWISE_CONV_2D"}): Use.DEPTHWISE,
-    frozenset({"TRANSPOSE_CONV"}): Use.TRANSPOSED,
-}
+    operation = _OPERATIONS.get(frozenset(tensor.operations), Operation.OTHER)
+    if operation is Operation.CONVOLUTION and set(array.shape[1:-1]) == {1}:
+        operation = Operation.POINTWISE
+    if operation is not Operation.DEPTHWISE:
+        array = np.moveaxis(array, 0, -2 if operation is Operation.TRANSPOSED else -1)
+    return Weight(tensor.name, tensor.shape, array, operation, tensor)

@@ -1,1 +1,1 @@
-"""From a sparse model to files."""
+"""SavedModels and TFLite files in which zeros take few bytes."""

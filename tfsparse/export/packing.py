@@ -1,11 +1,15 @@
-"""Arrays with many zeros as few bytes, in NumPy.
+"""Arrays with many zeros as small files, in NumPy.
 
-    file = gzip(a bit per entry, 1 where it is not zero | the first bytes of all others, their second bytes, ...)
+    file = gzip(bits | bytes)
+    bits:  one per entry, 1 where the entry is not zero
+    bytes: of these entries, all first bytes, then all second bytes, ...
 
-The first entry has the highest bit of the first byte. Zero means all bits zero, so that -0.0, NaN and infinities come
-back as they were. Equal bytes of floats are alike (sign and exponent), so gzip finds more if they stand together.
+The first entry has the highest bit of the first byte. An entry is zero if all its bits are zero, so -0.0, NaN and
+infinities are kept. The bytes of floats are grouped because sign and exponent are similar in all of them, and gzip
+compresses similar neighbours.
 """
 
+import abc
 import math
 import zlib
 from collections.abc import Iterable
@@ -13,38 +17,150 @@ from collections.abc import Iterable
 import numpy as np
 
 ENTRIES_PER_FILE = 2**26  # TensorFlow decompresses at most 2 GB in one piece
-OVERHEAD = 3_500  # bytes by which the graph of a SavedModel grows for each packed variable
-GAIN = 0.75  # packed if it takes less than this share of its bytes: a dense one would gain a tenth
+GRAPH_BYTES = 3_500  # by which the graph of a SavedModel grows for each packed variable
+MAX_SIZE_RATIO = 0.75  # a weight is packed if its files take less than this fraction of its bytes; dense ones take 0.9
 _STRATEGIES = (zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY)  # best for masks without a pattern, and with one
-_GZIP = 31  # zlib's number for gzip's header, without a date
+_GZIP = 31  # zlib's number for a gzip header without a date
 _FLOATS = "fV"  # kinds of dtypes; bfloat16 is a V
-VALUES = ("float32", "float16", "int8")
+
+
+class ValueType(abc.ABC):
+    """How the non-zero entries of packed weights are stored.
+
+    Subclasses are instances of what `export(model, path, values=...)` accepts once `register_value_type` knows them.
+    They are used for weights of float32 and float64; weights of other dtypes are stored as they are.
+
+    Attributes:
+        name: What a user writes for `values`.
+    """
+
+    name: str
+
+    @abc.abstractmethod
+    def store(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the array to be packed, and what its entries are multiplied with when they are loaded.
+
+        Args:
+            array: A weight of float32 or float64.
+
+        Returns:
+            An array of the same shape, with zeros where `array` has zeros; and a scale that broadcasts to that shape,
+            or None for 1.
+        """
+
+    def scale_bytes(self, array: np.ndarray) -> int:
+        """Return the bytes of the scale of a weight, computed from its shape and dtype alone."""
+        return 0
+
+
+value_types: dict[str, ValueType] = {}
+
+
+def register_value_type(cls: type[ValueType]) -> type[ValueType]:
+    """Make a `ValueType` a value of `export(values=...)` and a row of `sizes`; a decorator."""
+    value_types[cls.name] = cls()
+    return cls
+
+
+@register_value_type
+class Float32(ValueType):
+    """Entries as they are."""
+
+    name = "float32"
+
+    def store(self, array):
+        return array, None
+
+
+@register_value_type
+class Float16(ValueType):
+    """Entries rounded to 11 significant bits."""
+
+    name = "float16"
+
+    def store(self, array):
+        _check_range(array, np.finfo(np.float16).max, self.name)
+        return array.astype(np.float16), None
+
+
+@register_value_type
+class Int8(ValueType):
+    """Entries rounded to 255 steps, with a scale for each output channel: `scale = max |array| / 127`."""
+
+    name = "int8"
+
+    def store(self, array):
+        _check_range(array, np.finfo(array.dtype).max, self.name)
+        largest = np.max(np.abs(array), axis=_axes_of_a_scale(array.shape), keepdims=True)
+        scale = np.where(largest > 0, largest / 127, 1).astype(array.dtype)
+        return np.rint(array / scale).astype(np.int8), scale
+
+    def scale_bytes(self, array):
+        return array.nbytes // math.prod(array.shape[axis] for axis in _axes_of_a_scale(array.shape))
+
+
+def stored(array: np.ndarray, values: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the array to be packed, and what its entries are multiplied with when they are loaded (None for 1).
+
+    Arrays of other dtypes than float32 and float64 are returned as they are.
+
+    Args:
+        array: A weight.
+        values: Name of a registered `ValueType`.
+
+    Returns:
+        The array and the scale.
+
+    Raises:
+        ValueError: If the type cannot hold a number of the array.
+
+    Examples:
+        >>> stored(np.array([[0.0, -254.0], [1.0, 100.0]], "float32"), "int8")
+        (array([[   0, -127], [ 127,   50]], dtype=int8), array([[0.00787402, 2.        ]], dtype=float32))
+    """
+    return value_types[values].store(array) if _has_value_type(array) else (array, None)
+
+
+def scale_bytes(arrays: Iterable[np.ndarray], values: str) -> int:
+    """Return the bytes of the scales of these arrays. The graph holds them, beside the files."""
+    return sum(value_types[values].scale_bytes(a) for a in arrays if _has_value_type(a))
 
 
 def sparse_parts(array: np.ndarray) -> list[bytes] | None:
-    """The files of an array of floats if it is sparse: smaller in them by enough, measured with its numbers as they
-    are."""
-    if array.ndim < 2 or array.nbytes <= OVERHEAD or array.dtype.kind not in _FLOATS:
+    """Return the files of a sparse array with its entries as they are; None if packing does not pay for this array.
+
+    Packing pays for floats of rank >= 2 whose files take less than 75 % of their bytes, and save more than the graph
+    grows.
+    """
+    if array.ndim < 2 or array.nbytes <= GRAPH_BYTES or array.dtype.kind not in _FLOATS:
         return None
     files = [encode(piece) for piece in pieces(array)]
     size = sum(map(len, files))
-    return files if size < GAIN * array.nbytes and size + OVERHEAD < array.nbytes else None
+    return files if size < MAX_SIZE_RATIO * array.nbytes and size + GRAPH_BYTES < array.nbytes else None
 
 
 def pieces(array: np.ndarray) -> list[np.ndarray]:
-    """The entries of an array in their order, as many at a time as go into one file."""
+    """Return the entries of an array in C order, cut into arrays that are small enough for one file."""
     flat = np.ascontiguousarray(array).reshape(-1)
     return [flat[start : start + ENTRIES_PER_FILE] for start in range(0, flat.size, ENTRIES_PER_FILE)]
 
 
 def encode(array: np.ndarray) -> bytes:
-    """One file.
+    """Return the content of one file.
 
-    >>> gzip.decompress(encode(np.array([0, 0, 1.5], "float32"))).hex()
-    '200000c03f'
+    Examples:
+        >>> gzip.decompress(encode(np.array([0, 0, 1.5], "float32"))).hex()
+        '200000c03f'
     """
     content = bits_and_bytes(array)
     return min((_gzipped(content, strategy) for strategy in _STRATEGIES), key=len)
+
+
+def bits_and_bytes(array: np.ndarray) -> bytes:
+    """Return the content of a file before it is compressed."""
+    rows = np.ascontiguousarray(array).reshape(-1, 1).view(np.uint8)
+    is_nonzero = rows.any(axis=1)
+    return np.packbits(is_nonzero).tobytes() + np.ascontiguousarray(rows[is_nonzero].T).tobytes()
 
 
 def _gzipped(content, strategy):
@@ -52,49 +168,19 @@ def _gzipped(content, strategy):
     return compressor.compress(content) + compressor.flush()
 
 
-def bits_and_bytes(array: np.ndarray) -> bytes:
-    """The content of a file before it is compressed."""
-    rows = np.ascontiguousarray(array).reshape(-1, 1).view(np.uint8)
-    alive = rows.any(axis=1)
-    return np.packbits(alive).tobytes() + np.ascontiguousarray(rows[alive].T).tobytes()
+def _has_value_type(array):
+    return array.dtype in (np.float32, np.float64)
 
 
-def stored(array: np.ndarray, values: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """The array to be packed and the scale that its entries are multiplied with after unpacking, None for 1.
-
-        float16:  round(array)
-        int8:     round(array / scale),  scale = max |array| / 127 of each output channel
-
-    Zeros stay zero. Arrays of other dtypes than float32 and float64 stay as they are.
-
-    Raises: ValueError for numbers that float16 or int8 cannot hold.
-
-    >>> stored(np.array([[0.0, -254.0], [1.0, 100.0]], "float32"), "int8")
-    (array([[   0, -127], [ 127,   50]], dtype=int8), array([[0.00787402, 2.        ]], dtype=float32))
-    """
-    if not _is_rounded(array, values):
-        return array, None
-    limit = np.finfo(np.float16).max if values == "float16" else np.finfo(array.dtype).max
+def _check_range(array, limit, values):
     if not np.all(np.abs(array) <= limit):
         raise ValueError(f'values="{values}" cannot hold NaN, infinities or |weight| > {limit:.3g}: use "float32".')
-    if values == "float16":
-        return array.astype(np.float16), None
-    largest = np.max(np.abs(array), axis=_all_but_channels(array.shape), keepdims=True)
-    scale = np.where(largest > 0, largest / 127, 1).astype(array.dtype)
-    return np.rint(array / scale).astype(np.int8), scale
 
 
-def scale_bytes(arrays: Iterable[np.ndarray], values: str) -> int:
-    """Bytes of the scales of these arrays, which lie in the graph, beside the files."""
-    scaled = [a for a in arrays if values == "int8" and _is_rounded(a, values)]
-    return sum(a.nbytes // math.prod(a.shape[axis] for axis in _all_but_channels(a.shape)) for a in scaled)
+def _axes_of_a_scale(shape) -> tuple[int, ...]:
+    """Return the axes over which entries share a scale: all but the last one that is longer than 1.
 
-
-def _is_rounded(array, values):
-    return values != "float32" and array.dtype in (np.float32, np.float64)
-
-
-def _all_but_channels(shape) -> tuple[int, ...]:
-    """The axes over which entries share a scale; of a depthwise kernel (height, width, channels, 1) the first two."""
+    For a depthwise kernel (height, width, channels, 1) these are all but the third.
+    """
     channels = max((axis for axis, length in enumerate(shape) if length > 1), default=0)
     return tuple(axis for axis in range(len(shape)) if axis != channels)

@@ -1,4 +1,4 @@
-"""A SavedModel directory to another one that gives the same answers, its sparse variables packed."""
+"""Rewrite a SavedModel so that its sparse variables are packed and its outputs stay the same."""
 
 import os
 import pathlib
@@ -8,21 +8,27 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
+from tfsparse.backend import keras_internals
 from tfsparse.export import packing
 from tfsparse.export.unpacking import PackedVariable
 
 
 def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "float32") -> None:
-    """Write the SavedModel `source` to `path`, its sparse variables packed; if there are none, as it is.
+    """Write a copy of a SavedModel whose sparse variables are packed. Without sparse variables, copy it as it is.
 
-    What stays: all signatures and the endpoints of the root object, with their variables, tables and files.
+    All signatures and the endpoints of the root object are kept, with their variables, tables and files.
+
+    Args:
+        source: Directory of the SavedModel.
+        path: Directory to write.
+        values: Name of a `packing.ValueType`. Default: "float32".
     """
     loaded = tf.saved_model.load(str(source))
     endpoints, signatures = _endpoints(loaded), dict(loaded.signatures)
     variables = _variables([*signatures.values(), *_concrete(endpoints.values())])
     with tempfile.TemporaryDirectory(dir=pathlib.Path(path).parent) as folder:
         packed = {i: _packed(v, f"packed_{i}", values, pathlib.Path(folder)) for i, v in enumerate(variables)}
-        root = tf.__internal__.tracking.AutoTrackable()
+        root = keras_internals.trackable_object()
         for name, function in endpoints.items():
             setattr(root, name, function)
         root.packed = [p for p in packed.values() if p is not None]
@@ -37,19 +43,19 @@ def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "floa
 
 
 def weights(source: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
-    """The names and the arrays of what the functions of a SavedModel read; of a packed one, of what is not packed."""
+    """Return names and arrays of the variables that a SavedModel computes with, without packed ones."""
     loaded = tf.saved_model.load(str(source))
-    read = _variables([*loaded.signatures.values(), *_concrete(_endpoints(loaded).values())])
-    return [(v.name.removesuffix(":0"), v.numpy()) for v in read]
+    variables = _variables([*loaded.signatures.values(), *_concrete(_endpoints(loaded).values())])
+    return [(v.name.removesuffix(":0"), v.numpy()) for v in variables]
 
 
 def is_packed(source: str | os.PathLike) -> bool:
-    """Did `pack` write this SavedModel?"""
+    """Return whether `pack` wrote this SavedModel."""
     return any(pathlib.Path(source).glob("assets/packed_*.gz"))
 
 
 def _packed(variable, name, values, folder):
-    """What stands in the place of a variable, its files in `folder`; None if it is not sparse."""
+    """Write the files of a variable to `folder` and return what replaces it; None if packing does not pay."""
     array = variable.numpy()
     contents = packing.sparse_parts(array)
     if contents is None:
@@ -66,7 +72,7 @@ def _packed(variable, name, values, folder):
 
 
 def _endpoints(loaded) -> dict:
-    """The functions of the root object."""
+    """Return the functions of the root object."""
     children = tf.train.TrackableView.children(loaded)
     return {name: f for name, f in children.items() if isinstance(f, tf.types.experimental.GenericFunction)}
 
@@ -76,11 +82,11 @@ def _concrete(functions) -> list:
 
 
 def _variables(functions) -> list:
-    """The variables that functions read, each once. Keras 3 writes each twice, and its functions read one of them."""
+    """Return the variables that functions read, each once. Keras 3 writes each twice; its functions read one copy."""
     return list({id(v): v for function in functions for v in function.variables}.values())
 
 
 def _resources(loaded):
-    """Tables and the like, and files that they read."""
+    """Return tables, other resources, and the files that they read."""
     kinds = (tf.saved_model.experimental.TrackableResource, tf.saved_model.Asset)
     return [node for node in tf.train.TrackableView(loaded).descendants() if isinstance(node, kinds)]

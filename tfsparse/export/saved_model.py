@@ -1,106 +1,86 @@
-"""A SavedModel of the trained model: small on disk, stock to serve."""
+"""A SavedModel of a trained model: small on disk, served by TensorFlow without tfsparse."""
 
 import contextlib
 import io
 import logging
 import os
 import pathlib
-import shutil
-import sys
 import tempfile
 
 import keras
 
+from tfsparse.backend import files
+from tfsparse.backend.registry import check_choice
 from tfsparse.export import packing
-from tfsparse.optimizers import compiled_model, masked_layer
+from tfsparse.export.plain_models import plain_model
 
 
 def export(
     model: keras.Model | str | os.PathLike, path: str | os.PathLike, values: str = "float32", dense: bool = False
 ) -> pathlib.Path:
-    """Write a SavedModel directory in which sparse weights take few bytes; TensorFlow alone loads and serves it.
+    """Write a SavedModel directory in which sparse weights take few bytes. TensorFlow alone loads and serves it.
 
-        on disk:        gzip(a bit per weight, the bytes of those that are not zero), for every sparse weight
-        while loading:  decoded once, by TensorFlow's own operations, to the dense variable that the model computes with
+        on disk:        gzip(one bit per weight | the bytes of the weights that are not zero), for every sparse weight
+        while loading:  unpacked once, by TensorFlow's own operations, to the dense variable that the model reads
 
-    So it takes less room, not less time or memory. Outputs are the same bit for bit with values="float32". Weights of
-    rank 1, and those with too few zeros to gain by it, are saved as always.
+    The result is smaller on disk. It needs as much time and memory as a dense model. With values="float32" outputs are
+    the same bit for bit. Weights of rank 1, and weights with too few zeros to become smaller, are saved densely.
 
-    The directory appears whole or not at all: it is written beside `path` under a temporary name and renamed.
+    The directory is written under a temporary name and renamed: it appears whole or not at all.
 
     Args:
-        model: a Keras 3 model, of which the `serve` signature is written, of one with trainable thresholds the plain
-            one; a tf_keras model, of which wrappers are stripped; or the directory of a SavedModel, of which all
-            signatures are kept.
-        path: of the new directory.
-        values: how non-zero entries of sparse weights are stored: "float32", as they are; "float16"; "int8", with a
-            scale for each output channel. The last two are rounded, and become float32 when they are loaded.
-        dense: write it as `model.export(path)` does, zeros and all.
+        model: A Keras 3 model, whose signature `serve` is written; layers with trainable thresholds become plain ones.
+            Or a tf_keras model, whose pruning wrappers are stripped. Or the directory of a SavedModel, whose signatures
+            are all kept.
+        path: The new directory.
+        values: How the non-zero entries of sparse weights are stored: "float32", as they are; "float16", rounded;
+            "int8", rounded, with a scale for each output channel. They are float32 again after loading.
+            Default: "float32".
+        dense: If True, write all weights with their zeros, as `model.export(path)` does. Default: False.
 
-    Returns: `path`.
+    Returns:
+        `path`.
 
-    Raises: ValueError if `path` exists or is the name of a TFLite file, or if the model is in training and its weights
-        do not match its masks.
+    Raises:
+        ValueError: If `path` exists or is the name of a TFLite file, if `values` is unknown, or if pruned weights are
+            not zero where their masks are.
 
-    >>> tfsparse.export(model, "out/savedmodel")
-    >>> loaded = tf.saved_model.load("out/savedmodel"); loaded.serve(x)
+    Examples:
+        >>> tfsparse.export(model, "out/savedmodel")
+        >>> loaded = tf.saved_model.load("out/savedmodel"); loaded.serve(x)
     """
     path = pathlib.Path(path)
     _check_options(path, values, dense)
-    with _appearing(path) as new, _quietly():
-        if dense:
-            _write_dense(model, new)
-        elif isinstance(model, (str, os.PathLike)):
-            _write_packed(model, new, values)
-        else:
-            _write_dense(model, new.parent / "dense")
-            _write_packed(new.parent / "dense", new, values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _without_warnings():
+        files.write(path, lambda new: _write_dense(model, new) if dense else _write_packed(model, new, values))
     return path
 
 
 def _write_dense(model, path):
-    """What the model's own road writes."""
-    tf_keras = sys.modules.get("tf_keras")  # never imported here: it would change what tf.keras means
-    if tf_keras is not None and isinstance(model, tf_keras.Model):
-        with contextlib.redirect_stdout(io.StringIO()):  # it has no verbose=False
-            _stripped(model).export(str(path))
-        return
-    _check_masks(model)
-    if masked_layer.masked_layers(model):
-        model = masked_layer.plain_model(model)
-    model.export(path, verbose=False)
+    """Write the SavedModel that the model's own Keras writes."""
+    model = plain_model(model)
+    if isinstance(model, keras.Model):
+        model.export(path, verbose=False)
+    else:
+        with contextlib.redirect_stdout(io.StringIO()):  # tf_keras has no verbose=False
+            model.export(str(path))
 
 
-def _write_packed(source, path, values):
-    from tfsparse.export import rewriting  # late: it imports TensorFlow
+def _write_packed(model, path, values):
+    from tfsparse.export import rewriting  # not at the top: it imports TensorFlow
 
-    rewriting.pack(source, path, values)
-
-
-def _stripped(model):
-    """A tf_keras model without wrappers and thresholds, its weights cut to their masks."""
-    from tfsparse import tfmot
-
-    if masked_layer.masked_layers(model):
-        return tfmot.finalize(model)
-    return tfmot.strip_pruning(model) if tfmot.kernels.wrappers(model) else model
+    with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
+        source = model
+        if not isinstance(model, (str, os.PathLike)):
+            source = pathlib.Path(folder, "dense")
+            _write_dense(model, source)
+        rewriting.pack(source, path, values)
 
 
 @contextlib.contextmanager
-def _appearing(path):
-    """Where to write what shall appear at `path`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield temporary / "savedmodel"
-        os.replace(temporary / "savedmodel", path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _quietly():
-    """Without TensorFlow's lines about assets in a directory that is renamed in a moment."""
+def _without_warnings():
+    """Hide TensorFlow's messages about files that are written to a temporary directory."""
     logger = logging.getLogger("tensorflow")
     level = logger.level
     logger.setLevel(max(level, logging.WARNING))
@@ -111,29 +91,14 @@ def _quietly():
 
 
 def _check_options(path, values, dense):
-    if values not in packing.VALUES:
-        raise ValueError(f'values={values!r} is not known: expected "float32", "float16" or "int8".')
+    check_choice("values", values, list(packing.value_types))
     if path.suffix == ".tflite":
-        options = {"float32": "", "float16": ', values="float16"', "int8": ', values="int8", representative=x[:200]'}
+        options = {"float16": ', values="float16"', "int8": ', values="int8", representative=x[:200]'}.get(values, "")
         raise ValueError(
-            f"export writes the directory of a SavedModel, and {path} is the name of a TFLite file: write "
-            f'tfsparse.export_tflite(model, "{path}"{options[values]}).'
+            f"export writes the directory of a SavedModel, but {path} is the name of a TFLite file. Write "
+            f'tfsparse.export_tflite(model, "{path}"{options}).'
         )
     if path.exists():
-        raise ValueError(f"{path} exists already: remove it or export to another path.")
+        raise ValueError(f"{path} exists already: remove it, or export to another path.")
     if dense and values != "float32":
-        raise ValueError(f'dense=True writes all weights as they are: leave values="{values}" out, or dense=True.')
-
-
-def _check_masks(model):
-    """A restored or edited weight that is dense where its mask is zero must not leave the house as sparse."""
-    optimizer = compiled_model.sparse_optimizer(model)
-    if optimizer is None or not optimizer.built:
-        return
-    for variable, mask in zip(optimizer.pruned_variables, optimizer.masks, strict=True):
-        if bool(keras.ops.any(keras.ops.logical_and(mask == 0, variable != 0))):
-            raise ValueError(
-                f"{variable.path} is not zero where its mask is: the weights were changed after pruning (restored from "
-                "an earlier epoch, for example by EarlyStopping). Call model.optimizer.apply_masks() to cut them to "
-                "the masks, or export the model of the last epoch."
-            )
+        raise ValueError(f'dense=True writes all weights as they are: leave out values="{values}" or dense=True.')

@@ -1,21 +1,20 @@
-"""What a model takes: on disk in each form, and in memory."""
+"""The bytes of a model in every form: on disk, and in memory."""
 
 import contextlib
 import dataclasses
 import gzip
-import json
 import os
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import keras
 import numpy as np
 
+from tfsparse.backend.tables import Column, Printed, count, make_table
 from tfsparse.export import packing, tflite
 from tfsparse.export.saved_model import export
-from tfsparse.reporting.tables import Printed
 
 CODE, UNPACKING, TENSORFLOW, TFLITE = "code", "code, unpacking", "TensorFlow", "TFLite"
 LEVELS = {"gzip": 9, "zstd": 12}  # zstd's 19 takes 13 times as long as its 12 and gains a twentieth: 10 MB, 90 % zeros
@@ -23,22 +22,34 @@ LEVELS = {"gzip": 9, "zstd": 12}  # zstd's 19 takes 13 times as long as its 12 a
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One form of a model: bytes of all of it, and of its sparse weights alone (None where they cannot be told apart);
-    bytes of all weights in memory (None where that is not known); and what must happen or be there to run it. A form
-    that the model cannot have has no `bytes`, and `needs` says why."""
+    """One form of a model.
+
+    Args:
+        form: Its name.
+        bytes: Bytes of the whole model; None if the model cannot have this form.
+        sparse_bytes: Bytes of its sparse weights; None if they cannot be told apart.
+        memory_bytes: Bytes of all weights in memory; None if unknown.
+        needs: What must be there to run the form; or why the model cannot have it.
+    """
 
     form: str
     bytes: int | None
     sparse_bytes: int | None
-    memory: int | None
+    memory_bytes: int | None
     needs: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes(Printed):
-    """Rows of a model, the dense weights first; prints itself as a table.
+    """The forms of a model, the raw weights first. `print` shows them as a table.
 
-    >>> sizes = tfsparse.sizes(model); print(sizes); sizes.as_dict()["rows"]
+    Args:
+        model: Name of the model.
+        sparsity: Fraction of zeros in its sparse weights.
+        rows: One `Row` for each form.
+
+    Examples:
+        >>> sizes = tfsparse.sizes(model); print(sizes); sizes.as_dict()["rows"]
     """
 
     width = 130
@@ -46,81 +57,156 @@ class Sizes(Printed):
     sparsity: float
     rows: tuple[Row, ...]
 
-    def as_dict(self) -> dict:
-        """Everything, ready for JSON."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
     def table(self):
-        """A `rich.table.Table`."""
-        from rich.table import Table
-
-        table = Table(title=f"{self.model}: {self.sparsity:.2%} of its sparse weights are zero")
-        for name in ("form", "bytes", "times smaller", "sparse weights", "times smaller", "in memory", "to run"):
-            table.add_column(name, justify="left" if name in ("form", "to run") else "right", overflow="fold")
+        """Return a `rich.table.Table`."""
         raw = self.rows[0]
-        for r in self.rows:
-            whole = (_number(r.bytes), _times(raw.bytes, r.bytes))
-            sparse = (_number(r.sparse_bytes), _times(raw.sparse_bytes, r.sparse_bytes))
-            table.add_row(r.form, *whole, *sparse, _number(r.memory), r.needs)
-        table.caption = "bytes: of all weights; of a SavedModel or TFLite of all files. In memory: all weights, dense"
-        return table
+        columns = (
+            Column("form"),
+            Column("bytes", text=count, justify="right"),
+            Column("times smaller", lambda r: _times(raw.bytes, r.bytes), justify="right"),
+            Column("sparse weights", "sparse_bytes", count, "right"),
+            Column("times smaller", lambda r: _times(raw.sparse_bytes, r.sparse_bytes), justify="right"),
+            Column("in memory", "memory_bytes", count, "right"),
+            Column("to run", "needs"),
+        )
+        title = f"{self.model}: {self.sparsity:.2%} of its sparse weights are zero"
+        caption = "bytes: of all weights; of a SavedModel or TFLite of all files. In memory: all weights, dense"
+        return make_table(columns, self.rows, title=title, caption=caption)
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseModel:
+    """What the bytes of a form are measured from.
+
+    Args:
+        directory: The model as a dense SavedModel. Forms may write to the directories beside it.
+        weights: All weights that it computes with.
+        representative: Examples for TFLite, or None.
+    """
+
+    directory: pathlib.Path
+    weights: list[np.ndarray]
+    representative: object = None
+    sparse: list[np.ndarray] = dataclasses.field(init=False)  # those that `export` packs
+
+    def __post_init__(self):
+        object.__setattr__(self, "sparse", [a for a in self.weights if packing.sparse_parts(a) is not None])
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of all weights when dense."""
+        return sum(a.nbytes for a in self.weights)
+
+    def row(self, form: str, sparse_bytes: int, needs: str = UNPACKING) -> Row:
+        """Return the row of a form that stores sparse weights in `sparse_bytes` and all others as they are."""
+        others = self.memory_bytes - sum(a.nbytes for a in self.sparse)
+        return Row(form, sparse_bytes + others, sparse_bytes, self.memory_bytes, needs)
+
+
+_FORMS: list[Callable[[DenseModel], Iterable[Row]]] = []
+
+
+def register_form(rows: Callable[[DenseModel], Iterable[Row]]):
+    """Add a form, or several, to what `sizes` measures; a decorator.
+
+    Args:
+        rows: Function that takes a `DenseModel` and returns or yields `Row`s.
+
+    Returns:
+        `rows`.
+
+    Examples:
+        >>> @register_form
+        ... def bfloat16(model):
+        ...     yield model.row("bfloat16", sum(2 * a.size for a in model.sparse))
+    """
+    _FORMS.append(rows)
+    return rows
 
 
 def sizes(
     model: keras.Model,
     representative: np.ndarray | Mapping[str, np.ndarray] | str | os.PathLike | None = None,
 ) -> Sizes:
-    """Measure a model in every form in which it can be kept.
+    """Measure the bytes of a model in every form.
 
-        raw weights     the bytes of all weights; in the next rows only the sparse ones take another form
+        raw weights     the bytes of all weights; in the next rows only the sparse ones have another form
         gzip, zstd      compressed as they are; zstd if Python has it (3.14) or `tfsparse[zstd]` is installed
-        bitmask         a bit per weight, and the bytes of those that are not zero
+        bitmask         one bit per weight, and the bytes of those that are not zero
         packed          the files that `tfsparse.export` makes of them, with each of its `values`
         SavedModel      the whole directories that `tfsparse.export` writes
         TFLite          the files of `tfsparse.export_tflite`, and the converter's dense one; int8 with `representative`
 
-    Sparse weights are those that `export` packs. However they lie on disk, TensorFlow computes with dense ones.
-    Directories are written to a temporary place and measured there. Where no TFLite file can be made, the row says why.
+    Sparse weights are those that `export` packs. In all forms but TFLite's, the model computes with dense weights.
+    Directories are written to a temporary place and measured there. If no TFLite file can be made, the row says why.
 
     Args:
-        model: a Keras 3 or tf_keras model, as for `tfsparse.export`; not a path.
-        representative: examples, as for `tfsparse.export_tflite`.
+        model: A Keras 3 or tf_keras model, not a path.
+        representative: Examples of the model's inputs along the first axis: an array, a dict of arrays by the name of
+            the input, or the path of a file of `numpy.save` or `numpy.savez`. Default: None, without int8 in TFLite.
 
-    Raises: as `tfsparse.export`; ValueError for `representative` that do not fit the model.
+    Returns:
+        A `Sizes`.
 
-    >>> print(tfsparse.sizes(model, representative=x[:200]))
+    Raises:
+        ValueError: If `model` cannot be exported, or if `representative` does not fit it.
+
+    Examples:
+        >>> print(tfsparse.sizes(model, representative=x[:200]))
     """
-    from tfsparse.export import rewriting  # late: it imports TensorFlow
+    from tfsparse.export import rewriting  # not at the top: it imports TensorFlow
 
     with tempfile.TemporaryDirectory() as folder:
-        dense = export(model, pathlib.Path(folder) / "dense", dense=True)
-        weights = [array for _, array in rewriting.weights(dense)]
-        sparse = [a for a in weights if packing.sparse_parts(a) is not None]
-        memory = sum(a.nbytes for a in weights)
-        rows = (*_weights(sparse, memory), *_saved_models(dense, sparse, memory), *_tflite(dense, representative))
-    entries = sum(a.size for a in sparse)
-    living = sum(int(np.count_nonzero(a)) for a in sparse)
-    return Sizes(model.name, 1 - living / entries if entries else 0.0, rows)
+        directory = export(model, pathlib.Path(folder) / "dense", dense=True)
+        measured = DenseModel(directory, [array for _, array in rewriting.weights(directory)], representative)
+        rows = tuple(row for form in _FORMS for row in form(measured))
+    size, kept = (sum(int(f(a)) for a in measured.sparse) for f in (np.size, np.count_nonzero))
+    return Sizes(model.name, 1 - kept / size if size else 0.0, rows)
 
 
-def _weights(sparse, memory):
-    """The weights alone."""
-    rest = memory - sum(a.nbytes for a in sparse)
-    forms = {
-        "raw weights": lambda a: a.nbytes,
-        "gzip": lambda a: len(gzip.compress(a.tobytes(), LEVELS["gzip"])),
-    }
+@register_form
+def _weights_alone(model) -> Iterator[Row]:
+    yield model.row("raw weights", sum(a.nbytes for a in model.sparse), CODE)
+    forms = {"gzip": lambda a: len(gzip.compress(a.tobytes(), LEVELS["gzip"]))}
     if (compress := _zstd()) is not None:
         forms["zstd"] = lambda a: len(compress(a.tobytes()))
     forms["bitmask"] = lambda a: len(packing.bits_and_bytes(a))
-    forms |= {f"packed, {v}": lambda a, v=v: _packed(a, v) for v in packing.VALUES}
-    for form, measure in forms.items():
-        size = sum(map(measure, sparse))
-        yield Row(form, size + rest, size, memory, CODE if form == "raw weights" else UNPACKING)
+    forms |= {f"packed, {v}": lambda a, v=v: _packed_bytes(a, v) for v in packing.value_types}
+    for form, num_bytes in forms.items():
+        yield model.row(form, sum(map(num_bytes, model.sparse)))
+
+
+@register_form
+def _saved_models(model) -> Iterator[Row]:
+    yield Row("SavedModel, dense", _directory_bytes(model.directory), None, model.memory_bytes, TENSORFLOW)
+    for values in packing.value_types:
+        packed = export(model.directory, model.directory.parent / values, values)
+        weights = _directory_bytes(packed, "assets/packed_*") + packing.scale_bytes(model.sparse, values)
+        yield Row(f"SavedModel, {values}", _directory_bytes(packed), weights, model.memory_bytes, TENSORFLOW)
+
+
+@register_form
+def _tflite_files(model) -> Iterator[Row]:
+    """Yield the rows of TFLite. If there is no file in float32, there is no other either."""
+    for values in tflite.VALUES if model.representative is not None else tflite.VALUES[:-1]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                dense, sparse, _ = tflite.convert_and_check(str(model.directory), values, model.representative)
+        except tflite.WrongExamples:
+            raise
+        except Exception as error:  # the converter and the interpreter raise many kinds
+            yield Row(f"TFLite, {values}", None, None, None, f"there is none: {_reason(error)}")
+            if values == "float32":
+                return
+        else:
+            if values == "float32":
+                yield Row("TFLite, dense", len(dense), None, None, TFLITE)
+            yield Row(f"TFLite, {values}", len(sparse), None, None, TFLITE)
 
 
 def _zstd():
-    """What compresses bytes: of Python, from 3.14 on, or of the package `zstandard`; None without either."""
+    """Return zstd's function that compresses bytes: Python's (3.14), or that of the package `zstandard`, or None."""
     with contextlib.suppress(ImportError):
         from compression import zstd
 
@@ -132,53 +218,20 @@ def _zstd():
     return None
 
 
-def _packed(array, values):
-    """Bytes of the files, and of the scales of int8."""
+def _packed_bytes(array, values):
+    """Return the bytes of the files of a weight, and of its scale."""
     stored, _ = packing.stored(array, values)
     return sum(len(packing.encode(piece)) for piece in packing.pieces(stored)) + packing.scale_bytes([array], values)
 
 
-def _saved_models(dense, sparse, memory):
-    """Directories that TensorFlow serves as they are."""
-    yield Row("SavedModel, dense", _size(dense), None, memory, TENSORFLOW)
-    for values in packing.VALUES:
-        packed = export(dense, dense.parent / values, values)
-        assets = sum(f.stat().st_size for f in packed.glob("assets/packed_*"))
-        weights = assets + packing.scale_bytes(sparse, values)
-        yield Row(f"SavedModel, {values}", _size(packed), weights, memory, TENSORFLOW)
-
-
-def _tflite(dense, representative):
-    """TFLite files; if there is none in float32, there is none at all."""
-    for values in packing.VALUES if representative is not None else packing.VALUES[:-1]:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                plain, sparse, _ = tflite.contents(str(dense), values, representative)
-        except tflite.WrongExamples:
-            raise
-        except Exception as error:  # whatever the converter or the interpreter makes of the model
-            yield Row(f"TFLite, {values}", None, None, None, f"there is none: {_reason(error)}")
-            if values == "float32":
-                return
-        else:
-            if values == "float32":
-                yield Row("TFLite, dense", len(plain), None, None, TFLITE)
-            yield Row(f"TFLite, {values}", len(sparse), None, None, TFLITE)
-
-
 def _reason(error):
-    """The first line of a message, without the place in the graph that the converter puts before it."""
+    """Return the first line of a message, without the position in the graph that the converter puts before it."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rsplit("): ", 1)[-1]
 
 
-def _size(directory):
-    return sum(f.stat().st_size for f in directory.rglob("*") if f.is_file())
-
-
-def _number(value):
-    return "-" if value is None else f"{value:,}"
+def _directory_bytes(directory, pattern="**/*"):
+    return sum(f.stat().st_size for f in directory.glob(pattern) if f.is_file())
 
 
 def _times(before, after):

@@ -1,7 +1,7 @@
-"""A TFLite file of the trained model: sparse where that makes it smaller, and run sparse where TFLite can."""
+"""A TFLite file of a trained model: sparse where that makes it smaller, and run sparse where TFLite can."""
 
+import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import tempfile
@@ -11,13 +11,26 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 
-from tfsparse.export import packing
+from tfsparse.backend import files
+from tfsparse.backend.registry import check_choice
+from tfsparse.backend.tables import Column, Printed, count, make_table, percent
 from tfsparse.export.saved_model import export
-from tfsparse.reporting.tables import Printed
 
-CHECKED = 16  # examples on which answers are compared
+VALUES = ("float32", "float16", "int8")
+NUM_COMPARED = 16  # examples on which outputs are compared
 SIGNATURE = "serving_default"
-TOLERANCE = 1e-4  # between the sparse and the dense file, of the largest answer: sums in another order
+TOLERANCE = 1e-4  # between outputs of the sparse and the dense file, relative to the largest: sums in another order
+COLUMNS = (
+    Column("weight", "name"),
+    Column("shape"),
+    Column("dtype"),
+    Column("zeros", "sparsity", percent, "right"),
+    Column("stored"),
+    Column("bytes", text=count, justify="right"),
+    Column("dense", "dense_bytes", count, "right"),
+    Column("runs"),
+    Column("why"),
+)
 
 
 class WrongExamples(ValueError):
@@ -26,13 +39,17 @@ class WrongExamples(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class TFLiteFile(Printed):
-    """What is in a TFLite file; prints itself as a table.
+    """The weights in a TFLite file. `print` shows them as a table.
 
-    `tensors` has every weight of rank 2 and more: how it is `stored` and how it `runs`, "sparse" or "dense", and `why`
-    it does not run sparse. `difference` is the largest between answers of the file and of the model, None if it was
-    only inspected.
+    Args:
+        path: Path of the file.
+        bytes: Its size.
+        tensors: One `Tensor` for each weight of rank >= 2: how it is `stored` and how it `runs`, "sparse" or "dense",
+            and `why` it does not run sparse.
+        difference: Largest difference between outputs of the file and of the model; None if it was only inspected.
 
-    >>> file = tfsparse.inspect_tflite("out.tflite"); print(file); file.as_dict()["tensors"]
+    Examples:
+        >>> file = tfsparse.inspect_tflite("out.tflite"); print(file); file.as_dict()["tensors"]
     """
 
     width = 150
@@ -41,22 +58,11 @@ class TFLiteFile(Printed):
     tensors: tuple
     difference: float | None = None
 
-    def as_dict(self) -> dict:
-        """Everything, ready for JSON."""
-        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
-
     def table(self):
-        """A `rich.table.Table`."""
-        from rich.table import Table
-
-        table = Table(title=f"{self.path}: {self.bytes:,} bytes")
-        for name in ("weight", "shape", "dtype", "zeros", "stored", "bytes", "dense", "runs", "why"):
-            table.add_column(name, justify="right" if name in ("zeros", "bytes", "dense") else "left", overflow="fold")
-        for t in self.tensors:
-            size = (f"{t.bytes:,}", f"{t.dense_bytes:,}")
-            table.add_row(t.name, str(t.shape), t.dtype, f"{t.zeros:.1%}", t.stored, *size, t.runs, t.why)
+        """Return a `rich.table.Table`."""
+        table = make_table(COLUMNS, self.tensors, title=f"{self.path}: {self.bytes:,} bytes")
         if self.difference is not None:
-            table.caption = f"largest difference to the model's answers: {self.difference:.2g}"
+            table.caption = f"largest difference to the model's outputs: {self.difference:.2g}"
         return table
 
 
@@ -66,61 +72,86 @@ def export_tflite(
     values: str = "float32",
     representative: np.ndarray | Mapping[str, np.ndarray] | str | os.PathLike | None = None,
 ) -> TFLiteFile:
-    """Write a TFLite file in which sparse weights take few bytes, and blocks of Dense layers little time.
+    """Write a TFLite file in which sparse weights take few bytes, and Dense layers pruned in blocks take little time.
 
-        Dense, float32, >= 75 % of blocks (1, 4) empty:      stored sparse, runs sparse
-        Dense and convolutions else, if smaller by a fifth:  stored sparse, unpacked when the interpreter is made
-        all others:                                          dense
+        Dense, float32, >= 75 % of blocks (1, 4) empty:           stored sparse, runs sparse
+        other Dense layers, convolutions, if smaller by a fifth:  stored sparse, unpacked when the interpreter is made
+        everything else:                                          dense
 
-    The file is run on examples before it appears, whole or not at all: its answers must be those of a dense TFLite
-    file, and how far they are from the model's is returned.
+    Before the file appears, it is run on examples. Its outputs must be those of a dense TFLite file. The largest
+    difference between its outputs and the model's is part of the result. The file appears whole or not at all.
 
     Args:
-        model: as for `tfsparse.export`, on the TensorFlow backend; of the directory of a SavedModel, the signature
-            "serving_default".
-        path: of the new file.
-        values: "float32"; "float16", which weights are rounded to; "int8": weights and activations are integers, inputs
-            and outputs float32. Zeros stay zero in all of them. Only float32 runs sparse.
-        representative: examples that the model may meet, a hundred or more along the first axis: an array, or a dict of
-            arrays by input, or the file that `numpy.save` or `numpy.savez` made of these. "int8" needs them to scale
-            activations. Answers are compared on the first 16 of them; without any, on seeded random numbers.
+        model: A Keras 3 model on the TensorFlow backend, or a tf_keras model. Or the directory of a SavedModel, of
+            which the signature "serving_default" is taken.
+        path: The new file.
+        values: "float32"; "float16", which rounds weights; or "int8", where weights and activations are integers, and
+            inputs and outputs are float32. Zeros stay zero in all of them. Only float32 runs sparse.
+            Default: "float32".
+        representative: A hundred or more examples of the model's inputs along the first axis: an array, a dict of
+            arrays by the name of the input, or the path of a file that `numpy.save` or `numpy.savez` wrote. "int8"
+            requires them, to scale activations. Outputs are compared on the first 16 of them. Default: None, for
+            seeded random numbers.
 
-    Returns: what is in the file, and the largest difference of its answers.
+    Returns:
+        The weights in the file, and the largest difference of its outputs.
 
     Raises:
-        ValueError: if `path` exists, the model's weights do not match its masks, or representative is missing or wrong.
-        RuntimeError: if this TensorFlow's interpreter answers otherwise with sparse weights than with dense ones.
+        ValueError: If `path` exists, if pruned weights are not zero where their masks are, or if `representative` is
+            missing or does not fit the model.
+        RuntimeError: If TensorFlow's interpreter returns other outputs with sparse weights than with dense ones.
 
-    >>> print(tfsparse.export_tflite(model, "out.tflite"))
-    >>> tfsparse.export_tflite(model, "out8.tflite", values="int8", representative=x[:200])
+    Examples:
+        >>> print(tfsparse.export_tflite(model, "out.tflite"))
+        >>> tfsparse.export_tflite(model, "out8.tflite", values="int8", representative=x[:200])
     """
     path = pathlib.Path(path)
     _check_options(path, values, representative)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        folder = pathlib.Path(folder)
-        source = model if isinstance(model, (str, os.PathLike)) else export(model, folder / "dense", dense=True)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter")  # it has moved to another package
-            _, content, difference = contents(str(source), values, representative)
-        (folder / "new").write_bytes(content)
-        os.replace(folder / "new", path)
+        is_directory = isinstance(model, (str, os.PathLike))
+        source = model if is_directory else export(model, pathlib.Path(folder, "dense"), dense=True)
+        _, content, difference = convert_and_check(str(source), values, representative)
+    files.write(path, lambda new: new.write_bytes(content))
     return dataclasses.replace(inspect_tflite(path), difference=difference)
 
 
 def inspect_tflite(path: str | os.PathLike) -> TFLiteFile:
-    """Which weights of a TFLite file, anybody's, are sparse and which run so, and why not.
+    """Return which weights of any TFLite file are sparse, which run sparse, and why the others do not.
 
-    >>> print(tfsparse.inspect_tflite("out.tflite"))
+    Args:
+        path: A TFLite file, whoever wrote it.
+
+    Returns:
+        The weights in the file.
+
+    Raises:
+        ValueError: If the file has a sparse weight in a form that neither tfsparse nor TFLite's converter writes.
+
+    Examples:
+        >>> print(tfsparse.inspect_tflite("out.tflite"))
     """
-    from tfsparse.export import tflite_file  # late: it imports TensorFlow
+    from tfsparse.export import tflite_file  # not at the top: it imports TensorFlow
 
     content = pathlib.Path(path).read_bytes()
     return TFLiteFile(pathlib.Path(path), len(content), tuple(tflite_file.tensors(content)))
 
 
-def contents(source: str, values: str, representative=None) -> tuple[bytes, bytes, float]:
-    """The dense file of a SavedModel, the sparse one, and the largest difference of its answers to the model's."""
+def convert_and_check(source: str, values: str, representative=None) -> tuple[bytes, bytes, float]:
+    """Return the dense file of a SavedModel, the sparse file, and the largest difference of its outputs to the model's.
+
+    Args:
+        source: Directory of the SavedModel.
+        values: "float32", "float16" or "int8".
+        representative: The examples, or None.
+
+    Returns:
+        The two files, and the difference.
+
+    Raises:
+        ValueError: If the SavedModel has no signature "serving_default", or the examples do not fit it.
+        RuntimeError: If the interpreter returns other outputs with sparse weights than with dense ones.
+    """
     import tensorflow as tf
 
     from tfsparse.export import tflite_file
@@ -130,15 +161,34 @@ def contents(source: str, values: str, representative=None) -> tuple[bytes, byte
         raise ValueError(f'{source} has the signatures {sorted(loaded.signatures)}: expected "{SIGNATURE}" among them.')
     signature = loaded.signatures[SIGNATURE]
     batches = _batches(signature.structured_input_signature[1], representative)
-    dense = convert(source, values, batches)
+    dense, compared = convert(source, values, batches), batches[:NUM_COMPARED]
     sparse = tflite_file.sparsify(dense)
-    answers = _answers(sparse, batches[:CHECKED])
-    _check_equal(answers, _answers(dense, batches[:CHECKED]), values)
-    return dense, sparse, _largest_difference(answers, [signature(**_tensors(batch)) for batch in batches[:CHECKED]])
+    outputs = _outputs(sparse, compared)
+    _check_equal(outputs, _outputs(dense, compared), values)
+    expected = [signature(**{name: tf.constant(array) for name, array in batch.items()}) for batch in compared]
+    return dense, sparse, _largest_difference(outputs, expected)
 
 
+@contextlib.contextmanager
+def _without_interpreter_warning():
+    """Hide the warning that TFLite's interpreter has moved to another package."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter")
+        yield
+
+
+@_without_interpreter_warning()
 def convert(source: str | os.PathLike, values: str = "float32", batches: Sequence[Mapping] = ()) -> bytes:
-    """What TFLite's converter makes of a SavedModel, all weights dense; `batches` are examples for int8."""
+    """Return the dense file that TFLite's converter makes of a SavedModel.
+
+    Args:
+        source: Directory of the SavedModel.
+        values: "float32", "float16" or "int8". Default: "float32".
+        batches: Examples for int8, dicts of arrays by the name of the input. Default: none.
+
+    Returns:
+        Content of the file.
+    """
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(source), signature_keys=[SIGNATURE])
@@ -151,25 +201,41 @@ def convert(source: str | os.PathLike, values: str = "float32", batches: Sequenc
     return converter.convert()
 
 
+@_without_interpreter_warning()
+def interpreter(content: bytes, **options):
+    """Return TFLite's interpreter of a file.
+
+    Args:
+        content: Content of the file.
+        **options: Other arguments of `tf.lite.Interpreter`.
+
+    Returns:
+        The interpreter.
+    """
+    import tensorflow as tf
+
+    return tf.lite.Interpreter(model_content=content, **options)
+
+
 def _batches(specs, representative):
-    """One example after the other, as dicts of arrays by input; as many at once as a fixed first axis asks for."""
+    """Return the examples as a list of dicts of arrays, each of the batch size that the model fixes, or 1."""
     arrays = _random(specs) if representative is None else _by_name(specs, _read(representative))
     size = next((spec.shape[0] for spec in specs.values() if spec.shape.rank), None) or 1
-    count = min(map(len, arrays.values())) // size
-    if count == 0:
+    num_batches = min(map(len, arrays.values())) // size
+    if num_batches == 0:
         raise WrongExamples(f"representative has fewer examples than the batch of {size} that the model takes.")
-    return [{name: array[i * size : (i + 1) * size] for name, array in arrays.items()} for i in range(count)]
+    return [{name: array[i * size : (i + 1) * size] for name, array in arrays.items()} for i in range(num_batches)]
 
 
 def _read(representative):
-    """The examples themselves."""
+    """Return the examples, read from a file if they are a path."""
     if not isinstance(representative, (str, os.PathLike)):
         return representative
     try:
-        found = np.load(representative)
+        loaded = np.load(representative)
     except (OSError, ValueError, EOFError) as error:
         raise WrongExamples(f"{representative} is not a file of numpy.save or savez with examples: {error}") from error
-    return found if isinstance(found, np.ndarray) else dict(found)
+    return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
 
 
 def _by_name(specs, representative):
@@ -187,43 +253,35 @@ def _by_name(specs, representative):
 
 
 def _random(specs):
-    """Seeded numbers where the user gave none."""
+    """Return seeded random numbers as examples."""
     random, arrays = np.random.default_rng(0), {}
     for name, spec in specs.items():
         if not spec.shape[1:].is_fully_defined():
             raise ValueError(f"Input {name!r} has the open shape {tuple(spec.shape)}: pass representative=<examples>.")
-        shape = (CHECKED * (spec.shape[0] or 1), *spec.shape[1:])
+        shape = (NUM_COMPARED * (spec.shape[0] or 1), *spec.shape[1:])
         numbers = random.normal(size=shape) if spec.dtype.is_floating else np.zeros(shape)
         arrays[name] = numbers.astype(spec.dtype.as_numpy_dtype)
     return arrays
 
 
-def _tensors(batch):
-    import tensorflow as tf
-
-    return {name: tf.constant(array) for name, array in batch.items()}
-
-
-def _answers(content, batches):
-    """What the interpreter with its default kernels says, as dicts of arrays by output."""
-    import tensorflow as tf
-
-    runner = tf.lite.Interpreter(model_content=content).get_signature_runner(SIGNATURE)
+def _outputs(content, batches):
+    """Return the outputs of a file for each batch, as dicts of arrays by the name of the output."""
+    runner = interpreter(content).get_signature_runner(SIGNATURE)
     return [runner(**batch) for batch in batches]
 
 
-def _largest_difference(answers, expected):
-    """Over all outputs and examples; NaN if there is one."""
-    pairs = zip(answers, expected, strict=True)
-    return max(float(np.max(np.abs(a[name] - np.asarray(e[name])))) for a, e in pairs for name in e)
+def _largest_difference(outputs, expected):
+    """Return the largest difference over all outputs and examples; NaN if there is one."""
+    pairs = zip(outputs, expected, strict=True)
+    return max(float(np.max(np.abs(o[name] - np.asarray(e[name])))) for o, e in pairs for name in e)
 
 
 def _check_equal(sparse, dense, values):
-    largest = max(float(np.max(np.abs(array))) for answer in dense for array in answer.values())
+    largest = max(float(np.max(np.abs(array))) for outputs in dense for array in outputs.values())
     difference = _largest_difference(sparse, dense)
     if not difference <= TOLERANCE * largest:
         raise RuntimeError(
-            f"With sparse weights TFLite's answers differ by {difference:.3g} from those with dense weights, of which "
+            f"With sparse weights TFLite's outputs differ by {difference:.3g} from those with dense weights, of which "
             f'the largest is {largest:.3g}: its kernels cannot run this model sparse with values="{values}". '
             'Write values="float32", or convert it dense with tf.lite.TFLiteConverter.'
         )
@@ -231,11 +289,10 @@ def _check_equal(sparse, dense, values):
 
 def _check_options(path, values, representative):
     if path.exists():
-        raise ValueError(f"{path} exists already: remove it or export to another path.")
-    if values not in packing.VALUES:
-        raise ValueError(f'values={values!r} is not known: expected "float32", "float16" or "int8".')
+        raise ValueError(f"{path} exists already: remove it, or export to another path.")
+    check_choice("values", values, VALUES)
     if values == "int8" and representative is None:
         raise ValueError(
-            'values="int8" scales activations by what the model does with examples: write export_tflite(..., '
-            'values="int8", representative=x[:200]) with some that it was trained on.'
+            'values="int8" needs examples to scale activations. Write export_tflite(..., values="int8", '
+            "representative=x[:200]) with some that the model was trained on."
         )

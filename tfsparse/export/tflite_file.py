@@ -1,9 +1,7 @@
-"""What is in a TFLite file: which of its weights are sparse, and how to make them so.
+"""Read and rewrite TFLite files: which weights are sparse, and how to make them sparse.
 
-TFLite has one sparse kernel that is faster and right: fully connected, float32, blocks of 1x4. Before all other readers
-of a sparse weight stands an operation DENSIFY that unpacks it once: fewer bytes in the file, the speed and memory of a
-dense one. The converter's own EXPERIMENTAL_SPARSITY goes by the pattern alone and writes files that answer wrongly in
-float16 and int8 (`docs/tflite.md`); so weights become sparse here, in the dense file that it writes.
+TFLite's own switch EXPERIMENTAL_SPARSITY looks at the pattern alone and writes files that return wrong outputs in
+float16 and int8 (docs/tflite.md). Here weights become sparse in the dense file that the converter writes.
 """
 
 import copy
@@ -14,29 +12,38 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
-from tfsparse.export import tflite_encoding as encoding
+from tfsparse.export import tflite_rules as rules
+from tfsparse.export import tflite_schema
 
-BLOCK = 4  # inputs of one output, in the sparse kernel
-KERNEL_FROM = 0.75  # share of empty blocks from which large layers gain and small ones lose little: docs/tflite.md
-GAIN = 0.8  # sparse if it takes less than this share of the dense bytes
-OVERHEAD = 600  # bytes by which a file grows for each DENSIFY; with int8 its tensor also has the scales once more
 _OP, _TYPE = schema.BuiltinOperator, schema.TensorType
-_KERNEL_VERSION = 8  # the first version of FULLY_CONNECTED that has it
-_UNPACKED = {_OP.FULLY_CONNECTED, _OP.CONV_2D, _OP.DEPTHWISE_CONV_2D, _OP.TRANSPOSE_CONV}  # weights are their input 1
-_BETWEEN = {_OP.DENSIFY, _OP.DEQUANTIZE}
+_KERNEL_VERSION = 8  # the first version of FULLY_CONNECTED that has the sparse kernel
+_WEIGHTS = 1  # position of the weights among the inputs of an operation
+_PASSED_ON = {_OP.DENSIFY, _OP.DEQUANTIZE}  # operations between a weight and those that compute with it
 _DTYPES = {_TYPE.FLOAT32: np.float32, _TYPE.FLOAT16: np.float16, _TYPE.INT8: np.int8}
 _NAMES = {number: name for name, number in vars(_OP).items() if isinstance(number, int)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A weight in a file. `stored` and `runs` are "sparse" or "dense", `why` says what keeps it from running sparse;
-    `bytes` is what it takes in the file, `dense_bytes` what it would take dense; `operations` compute with it."""
+    """One weight in a TFLite file.
+
+    Args:
+        name: Name of the tensor.
+        shape: Its shape, on TFLite's axes.
+        dtype: Name of its dtype.
+        sparsity: Fraction of zeros in [0, 1].
+        stored: "sparse" or "dense": its form in the file.
+        runs: "sparse" or "dense": the form that operations compute with.
+        bytes: Its bytes in the file.
+        dense_bytes: The bytes that it would take if stored densely.
+        why: Reason why it does not run sparse; "" if it does.
+        operations: Names of the operations that compute with it.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
-    zeros: float
+    sparsity: float
     stored: str
     runs: str
     bytes: int
@@ -46,8 +53,8 @@ class Tensor:
 
 
 def sparsify(content: bytes) -> bytes:
-    """The same model, with those weights sparse that gain by it."""
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    """Return the same model with every weight sparse that gains by it; `content` itself if none does."""
+    model = _read(content)
     count = len(model.buffers)
     for graph in model.subgraphs:
         for index, readers in _weights(model, graph):
@@ -56,23 +63,27 @@ def sparsify(content: bytes) -> bytes:
 
 
 def tensors(content: bytes) -> list[Tensor]:
-    """Every weight of rank 2 and more."""
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    """Return a description of every weight of rank >= 2."""
+    model = _read(content)
     return [_described(model, graph, i, readers) for graph in model.subgraphs for i, readers in _weights(model, graph)]
 
 
 def arrays(content: bytes) -> list[np.ndarray]:
-    """Their dense values, in the same order."""
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    """Return the dense values of the weights, in the order of `tensors`."""
+    model = _read(content)
     return [_array(model, graph.tensors[i]) for graph in model.subgraphs for i, _ in _weights(model, graph)]
 
 
 class _Aligned(flatbuffers.Builder):
-    """Arrays begin at multiples of 16, as TFLite's schema asks for weights and Python's builder does not do."""
+    """A builder whose arrays begin at multiples of 16, which TFLite requires of weights."""
 
     def CreateNumpyVector(self, x):
         self.Prep(16, x.nbytes)
         return super().CreateNumpyVector(x)
+
+
+def _read(content):
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
 
 
 def _written(model):
@@ -82,11 +93,11 @@ def _written(model):
 
 
 def _weights(model, graph):
-    """Constant tensors of rank 2 and more that may be sparse, each with those who read it: (operator, place)."""
+    """Yield the index of every constant tensor of rank >= 2, and the inputs it is: (operator, position)."""
     readers = {}
     for operator in graph.operators:
-        for place, index in enumerate(operator.inputs):
-            readers.setdefault(int(index), []).append((operator, place))
+        for position, index in enumerate(operator.inputs):
+            readers.setdefault(int(index), []).append((operator, position))
     for index, tensor in enumerate(list(graph.tensors)):
         data = model.buffers[tensor.buffer].data
         if data is not None and len(data) and len(tensor.shape) > 1 and tensor.type in _DTYPES and index in readers:
@@ -94,70 +105,63 @@ def _weights(model, graph):
 
 
 def _sparsify(model, graph, index, readers):
-    """Make one weight sparse, if it gains by it."""
+    """Make one weight sparse if it gains by it."""
     tensor = graph.tensors[index]
     if tensor.sparsity is not None:
         return
-    array, users = _array(model, tensor), _users(model, graph, readers)
-    if _has_kernel(array, users) and encoding.empty_blocks(array, BLOCK) >= KERNEL_FROM:
-        _store(model, tensor, encoding.encode(array, BLOCK))
+    form = rules.choose_form(_array(model, tensor), _operations(_users(model, graph, readers)), _num_scales(tensor))
+    if form.runs_sparse:
         for operator, _ in readers:
             operator.opcodeIndex = _code(model, _OP.FULLY_CONNECTED, _KERNEL_VERSION)
-    elif _may_be_unpacked(array, users):
-        encoded = encoding.smallest(array)
-        if encoded.nbytes + _overhead(tensor) < GAIN * array.nbytes:
-            _densify(model, graph, index, readers)
-            _store(model, tensor, encoded)
+    elif form.encoded is not None:
+        _densify(model, graph, index, readers)
+    if form.encoded is not None:
+        _store(model, tensor, form.encoded)
 
 
 def _users(model, graph, readers):
-    """The operations that compute with a weight, behind those that only change its form: (operation, place)."""
+    """Return the operations that compute with a weight, and the positions of the weight among their inputs."""
     found = set()
-    for operator, place in readers:
+    for operator, position in readers:
         operation = _operation(model, operator)
-        if operation in _BETWEEN:
-            behind = [(o, i) for o in graph.operators for i, t in enumerate(o.inputs) if t == operator.outputs[0]]
-            found |= _users(model, graph, behind)
+        if operation in _PASSED_ON:
+            following = [(o, i) for o in graph.operators for i, t in enumerate(o.inputs) if t == operator.outputs[0]]
+            found |= _users(model, graph, following)
         else:
-            found.add((operation, place))
+            found.add((_NAMES[operation], position))
     return found
 
 
-def _has_kernel(array, users):
-    return array.dtype == np.float32 and users == {(_OP.FULLY_CONNECTED, 1)}
+def _operations(users):
+    """Return the names of the operations; none if one of them does not take the tensor as its weights."""
+    return {name for name, _ in users} if all(position == _WEIGHTS for _, position in users) else set()
 
 
-def _may_be_unpacked(array, users):
-    """XNNPACK leaves transposed convolutions of a dynamic batch alone, and answers NaN if their float16 is unpacked."""
-    operations = _UNPACKED - {_OP.TRANSPOSE_CONV} if array.dtype == np.float16 else _UNPACKED
-    return bool(users) and all(operation in operations and place == 1 for operation, place in users)
-
-
-def _overhead(tensor):
+def _num_scales(tensor):
     scale = tensor.quantization.scale if tensor.quantization is not None else None
-    return OVERHEAD + (0 if scale is None else 12 * len(scale))
+    return 0 if scale is None else len(scale)
 
 
 def _densify(model, graph, index, readers):
-    """Have a tensor unpacked before it is read."""
+    """Insert an operation that unpacks a tensor before it is read."""
     dense = copy.copy(graph.tensors[index])
     dense.buffer, dense.name = 0, dense.name + b"_dense"
     graph.tensors.append(dense)
-    place_of_dense = len(graph.tensors) - 1
-    for operator, place in readers:
+    dense_index = len(graph.tensors) - 1
+    for operator, position in readers:
         operator.inputs = np.array(operator.inputs, np.int32)
-        operator.inputs[place] = place_of_dense
+        operator.inputs[position] = dense_index
     unpack = schema.OperatorT()
     unpack.opcodeIndex = _code(model, _OP.DENSIFY, 1)
-    unpack.inputs, unpack.outputs = np.array([index], np.int32), np.array([place_of_dense], np.int32)
+    unpack.inputs, unpack.outputs = np.array([index], np.int32), np.array([dense_index], np.int32)
     unpack.builtinOptionsType, unpack.builtinOptions = schema.BuiltinOptions.DensifyOptions, schema.DensifyOptionsT()
     graph.operators.insert(0, unpack)
 
 
 def _store(model, tensor, encoded):
-    """Give a tensor its sparse form, in a buffer of its own; the old one is emptied if no other tensor has it."""
+    """Store the sparse form of a tensor in a new buffer. The old buffer is emptied if no other tensor uses it."""
     old, tensor.buffer = tensor.buffer, len(model.buffers)
-    tensor.sparsity = encoding.parameters(encoded)
+    tensor.sparsity = tflite_schema.parameters(encoded)
     model.buffers.append(schema.BufferT())
     model.buffers[-1].data = encoded.values.view(np.uint8)
     if all(t.buffer != old for graph in model.subgraphs for t in graph.tensors):
@@ -165,11 +169,11 @@ def _store(model, tensor, encoded):
 
 
 def _array(model, tensor):
-    """The dense values of a weight."""
+    """Return the dense values of a weight."""
     values = np.asarray(model.buffers[tensor.buffer].data, np.uint8).view(_DTYPES[tensor.type])
     if tensor.sparsity is None:
         return values.reshape(tensor.shape)
-    return encoding.decode(values, tuple(tensor.shape), tensor.sparsity)
+    return tflite_schema.decode(values, tuple(tensor.shape), tensor.sparsity)
 
 
 def _operation(model, operator):
@@ -178,7 +182,7 @@ def _operation(model, operator):
 
 
 def _code(model, operation, version):
-    """The place of an operation in the file's list of them."""
+    """Return the index of an operation in the file's list of them, and add it to the list if it is missing."""
     for i, code in enumerate(model.operatorCodes):
         if (code.builtinCode, code.version) == (operation, version):
             return i
@@ -190,38 +194,33 @@ def _code(model, operation, version):
 
 
 def _described(model, graph, index, readers):
-    """What a user wants to know of one weight."""
     tensor = graph.tensors[index]
     array, users = _array(model, tensor), _users(model, graph, readers)
-    stored = "dense" if tensor.sparsity is None else "sparse"
-    direct = all(_operation(model, operator) not in _BETWEEN for operator, _ in readers)
-    runs = "sparse" if stored == "sparse" and direct else "dense"
+    is_direct = all(_operation(model, operator) not in _PASSED_ON for operator, _ in readers)
+    runs_sparse = tensor.sparsity is not None and is_direct
     return Tensor(
         name=tensor.name.decode(),
         shape=tuple(map(int, tensor.shape)),
         dtype=array.dtype.name,
-        zeros=float(np.mean(array == 0)),
-        stored=stored,
-        runs=runs,
-        bytes=len(model.buffers[tensor.buffer].data) + encoding.index_bytes(tensor.sparsity),
+        sparsity=float(np.mean(array == 0)),
+        stored="dense" if tensor.sparsity is None else "sparse",
+        runs="sparse" if runs_sparse else "dense",
+        bytes=len(model.buffers[tensor.buffer].data) + tflite_schema.index_bytes(tensor.sparsity),
         dense_bytes=array.nbytes,
-        why="" if runs == "sparse" else _why(array, users),
+        why="" if runs_sparse else _why_dense(array, users),
         operations=_names(users),
     )
 
 
 def _names(users):
-    return tuple(sorted({_NAMES[operation] for operation, _ in users}))
+    return tuple(sorted({name for name, _ in users}))
 
 
-def _why(array, users):
-    """What keeps a weight from running sparse."""
-    if not _has_kernel(array, users):
+def _why_dense(array, users):
+    """Return why a weight does not run sparse."""
+    if not rules.has_kernel(array, _operations(users)):
         return f"TFLite has no sparse kernel for {', '.join(_names(users))} in {array.dtype.name}"
-    if array.shape[-1] % BLOCK:
-        return f"the sparse kernel takes multiples of {BLOCK} inputs, and here are {array.shape[-1]}"
-    if np.mean(array == 0) < KERNEL_FROM:
-        return f"the sparse kernel is taken from {KERNEL_FROM:.0%} zeros on"
-    if encoding.empty_blocks(array, BLOCK) < KERNEL_FROM:
-        return f"zeros do not stand in blocks: train with granularity=(1, {BLOCK})"
-    return "not asked for: tfsparse.export_tflite makes it sparse"
+    obstacle = rules.kernel_obstacle(array)
+    if obstacle == rules.NO_BLOCKS:
+        return f"{obstacle}: train with granularity={rules.GRANULARITY}"
+    return obstacle or "the converter was not asked to: tfsparse.export_tflite makes it sparse"

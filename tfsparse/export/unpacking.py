@@ -4,17 +4,18 @@ import tensorflow as tf
 
 
 class PackedVariable(tf.saved_model.experimental.TrackableResource):
-    """What a SavedModel holds in the place of a variable: whatever loads it makes a variable and fills it from files.
+    """The object that replaces a variable in a SavedModel. Loading creates the variable and fills it from files.
 
-    In the functions of the SavedModel it has the place of `variable`, since it gives out the same handle.
+    The functions of the SavedModel read `variable`. They read the new variable instead, because this object has the
+    same resource handle.
 
     Args:
-        variable: the variable that it replaces.
-        name: how the new variable is found, unique in the SavedModel; tf.saved_model.load adds the number of the load.
-        files: `tf.saved_model.Asset`s with the parts of the array.
-        counts: entries in each of them.
-        dtype: of the packed entries.
-        scale: what they are multiplied with, or None.
+        variable: The variable to replace.
+        name: Name of the new variable, unique in the SavedModel. `tf.saved_model.load` appends the number of the load.
+        files: List of `tf.saved_model.Asset`, the parts of the array in their order.
+        counts: List of int, the number of entries in each file.
+        dtype: dtype of the packed entries.
+        scale: Array that the entries are multiplied with, or None for 1. Default: None.
     """
 
     def __init__(self, variable, name, files, counts, dtype, scale=None):
@@ -31,7 +32,7 @@ class PackedVariable(tf.saved_model.experimental.TrackableResource):
         return tf.raw_ops.VarHandleOp(dtype=self._variable.dtype, shape=self._variable.shape, shared_name=self._name)
 
     def _destroy_resource(self):
-        tf.raw_ops.DestroyResourceOp(resource=self.resource_handle)  # no effect on a living tf.Variable, which counts
+        tf.raw_ops.DestroyResourceOp(resource=self.resource_handle)  # a tf.Variable that is in use keeps its resource
 
     def _initialize(self):
         tf.raw_ops.AssignVariableOp(resource=self.resource_handle, value=self._value())
@@ -52,16 +53,26 @@ class PackedVariable(tf.saved_model.experimental.TrackableResource):
     autograph=False,
 )
 def unpack(file, count, width):
-    """The `count` entries of a file as rows of `width` bytes. Bytes, not floats: an addition to 0.0, which scattering
-    is, would lose the sign of -0.0 and denormal numbers."""
+    """Return the entries of a file as bytes.
+
+    They are scattered as bytes, not as floats: scattering adds to 0.0, which would change -0.0 and denormal numbers.
+
+    Args:
+        file: Content of the file, a scalar string tensor.
+        count: Number of entries, a scalar int64 tensor.
+        width: Bytes per entry, a scalar int64 tensor.
+
+    Returns:
+        An uint8 tensor of the shape (count, width).
+    """
     content = tf.io.decode_raw(tf.io.decode_compressed(file, "GZIP"), tf.uint8)
     length = (count + 7) // 8
     bits = tf.bitwise.right_shift(content[:length, tf.newaxis], tf.constant([7, 6, 5, 4, 3, 2, 1, 0], tf.uint8))
-    alive = tf.reshape(tf.bitwise.bitwise_and(bits, 1), [-1])[:count] > 0
+    is_nonzero = tf.reshape(tf.bitwise.bitwise_and(bits, 1), [-1])[:count] > 0
     rows = tf.transpose(tf.reshape(content[length:], tf.stack([width, -1])))
-    return tf.scatter_nd(tf.where(alive), rows, tf.stack([count, width]))
+    return tf.scatter_nd(tf.where(is_nonzero), rows, tf.stack([count, width]))
 
 
 def _from_bytes(rows, dtype):
-    """Rows of bytes as numbers; TensorFlow drops the last axis only if it is longer than one."""
+    """Return rows of bytes as numbers. TensorFlow drops the last axis only if it is longer than one."""
     return tf.bitcast(rows if dtype.size > 1 else rows[:, 0], dtype)

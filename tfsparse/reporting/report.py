@@ -10,10 +10,10 @@ from keras import ops
 
 from tfsparse.backend import keras_internals
 from tfsparse.backend.extras import require
+from tfsparse.backend.tables import Printed
 from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.optimizers import compiled_model, masked_layer
 from tfsparse.pruners import selection
-from tfsparse.reporting.tables import Printed
 from tfsparse.structured import multiply_adds
 
 

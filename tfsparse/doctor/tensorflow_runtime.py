@@ -1,19 +1,19 @@
-"""TensorFlow, TensorFlow Serving, XLA."""
+"""TensorFlow, TensorFlow Serving and XLA."""
 
-from tfsparse.doctor import measuring
-from tfsparse.doctor.subject import KerasSubject, SavedModelSubject
+from tfsparse.doctor import measurement
+from tfsparse.doctor.sources import KerasSource, SavedModelSource
 from tfsparse.doctor.target import CHANNELS, NO, NO_ZEROS, YES, Target, Verdict
 from tfsparse.export import packing
 from tfsparse.export.saved_model import export
 
 
-class SavedModel(Target):
-    """A zero is multiplied like any other number; `tfsparse.export` leaves it out of the file.
+class TensorFlowRuntime(Target):
+    """Zeros are multiplied like other numbers; `tfsparse.export` makes the file smaller.
 
     Measured: docs/export.md.
     """
 
-    name, title, takes = "savedmodel", "TensorFlow, TensorFlow Serving, XLA", (KerasSubject, SavedModelSubject)
+    name, title, sources = "savedmodel", "TensorFlow, TensorFlow Serving, XLA", (KerasSource, SavedModelSource)
 
     def verdict(self, weight, pattern):
         if pattern.name == "dense":
@@ -25,10 +25,9 @@ class SavedModel(Target):
     def granularities(self, sparsity):
         return {"dense": "weight", "conv": "weight"}
 
-    def forms(self, subject, folder):
-        dense = subject.saved_model(folder)
-        packed = export(dense, folder / "packed")
+    def forms(self, source, folder):
+        dense = source.saved_model(folder)
         return [
-            measuring.saved_model("dense, in which Keras 3 writes every variable twice", dense),
-            measuring.saved_model("packed by tfsparse.export", packed),
+            measurement.saved_model_form("dense, in which Keras 3 writes every variable twice", dense),
+            measurement.saved_model_form("packed by tfsparse.export", export(dense, folder / "packed")),
         ]

@@ -6,21 +6,21 @@ import pytest
 from doctor.golden_models import dense, images, pruned
 from keras import ops
 
-from tfsparse.doctor import gaps
+from tfsparse.doctor.magnitude_gap import find_gap
 
 
 def found(model):
-    return [gaps.gap(ops.convert_to_numpy(v)) for v in model.trainable_variables if len(v.shape) > 1]
+    return [find_gap(ops.convert_to_numpy(v)) for v in model.trainable_variables if len(v.shape) > 1]
 
 
 def one_step_more(model, optimizer):
     """As TFMOT does it: masks before each forward pass, none after the last step; momentum is never masked."""
     kernels = [v for v in model.trainable_variables if len(v.shape) > 1]
-    alive = [ops.cast(v != 0, "float32") for v in kernels]
+    masks = [ops.cast(v != 0, "float32") for v in kernels]
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     labels = np.random.default_rng(1).integers(0, 10, 64)
     for step in range(12):
-        for variable, mask in zip(kernels, alive, strict=True):
+        for variable, mask in zip(kernels, masks, strict=True):
             variable.assign(variable * mask)
         chosen = np.arange(step, step + 16) % 64
         model.train_on_batch(images()[chosen], labels[chosen])
@@ -54,19 +54,19 @@ def test_what_is_pruned_as_it_should_be_has_none(granularity):
     assert found(pruned(granularity)) == [None] * 3
 
 
-@pytest.mark.parametrize("draw", ["normal", "uniform", "laplace", "standard_cauchy"])
-def test_first_weights_have_none(draw):
-    assert gaps.gap(getattr(np.random.default_rng(0), draw)(size=100_000)) is None
+@pytest.mark.parametrize("distribution", ["normal", "uniform", "laplace", "standard_cauchy"])
+def test_first_weights_have_none(distribution):
+    assert find_gap(getattr(np.random.default_rng(0), distribution)(size=100_000)) is None
 
 
 def test_golden():
     weight = np.concatenate([np.zeros(100), np.full(300, -1e-3), np.full(100, 1.0)])
-    gap = gaps.gap(weight)
-    assert (gap.tiny, gap.below) == (0.6, 0.8) and 1e-3 < gap.at < 1
-    assert gaps.gap(np.concatenate([np.zeros(100), np.full(40, 1e-3), np.full(400, 1.0)])) is None  # too few
-    assert gaps.gap(np.concatenate([np.full(300, 1e-3), np.full(5, 1.0)])) is None  # nothing to speak of above
+    gap = find_gap(weight)
+    assert (gap.tiny, gap.below) == (0.6, 0.8) and 1e-3 < gap.magnitude < 1
+    assert find_gap(np.concatenate([np.zeros(100), np.full(40, 1e-3), np.full(400, 1.0)])) is None  # too few
+    assert find_gap(np.concatenate([np.full(300, 1e-3), np.full(5, 1.0)])) is None  # nothing to speak of above
 
 
 @pytest.mark.parametrize("weight", [np.zeros((3, 4)), np.ones((3, 4)), np.array([1.0, np.nan]), np.zeros((0, 3))])
 def test_odd_weights(weight):
-    assert gaps.gap(weight) is None
+    assert find_gap(weight) is None

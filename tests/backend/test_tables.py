@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfsparse.reporting.tables import Printed
+from tfsparse.backend.tables import Printed
 
 
 @dataclasses.dataclass(frozen=True)

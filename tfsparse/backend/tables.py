@@ -1,0 +1,99 @@
+"""Results that print themselves as a table, and the columns of such tables."""
+
+import abc
+import dataclasses
+import html
+import json
+from collections.abc import Callable, Iterable
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Args:
+        title: Its heading.
+        value: Name of an attribute of a row, or a function of a row. Default: the attribute of the name `title`.
+        text: Function that returns the text of a value. Default: str.
+        justify: "left" or "right". Default: "left".
+
+    Examples:
+        >>> Column("of", "size", count, "right")
+    """
+
+    title: str
+    value: str | Callable = ""
+    text: Callable[[object], str] = str
+    justify: str = "left"
+
+    def cell(self, row) -> str:
+        """Return the text of this column for a row."""
+        return self.text(self.value(row) if callable(self.value) else getattr(row, self.value or self.title))
+
+
+def make_table(columns: Iterable[Column], rows: Iterable, **options):
+    """Return a `rich.table.Table` with a line for each row.
+
+    Args:
+        columns: The columns, from left to right.
+        rows: Any objects that the columns have a text for.
+        **options: Arguments of `rich.table.Table`, such as `title` and `caption`.
+
+    Returns:
+        The table.
+    """
+    from rich.table import Table
+
+    table = Table(**options)
+    for column in columns:
+        table.add_column(column.title, justify=column.justify, overflow="fold")
+    for row in rows:
+        table.add_row(*(column.cell(row) for column in columns))
+    return table
+
+
+def count(value: int | None) -> str:
+    """Return `1,234`, or `-` for None."""
+    return "-" if value is None else f"{value:,}"
+
+
+def percent(value: float) -> str:
+    """Return `12.3%` for 0.123."""
+    return f"{value:.1%}"
+
+
+def shape(value: tuple[int, ...]) -> str:
+    """Return `3x3x16` for (3, 3, 16)."""
+    return "x".join(map(str, value))
+
+
+class Printed(abc.ABC):
+    """Base of dataclasses that print themselves as a table, as plain text, with rich and in notebooks.
+
+    Attributes:
+        width: Characters per line of plain text.
+    """
+
+    width = 110
+
+    @abc.abstractmethod
+    def table(self):
+        """Return a `rich.table.Table`."""
+
+    def as_dict(self) -> dict:
+        """Return all fields as a dict that JSON can store."""
+        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
+
+    def __rich__(self):
+        return self.table()
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=self.width, force_terminal=False, force_jupyter=False)
+        with console.capture() as capture:
+            console.print(self.table())
+        return capture.get()
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="line-height: normal">{html.escape(str(self))}</pre>'

@@ -1,0 +1,20 @@
+"""The plain model that `tfsparse.export` writes of a tf_keras model."""
+
+import tf_keras
+
+from tfsparse.export.plain_models import register_plain_model
+from tfsparse.optimizers import masked_layer
+from tfsparse.tfmot import kernels
+from tfsparse.tfmot.prune import strip_pruning
+
+
+def plain_model(model: tf_keras.Model) -> tf_keras.Model:
+    """Return the model without pruning wrappers and masked layers, its weights multiplied by their masks."""
+    if masked_layer.masked_layers(model):
+        from tfsparse.tfmot.methods.dst import finalize  # without this method there are no masked layers
+
+        return finalize(model)
+    return strip_pruning(model) if kernels.wrappers(model) else model
+
+
+register_plain_model(tf_keras.Model, plain_model)
