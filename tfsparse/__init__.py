@@ -3,9 +3,10 @@
 A pruner says which weights live, a schedule says when and how many, and `SparseOptimizer` makes it true after every
 update.
 
->>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", sparsity=0.9)])
->>> tfsparse.report(model)
->>> tfsparse.export(model, "out")
+Examples:
+    >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", sparsity=0.9)])
+    >>> tfsparse.report(model)
+    >>> tfsparse.export(model, "out")
 """
 
 import importlib

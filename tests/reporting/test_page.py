@@ -64,7 +64,7 @@ def test_every_number_is_the_run_s():
     assert re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text) == [
         ("accuracy", "0.8765"),
         ("sparsity", "0.6250"),
-        ("asked", "0.75"),
+        ("target", "0.75"),
         ("seconds of training", "12"),
     ]
     assert rows(text, "Every epoch") == [
@@ -218,12 +218,12 @@ def dead_model():
     return model
 
 
-def test_of_a_model_alone_layers_dead_channels_and_sizes():
+def test_of_a_model_alone_layers_channels_without_effect_and_sizes():
     model = dead_model()
     text = page.render(model=model)
-    assert titles(text) == ["Layers", "Dead channels", "Sizes"]
+    assert titles(text) == ["Layers", "Channels without effect", "Sizes"]
     assert rows(text, "Layers")[2] == [model.layers[1].kernel.path, "4×2", "–", "0.6250", "3", "8", "16", "6"]
-    dead = rows(text, "Dead channels")[1:]
+    dead = rows(text, "Channels without effect")[1:]
     assert dead == [["hidden", "4", "2", ""], ["out", "2", "0", "it is an output of the model"]]
     raw = tfsparse.sizes(model).rows[0]
     assert rows(text, "Sizes")[1] == ["raw weights", f"{raw.bytes:,}", "1.0", str(raw.sparse_bytes), raw.needs]
@@ -238,7 +238,7 @@ def test_a_form_that_the_model_cannot_have_says_why():
 
 def test_thresholds_are_taken_out_before_channels_are_counted():
     model = tfsparse.dst(dead_model())
-    assert rows(page.render(model=model), "Dead channels")[1] == ["hidden", "4", "2", ""]
+    assert rows(page.render(model=model), "Channels without effect")[1] == ["hidden", "4", "2", ""]
 
 
 def test_what_cannot_be_measured_says_why():
@@ -253,7 +253,7 @@ def test_what_cannot_be_measured_says_why():
     model = Own()
     model(np.ones((1, 3), "float32"))
     text = page.render(model=model)
-    note = re.search(r">Dead channels</h2>\s*<p class=\"note\">(.*?)</p>", text)[1]
+    note = re.search(r">Channels without effect</h2>\s*<p class=\"note\">(.*?)</p>", text)[1]
     assert note.startswith("Not measured. Model &#39;own&#39; is not a graph of layers")
 
 
@@ -286,7 +286,8 @@ def test_the_page_of_a_run(trained, tmp_path):
     done = invoke("report", trained, "--html", tmp_path / "run.html")
     assert (done.exit_code, done.stdout) == (0, f"Page: {tmp_path / 'run.html'}\n"), done.output
     text, record = (tmp_path / "run.html").read_text(encoding="utf-8"), run_directory.read(trained)
-    assert {"Summary", "Sparsity", "Layers", "Dead channels", "Sizes", "Every epoch", "Config"} <= {*titles(text)}
+    expected = {"Summary", "Sparsity", "Layers", "Channels without effect", "Sizes", "Every epoch", "Config"}
+    assert expected <= {*titles(text)}
     (head, *epochs) = rows(text, "Every epoch")
     accuracies = [cells[head.index("val_accuracy")] for cells in epochs]
     assert accuracies == [f"{entry['val_accuracy']:.4f}" for entry in record["epochs"]]
@@ -296,13 +297,13 @@ def test_the_page_of_a_run(trained, tmp_path):
 
 def test_the_page_of_a_model_file(trained, tmp_path):
     assert invoke("report", trained / "model.keras", "--html", tmp_path / "model.html").exit_code == 0
-    assert titles((tmp_path / "model.html").read_text()) == ["Layers", "Dead channels", "Sizes"]
+    assert titles((tmp_path / "model.html").read_text()) == ["Layers", "Channels without effect", "Sizes"]
 
 
 def test_the_page_of_a_record_alone(trained, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(run_directory.read(trained)))
     assert invoke("report", tmp_path, "--html", tmp_path / "run.html").exit_code == 0
-    assert not {"Dead channels", "Sizes"} & {*titles((tmp_path / "run.html").read_text())}
+    assert not {"Channels without effect", "Sizes"} & {*titles((tmp_path / "run.html").read_text())}
 
 
 def test_what_is_neither_is_refused(tmp_path):

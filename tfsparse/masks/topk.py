@@ -73,7 +73,7 @@ def global_masks(scores, sparsity, masks=None):
     entries that were kept until now are kept first, then entries of an earlier tensor, then those with a lower index.
 
     Args:
-        scores: Tensors as for `topk_mask`.
+        scores: Float tensors of any shape and sign, compared as float32. NaN is the highest score.
         sparsity: Fraction of zeros of all tensors together, in [0, 1), a number or a scalar float tensor.
         masks: The masks until now, of the same shapes. Default: None, all entries were kept.
 

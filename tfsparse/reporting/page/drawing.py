@@ -1,4 +1,4 @@
-"""Curves over the epochs, as SVG that takes the page's own text colour, in light and in dark."""
+"""Curves over the epochs, as SVG in the text colour of the page, for light and dark pages."""
 
 import io
 import math
@@ -10,24 +10,34 @@ from markupsafe import Markup
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-_INK = "#010203"  # stands for the colour of the text
-# seen on white and on black
+_INK = "#010203"  # is replaced by the text colour of the page
+# visible on white and on black
 _LINES = ("#3b82f6", "#e8760c", "#16a06a", "#c2479b", "#8a6fd1", "#a58a00", "#0e9aa7", "#d64545")
 _STYLE = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
     "axes.prop_cycle": matplotlib.cycler(color=_LINES),
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "text.parse_math": False,  # a layer may be called "$"
+    "text.parse_math": False,  # the name of a layer may contain "$"
     "svg.fonttype": "none",
-    "svg.hashsalt": "tfsparse",  # the same run is the same page
+    "svg.hashsalt": "tfsparse",  # the same run gives the same page
     "font.size": 9,
 }
 
 
 def curves(epochs: Sequence[int], lines: Mapping[str, Sequence[float]]) -> Figure:
-    """Return a small figure with a line for every label; with a legend, unless there is one line or too many to tell
-    apart. NaN is a gap. Values that span more than two orders of magnitude stand on a logarithmic axis."""
+    """Return a small figure with one line per label.
+
+    It has a legend, unless there is only one line or there are too many to tell them apart. If the values span more
+    than two orders of magnitude, their axis is logarithmic.
+
+    Args:
+        epochs: The numbers of the epochs.
+        lines: `{label: one value per epoch}`. NaN gives a gap.
+
+    Returns:
+        A matplotlib Figure.
+    """
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.6, 2.5), layout="constrained")
         axes = figure.subplots()
@@ -45,7 +55,15 @@ def curves(epochs: Sequence[int], lines: Mapping[str, Sequence[float]]) -> Figur
 
 
 def svg(figure: Figure, title: str) -> Markup:
-    """Return `figure` as an element of a page, without what only a file of its own needs."""
+    """Return a figure as an SVG element of a page, without the parts that only a separate file needs.
+
+    Args:
+        figure: A matplotlib Figure.
+        title: What a screen reader says in place of the picture.
+
+    Returns:
+        The markup.
+    """
     buffer = io.StringIO()
     with matplotlib.rc_context(_STYLE):
         figure.savefig(buffer, format="svg", transparent=True)

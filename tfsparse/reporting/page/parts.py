@@ -1,4 +1,4 @@
-"""What a page shows: made of a run's record and of a model, each part only where somebody has measured it."""
+"""The parts of a page, made from the record of a run and from a model. A part that was not measured is left out."""
 
 import dataclasses
 import math
@@ -18,7 +18,13 @@ from tfsparse.structured.channels import Channels
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """Keys of an epoch's entry that are drawn together, each under a label."""
+    """A picture with a line for each of some keys of the epochs' entries.
+
+    Attributes:
+        title: Title of the picture.
+        lines: `{key: label}`. A key whose values are dicts gives one line per name in them.
+        note: What is drawn, in one sentence.
+    """
 
     title: str
     lines: dict[str, str]
@@ -27,7 +33,14 @@ class Chart:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Cells of text, with totals below; `words`: the columns that do not hold numbers."""
+    """A table of texts.
+
+    Attributes:
+        head: Titles of the columns.
+        rows: Cells of each row.
+        totals: Rows below the table.
+        words: Indices of the columns that hold no numbers; they are aligned to the left.
+    """
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -37,7 +50,16 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A part of the page under a title; `figures`: pairs of a chart and its SVG; `folded`: shown when asked for."""
+    """A part of the page.
+
+    Attributes:
+        title: Its heading.
+        note: A sentence below the heading.
+        figures: Pairs of a chart and its SVG.
+        table: A table.
+        text: Preformatted text.
+        folded: Whether the reader has to open the part to see it.
+    """
 
     title: str
     note: str = ""
@@ -59,26 +81,26 @@ CHARTS = (
     Chart("Density", {"density": "density"}, "Share of activations that are not zero."),
     Chart("Density of each group", {"densities": ""}, "Share of activations that are not zero."),
     Chart("Widths", {"widths": ""}, "Channels of each group of layers."),
-    Chart("Multiply-adds", {"macs": "multiply-adds"}, "Of the network as wide as it is, per example."),
-    Chart("Parameters", {"parameters": "parameters"}, "Of the network as wide as it is."),
+    Chart("Multiply-adds", {"macs": "multiply-adds"}, "Per example, at the present widths."),
+    Chart("Parameters", {"parameters": "parameters"}, "At the present widths."),
     Chart(
         "Computation",
         {"mean_macs_share": "mean over the epoch", "macs_share": "at its end"},
-        "Multiply-adds that are not by zero, over the dense network's.",
+        "Multiply-adds that are not by zero, divided by those of the dense network.",
     ),
     Chart(
         "Curvature",
         {"curvature": "curvature"},
-        "The last measured: of the Hessian the largest eigenvalue until "
-        "pruning begins, then the trace per living weight.",
+        "The last measurement of the Hessian: its largest eigenvalue until pruning starts, then its trace divided by "
+        "the number of living weights.",
     ),
-    Chart("Alpha", {"alpha": "alpha"}, "How strongly the thresholds are pushed up."),
-    Chart("Bytes between replicas", {"mask_bytes": "bytes"}, "Sent by each replica so far, to keep the masks equal."),
+    Chart("Alpha", {"alpha": "alpha"}, "Weight of the penalty that pushes the thresholds up."),
+    Chart("Bytes between replicas", {"mask_bytes": "bytes"}, "Sent by each replica so far, to compare the masks."),
 )
 
 
 def of_run(run: dict) -> Iterator[Part]:
-    """Yield what only the record knows."""
+    """Yield the parts that are made from the record of a run."""
     if run.get("summary"):
         yield Part("Summary", table=_pairs(run["summary"]))
     entries = [entry | seconds for entry, seconds in zip(run["epochs"], _seconds(run), strict=True)]
@@ -93,7 +115,7 @@ def of_run(run: dict) -> Iterator[Part]:
 
 
 def of_report(report: dict) -> Iterator[Part]:
-    """Yield the table of kernels, and what replicas have sent for them."""
+    """Yield the table of kernels."""
     head = ("weight", "shape", "target", "actual", "kept", "of", "FLOPs", "effective FLOPs")
     rows = [
         (r["weight"], "×".join(map(str, r["shape"])), _text(r["target"]), _text(r["sparsity"]), *_costs(r))
@@ -109,9 +131,9 @@ def of_report(report: dict) -> Iterator[Part]:
 
 
 def of_model(model: keras.Model) -> Iterator[Part]:
-    """Yield what is found in the model itself: dead channels and sizes."""
+    """Yield the channels without effect and the sizes of a model."""
     plain = masked_layer.plain_model(model) if masked_layer.masked_layers(model) else model
-    yield _measured("Dead channels", _dead_channels, plain)
+    yield _measured("Channels without effect", _channels_without_effect, plain)
     yield _measured("Sizes", _sizes, model)
 
 
@@ -126,26 +148,27 @@ def of_methods(model: keras.Model) -> Iterator[Part]:
 
 
 def _measured(title, make, model):
-    """What cannot be measured says why."""
+    """Return `make(title, model)`, or a part that says why it cannot be measured."""
     try:
         return make(title, model)
     except ValueError as error:
         return Part(title, f"Not measured. {error}")
 
 
-def _dead_channels(title, model):
+def _channels_without_effect(title, model):
     graph = Channels(model)
-    alive = constant_channels.needed(graph)
-    rows = [(g.name, f"{len(g):,}", f"{int((~alive[g.channels]).sum()):,}", g.frozen or "") for g in graph.groups]
-    note = "Channels without effect on any output, which tfsparse.shrink(model) would take away."
-    return Part(title, note, table=Table(("made by", "channels", "dead", "must stay because"), rows, words=(0, 3)))
+    kept = constant_channels.needed(graph)
+    rows = [(g.name, f"{len(g):,}", f"{int((~kept[g.channels]).sum()):,}", g.frozen or "") for g in graph.groups]
+    note = "These channels change no output: tfsparse.shrink(model) removes them."
+    head = ("made by", "channels", "without effect", "must stay because")
+    return Part(title, note, table=Table(head, rows, words=(0, 3)))
 
 
 def _sizes(title, model):
     measured = sizes(model).rows
     times = [f"{measured[0].bytes / r.bytes:.1f}" if r.bytes else "–" for r in measured]
     rows = [(r.form, _text(r.bytes), t, _text(r.sparse_bytes), r.needs) for r, t in zip(measured, times, strict=True)]
-    note = "Measured when this page was made. In memory weights are dense, but for what TFLite runs sparse."
+    note = "Measured when this page was made. In memory all weights are dense, except those that TFLite runs sparse."
     head = ("form", "bytes", "times smaller", "sparse weights alone", "to run")
     return Part(title, note, table=Table(head, rows, words=(0, 4)))
 
@@ -154,19 +177,19 @@ def _sizes(title, model):
 
 
 def _seconds(run):
-    """A network that shrinks has one time for all of its epochs."""
+    """Return the time of each epoch. A network that shrinks has one time for all of them, which is left out here."""
     each = len(run["seconds"]) == len(run["epochs"])
     return [{"seconds": seconds} for seconds in run["seconds"]] if each else [{}] * len(run["epochs"])
 
 
 def _once(entries):
-    """Keys that only the last entry has: what was measured just before and after a cut."""
+    """Return the keys that only the last entry has: what was measured just before and just after a cut."""
     before = {key for entry in entries[:-1] for key in entry}
     return [key for key in entries[-1] if entries[:-1] and key not in before]
 
 
 def _charts(entries):
-    """Charts of all that the entries hold: the known ones, then one for each other key."""
+    """Return the charts of `CHARTS` for which there are entries, and one for each other key."""
     keys = [key for key in entries[-1] if key not in ("epoch", *_once(entries))]
     known = {key for chart in CHARTS for key in chart.lines}
     present = [dataclasses.replace(c, lines={k: v for k, v in c.lines.items() if k in keys}) for c in CHARTS]
@@ -209,7 +232,7 @@ def _costs(counts):
 
 
 def _text(value):
-    """A cell: fractions to four digits, counts in full, a dash for what is not known."""
+    """Return the text of a cell: fractions with four digits, counts in full, a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""From a run directory or a model file to a page."""
+"""Makes the page of a run directory or of a model file."""
 
 import functools
 import os
@@ -12,14 +12,22 @@ from tfsparse.version import __version__
 
 
 def write(source: str | os.PathLike, path: str | os.PathLike) -> None:
-    """Write the page of `source`, a run directory or a saved model, to the file `path`, whole or not at all.
+    """Write the page of a run directory or of a saved model to a file.
 
-    Of a run that is not finished it shows what there is. Nothing on it is estimated: what nobody measured is missing.
+    The page of a run that is not finished shows what there is. Nothing on a page is estimated: a figure that was not
+    measured is left out. Needs `pip install 'tfsparse[cli]'`.
 
-    Raises: RunError for what is neither.
+    Args:
+        source: A run directory, or a file that `model.save` wrote.
+        path: File to write. An error while the page is made leaves an older file as it was.
 
-    >>> from tfsparse import page
-    >>> page.write("runs/quickstart", "quickstart.html")
+    Raises:
+        RunError: If `source` is neither.
+        ImportError: If a package of the extra `cli` is missing.
+
+    Examples:
+        >>> from tfsparse.reporting import page
+        >>> page.write("runs/quickstart", "quickstart.html")
     """
     source = pathlib.Path(source)
     run = run_directory.read(source) if source.is_dir() else None
@@ -29,9 +37,17 @@ def write(source: str | os.PathLike, path: str | os.PathLike) -> None:
 
 
 def render(run: dict | None = None, model: keras.Model | None = None) -> str:
-    """Return the page of a run's record, of a model, or of both.
+    """Return the page of a run, of a model, or of both.
 
-    >>> html = page.render(model=model)
+    Args:
+        run: The record of a run: the content of its `run.json`. Default: None.
+        model: A built model. Default: None.
+
+    Returns:
+        The page as HTML.
+
+    Examples:
+        >>> html = page.render(model=model)
     """
     parts = extras.require("tfsparse.reporting.page.parts", "cli")
     shown = [*parts.of_run(run)] if run else []
@@ -67,13 +83,13 @@ def _status(run):
 
 
 def _tiles(run, report):
-    """The few numbers that one looks for first."""
+    """Return the few numbers at the top of the page."""
     summary = (run or {}).get("summary", {})
     tiles = {"accuracy": f"{summary['accuracy']:.4f}"} if summary else {}
     if report:
         tiles |= {"sparsity": f"{report['sparsity']:.4f}"}
     if summary.get("asked_sparsity") is not None:
-        tiles |= {"asked": f"{summary['asked_sparsity']:g}"}
+        tiles |= {"target": f"{summary['asked_sparsity']:g}"}
     if "parameters" in summary:  # of a network that shrank
         tiles |= {"parameters": f"{summary['parameters']:,}", "before": f"{summary['dense_parameters']:,}"}
     return tiles | ({"seconds of training": f"{summary['seconds']:.0f}"} if summary else {})
