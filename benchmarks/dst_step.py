@@ -49,7 +49,7 @@ def step(shape, kernel_shape, apply, mask, jit):
     x = tf.constant(random.normal(size=shape).astype("float32"))
     kernel = tf.Variable(random.normal(size=kernel_shape).astype("float32") * 0.03)
     units = len(kernel_shape) - 1
-    threshold = tf.Variable(np.full(thresholds.shape("vector", kernel_shape, (units,)), 0.02, "float32"))
+    threshold = tf.Variable(np.full(thresholds.threshold_shape("vector", kernel_shape, (units,)), 0.02, "float32"))
 
     @tf.function(jit_compile=jit)
     def run():

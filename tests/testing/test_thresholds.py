@@ -28,7 +28,7 @@ def test_other_kinds(threshold):
     ("place", "name", "bug", "check"),
     [
         (topk, "global_masks", lambda scores, sparsity: [ops.ones_like(s) for s in scores], "check_target"),
-        (layer_core.Reset, "__call__", lambda self, threshold: threshold, "check_reset"),
+        (layer_core.ResetConstraint, "__call__", lambda self, threshold: threshold, "check_reset"),
         (backend_ops, "masked", lambda values, mask: values, "check_finalized"),
     ],
     ids=["no cut", "no reset", "no zeros"],

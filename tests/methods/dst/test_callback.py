@@ -23,7 +23,7 @@ def digits(optimizer, sparsity, epochs=10, **options):
 
 @pytest.mark.parametrize("sparsity", [0.95, *also([0.8])])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_steers_to_within_half_a_point_and_then_cuts_exactly(optimizer, sparsity):
+def test_alpha_leads_to_within_half_a_point_and_the_cut_is_exact(optimizer, sparsity):
     optimizers = {"sgd": keras.optimizers.SGD(0.02, momentum=0.9), "adam": keras.optimizers.Adam(1e-3)}
     model, logs = digits(optimizers[optimizer], sparsity)
     assert abs(logs["uncut_sparsity"][-1] - sparsity) < 0.005
@@ -33,7 +33,7 @@ def test_steers_to_within_half_a_point_and_then_cuts_exactly(optimizer, sparsity
     assert logs["cut_accuracy"][-1] > 0.9
 
 
-def test_a_layer_may_keep_less_than_the_floor_where_little_shall_live():
+def test_a_layer_may_keep_less_than_its_floor_at_a_high_target():
     model, logs = digits(keras.optimizers.SGD(0.02, momentum=0.9), 0.99, epochs=20)
     floors = [t.constraint.floor for layer in masked_layer.masked_layers(model) for t in layer.thresholds]
     np.testing.assert_allclose(floors, 0.001)
@@ -41,7 +41,7 @@ def test_a_layer_may_keep_less_than_the_floor_where_little_shall_live():
     assert abs(logs["uncut_sparsity"][-1] - 0.99) < 0.005
 
 
-def test_floors_hold_for_a_step_that_is_compiled_already():
+def test_lower_floors_compile_the_training_step_anew():
     x, y = testing.small_data()
     model = tfsparse.dst(testing.small_model(), 0.01)
     model.compile(keras.optimizers.SGD(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -81,7 +81,7 @@ def test_early_stopping_still_cuts():
     assert tfsparse.report(model).sparsity == 0.75
 
 
-def test_the_logger_sees_thresholds(tmp_path):
+def test_the_sparsity_logger_counts_thresholded_kernels(tmp_path):
     x, y = testing.small_data()
     model = tfsparse.dst(testing.small_model(), 0.05)
     model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -92,7 +92,7 @@ def test_the_logger_sees_thresholds(tmp_path):
     assert list(tmp_path.glob("events*"))
 
 
-def test_errors_before_the_first_step():
+def test_wrong_arguments_are_refused_before_the_first_step():
     x, y = testing.small_data()
     model = testing.small_model()
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

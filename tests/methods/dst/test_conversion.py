@@ -27,7 +27,7 @@ def names(model):
     return [layer.name for layer in masked_layer.masked_layers(model)]
 
 
-def test_there_and_back():
+def test_finalize_undoes_dst():
     model, x = nested(), np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("float32")
     wrapped = tfsparse.dst(model, alpha=0.125, threshold="scalar")
     assert sorted(names(wrapped)) == ["conv", "first", "head", "shared"]
@@ -60,11 +60,11 @@ def test_the_copy_leaves_the_original_alone():
         ({"skip_first": True, "skip_last": True}, {"first", "shared"}),
     ],
 )
-def test_what_is_left_out(options, left):
+def test_the_first_and_the_last_layer_can_be_left_out(options, left):
     assert set(names(tfsparse.dst(nested(), **options))) == left
 
 
-def test_exclusion():
+def test_excluded_layers_stay_as_they_are():
     model = nested()
     assert set(names(tfsparse.dst(model, exclude=[model.get_layer("shared")]))) == {"conv", "first", "head"}
 
@@ -82,7 +82,7 @@ def test_what_is_thresholded_already_is_not_thresholded_again():
     assert isinstance(wrapped.layers[0].layer, layers.Dense)
 
 
-def test_errors():
+def test_a_model_that_cannot_be_converted_is_refused():
     class Net(keras.Model):
         pass
 

@@ -28,7 +28,7 @@ def one_step(layer, x, loss, optimizer=None):
     return {v.path.split("/")[-1]: before[v.path] - ops.convert_to_numpy(v) for v in model.trainable_variables}
 
 
-def test_golden():
+def test_golden_layer():
     """The authors' layer, executed (dst.md 3.6): forward, dW, dt."""
     layer, x = golden_layer(), np.array([[1, 2, 3]], "float32")
     np.testing.assert_allclose(layer(x), [[1.4, -1.0]], rtol=1e-6)
@@ -38,14 +38,14 @@ def test_golden():
     np.testing.assert_allclose(gradients["kernel_threshold"], [[-1.528187, 0.810952]], rtol=1e-5)
 
 
-def test_all_thresholds_ten_are_zero_after_one_step():
+def test_thresholds_above_all_weights_are_zero_after_one_step():
     layer = golden_layer()
     layer.thresholds[0].assign([[10, 10]])
     one_step(layer, np.ones((1, 3), "float32"), "mse")
     np.testing.assert_array_equal(layer.thresholds[0], [[0, 0]])
 
 
-def test_penalty_counts_a_layer_that_is_called_twice_once():
+def test_the_penalty_of_a_layer_that_is_called_twice_counts_once():
     layer = Thresholded(layers.Dense(3), alpha=0.5)
     inputs = keras.Input((3,))
     model = keras.Model(inputs, layer(layer(inputs)))
@@ -73,7 +73,7 @@ def test_penalty_counts_a_layer_that_is_called_twice_once():
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, layers.Layer) else "",
 )
-def test_kinds_of_layers(layer, shape, thresholds):
+def test_layers_of_every_kind_compute_with_masked_kernels(layer, shape, thresholds):
     """Thresholds per output unit, at 0 the layer's own answers; above, those of the masked kernel."""
     x = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
     plain = np.array(ops.convert_to_numpy(layer(x)))
@@ -90,7 +90,7 @@ def test_kinds_of_layers(layer, shape, thresholds):
     np.testing.assert_allclose(layer(x), pruned, rtol=1e-6)
 
 
-def test_several_inputs():
+def test_a_layer_with_several_inputs_is_wrapped():
     query, value = (np.random.default_rng(i).normal(size=(2, 5, 4)).astype("float32") for i in range(2))
     inputs = [keras.Input((5, 4)), keras.Input((5, 4))]
     model = keras.Model(inputs, layers.MultiHeadAttention(2, 3, name="attention")(*inputs))
@@ -100,7 +100,7 @@ def test_several_inputs():
 
 
 def test_state_and_activity_losses_of_the_layer_are_kept():
-    """What the layer writes while it is called (here the place in its stream of random numbers) is not lost."""
+    """What the layer writes while it is called (here the state of its random number generator) is not lost."""
     layer = Thresholded(layers.LSTM(3, dropout=0.5, activity_regularizer="l2", seed=1))
     x = np.ones((2, 4, 3), "float32")
     first, second = (np.array(ops.convert_to_numpy(layer(x, training=True))) for _ in range(2))
@@ -110,7 +110,7 @@ def test_state_and_activity_losses_of_the_layer_are_kept():
     assert model.evaluate(x, x[:, 0], verbose=0) > 0
 
 
-def test_masking_passes_through():
+def test_keras_masks_pass_through():
     x = np.ones((1, 4, 3), "float32")
     x[:, 2:] = 0
     plain = keras.Sequential([keras.Input((4, 3)), layers.Masking(), layers.LSTM(2)])
@@ -131,7 +131,7 @@ def test_recurrent_cells_are_reset_only_when_nothing_is_left():
         assert (np.max(ops.convert_to_numpy(layer.thresholds[1])) == 0) == reset
 
 
-def test_config_and_file(tmp_path):
+def test_options_and_thresholds_are_saved(tmp_path):
     model = keras.Sequential([keras.Input((4,)), Thresholded(layers.Dense(3), "matrix", alpha=0.25, floor=0.1)])
     model.layers[0].thresholds[0].assign(np.full((4, 3), 0.3))
     model.save(tmp_path / "model.keras")
@@ -140,7 +140,7 @@ def test_config_and_file(tmp_path):
     np.testing.assert_allclose(layer.thresholds[0], np.full((4, 3), 0.3, "float32"))
 
 
-def test_masks_at_full_precision_in_mixed_precision():
+def test_masks_are_computed_at_full_precision_in_mixed_precision():
     """0.10001 and 0.1 are one number in float16."""
     layer = Thresholded(layers.Dense(1, dtype="mixed_float16"))
     outputs = layer(np.ones((1, 2), "float32"))
@@ -156,12 +156,12 @@ def test_a_layer_without_kernels_is_refused():
 
 
 @pytest.mark.parametrize("options", [{"threshold": "rows"}, {"alpha": -1.0}, {"floor": 2}])
-def test_bad_options(options):
+def test_an_option_out_of_range_is_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Thresholded(layers.Dense(3), **options)
 
 
-def test_by_hand_in_a_subclassed_model():
+def test_a_subclassed_model_may_wrap_its_layers_itself():
     class Net(keras.Model):
         def __init__(self):
             super().__init__()

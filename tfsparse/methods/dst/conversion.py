@@ -17,21 +17,30 @@ def dst(
     skip_first: bool = False,
     skip_last: bool = False,
 ) -> keras.Model:
-    """A copy of the model in which every layer with kernels is `Thresholded`: compile it and train it with `fit`.
+    """Return a copy of the model in which every layer with kernels is `Thresholded`.
 
-    Layers keep their names and their weights. The copy has to be compiled.
+    Layers keep their names and weights.
 
     Args:
-        model: Functional or Sequential, built; models inside are converted inside.
-        alpha, threshold: as for `Thresholded`.
-        exclude: layers to leave as they are.
-        skip_first, skip_last: leave the first or the last layer with a kernel as it is.
+        model: A built Sequential or Functional model; models inside are converted too.
+        alpha: Weight of the penalty, >= 0; the larger, the sparser. Default: 5e-4.
+        threshold: One threshold per kernel ("scalar"), per output unit ("vector") or per weight ("matrix"). Default:
+            "vector".
+        exclude: Layers to leave as they are.
+        skip_first: Whether to leave the first layer with a kernel as it is. Default: False.
+        skip_last: Whether to leave the last layer with a kernel as it is. Default: False.
 
-    Raises: ValueError for a subclassed model, whose layers cannot be exchanged, and if nothing is left to prune.
+    Returns:
+        The new model, which must be compiled.
 
-    >>> model = tfsparse.dst(model, alpha=5e-4)
-    >>> model.compile("sgd", loss="mse"); model.fit(x, y, epochs=20, callbacks=[tfsparse.DST()])
-    >>> plain = tfsparse.finalize(model)
+    Raises:
+        ValueError: If the model is subclassed or not built, or if no layer is left to prune.
+
+    Examples:
+        >>> model = tfsparse.dst(model, alpha=5e-4)
+        >>> model.compile("sgd", loss="mse")
+        >>> model.fit(x, y, epochs=20, callbacks=[tfsparse.DST(0.9)])
+        >>> tfsparse.finalize(model).save("sparse.keras")
     """
     _check_cloneable(model)
     chosen = chosen_layers(model, keras.Model, _has_kernels, exclude, skip_first, skip_last)
@@ -47,40 +56,60 @@ def dst(
 
 
 def finalize(model: keras.Model) -> keras.Model:
-    """The plain model: weights multiplied by their masks, thresholds gone. Its outputs are those of `model`.
+    """Return the plain model, whose outputs are those of `model`: kernels are multiplied by their masks.
 
         kernel = kernel * 1[|kernel| > threshold]
 
-    Raises: ValueError for a subclassed model.
+    Args:
+        model: A model made by `dst`, or another Sequential or Functional model with `Thresholded` layers.
 
-    >>> tfsparse.finalize(model).save("sparse.keras")
+    Returns:
+        A model without thresholds, which must be compiled to be trained.
+
+    Raises:
+        ValueError: If the model is subclassed or not built.
+
+    Examples:
+        >>> tfsparse.finalize(model).save("sparse.keras")
     """
     _check_cloneable(model)
     return masked_layer.plain_model(model)
 
 
 def chosen_layers(model, model_type: type, has_kernels, exclude=(), skip_first=False, skip_last=False) -> set[int]:
-    """The ids of the layers to be thresholded: all of which `has_kernels` holds, but those that the options leave out.
+    """Return the ids of the layers that get thresholds.
 
-    Raises: ValueError if there is none.
+    Args:
+        model: A model of either Keras.
+        model_type: `keras.Model` or `tf_keras.Model`.
+        has_kernels: `layer -> bool`.
+        exclude: Layers to leave out.
+        skip_first: Whether to leave out the first layer with a kernel.
+        skip_last: Whether to leave out the last layer with a kernel.
+
+    Returns:
+        A set of ids.
+
+    Raises:
+        ValueError: If no layer is left.
     """
-    found = _with_kernels(model, model_type, has_kernels)
-    left = [*exclude, *found[: int(skip_first)], *found[len(found) - int(skip_last) :]]
-    ids = {id(layer) for layer in found} - {id(layer) for layer in left}
+    layers = _layers_with_kernels(model, model_type, has_kernels)
+    excluded = [*exclude, *layers[: int(skip_first)], *layers[len(layers) - int(skip_last) :]]
+    ids = {id(layer) for layer in layers} - {id(layer) for layer in excluded}
     if not ids:
         raise ValueError(f"Nothing to prune: no layer of {model.name!r} is left that has a kernel of rank >= 2.")
     return ids
 
 
-def _with_kernels(model, model_type, has_kernels):
-    """Layers to wrap, in the model's order; of models inside, their layers."""
-    found = []
+def _layers_with_kernels(model, model_type, has_kernels):
+    """Return the layers with kernels and without masks in the model's order, also those of models inside it."""
+    layers = []
     for layer in model.layers:
         if isinstance(layer, model_type):
-            found += _with_kernels(layer, model_type, has_kernels)
+            layers += _layers_with_kernels(layer, model_type, has_kernels)
         elif not isinstance(layer, MaskedLayer) and has_kernels(layer):
-            found.append(layer)
-    return found
+            layers.append(layer)
+    return layers
 
 
 def check_cloneable(model, is_graph: bool, wrapped_layer: str) -> None:

@@ -1,4 +1,4 @@
-"""DST: a layer whose mask is a function of trainable thresholds."""
+"""The layer with trainable thresholds for Keras 3."""
 
 import keras
 
@@ -10,40 +10,47 @@ from tfsparse.pruners import selection
 class Thresholded(ThresholdedLayerBase, keras.layers.Wrapper):
     """A layer that prunes itself: weights below trainable thresholds do not count.
 
-        forward:    kernel * 1[|kernel| > threshold]
-        backward:   for the derivative of the step the long-tailed `thresholds.surrogate`, see `thresholds.masked`
-        losses:     + alpha * sum(exp(-threshold))
-        after a step: threshold = 0 where at most `floor` of the kernel lives
+        forward:       kernel * 1[|kernel| > threshold]
+        backward:      a long-tailed surrogate stands for the derivative of the step, see `thresholds.masked`
+        losses:        + alpha * sum(exp(-threshold))
+        after a step:  threshold = 0 where at most `floor` of the kernel is kept
 
-    Weights that are pruned keep their values and are trained on: they return when they outgrow their threshold. The
-    thresholds are trained by the model's optimizer like all else, its weight decay included, which pulls them to 0.
+    Pruned weights keep their values, are trained on, and return when they grow above their threshold. The model's
+    optimizer trains the thresholds like all other variables. Its weight decay, if any, pulls them to 0.
 
     Args:
-        layer: a layer with kernels: Dense, EinsumDense, convolutions, recurrent layers, and layers around such layers.
-        threshold: one per kernel ("scalar"), per output unit ("vector"; of LSTM and GRU per unit of every gate), or per
-            weight ("matrix").
-        alpha: weight of the penalty, >= 0; the larger, the sparser. A sum over thresholds, so it depends on the width.
-            The variable `alpha` of a built layer may be assigned to while it trains; see `tfsparse.DST`.
-        floor: fraction in [0, 1) of living weights at which a kernel's thresholds start again from 0; None: 0.01, and 0
-            for recurrent cells.
+        layer: A layer with kernels: Dense, EinsumDense, convolutions, recurrent layers, and layers around such layers.
+        threshold: One threshold per kernel ("scalar"), per output unit ("vector"; of LSTM and GRU per unit of every
+            gate) or per weight ("matrix"). Default: "vector".
+        alpha: Weight of the penalty, >= 0; the larger, the sparser. The penalty is a sum over thresholds, so its effect
+            depends on the width. The variable `alpha` of a built layer may be assigned during training, as
+            `tfsparse.DST` does. Default: 5e-4.
+        floor: Fraction in [0, 1) of kept weights at which the thresholds of a kernel start again from 0. Default: None,
+            which is 0.01, and 0 for recurrent cells.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
-    Raises: ValueError for a layer without kernels and for options out of range.
+    Raises:
+        ValueError: If the layer has no kernels, or an option is out of range.
 
-    Source: Liu et al., "Dynamic Sparse Training: Find Efficient Sparse Network From Scratch With Trainable Masked
-        Layers" (ICLR 2020), and the authors' code.
+    Source:
+        Liu et al., "Dynamic Sparse Training: Find Efficient Sparse Network From Scratch With Trainable Masked Layers"
+        (ICLR 2020), and the authors' code.
 
-    >>> keras.Sequential([keras.Input((784,)), Thresholded(keras.layers.Dense(300), alpha=5e-4)])
+    Examples:
+        >>> keras.Sequential([keras.Input((784,)), Thresholded(keras.layers.Dense(300), alpha=5e-4)])
     """
 
-    _keras, _uncast, _is_kernel = keras, {"autocast": False}, staticmethod(selection.is_prunable)
+    _keras = keras
+    _autocast_option = "autocast"
+    _is_kernel = staticmethod(selection.is_prunable)
 
     def __init__(self, layer, threshold: str = "vector", alpha: float = 5e-4, floor: float | None = None, **kwargs):
         super().__init__(layer, threshold, alpha, floor, **kwargs)
         self.supports_masking = layer.supports_masking
 
     def call(self, inputs, *args, **kwargs):
-        """As the layer's own. Its variables are swapped for the time of the call: what it writes is written back."""
-        masked = dict(zip(map(id, self.kernels), self._masked(), strict=True))
+        """Call the layer with masked kernels in place of its kernels. Other variables that it writes are assigned."""
+        masked = dict(zip(map(id, self.kernels), self._masked_kernels(), strict=True))
         variables = self.layer.variables
         state = [(v, masked.get(id(v), v.value)) for v in variables]
         with keras.StatelessScope(state_mapping=state, collect_losses=True) as scope:

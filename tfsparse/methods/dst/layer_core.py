@@ -1,4 +1,4 @@
-"""What a layer with trainable thresholds is, whichever Keras its wrapper comes from."""
+"""The layer with trainable thresholds, without what each Keras forces."""
 
 from keras import ops
 
@@ -9,62 +9,66 @@ from tfsparse.optimizers.masked_layer import MaskedLayer
 
 
 class ThresholdedLayerBase(MaskedLayer):
-    """Mixed into a Wrapper of Keras 3 or of tf_keras, which says where kernels are and how the layer is called.
+    """Mixed into a Wrapper of Keras 3 or tf_keras, which calls the layer with `_masked_kernels()`.
 
-        call:                         layer computes with thresholds.masked(kernel, threshold) for each of its kernels
+        call:                         the layer computes with thresholds.masked(kernel, threshold)
         losses:                       alpha * sum(exp(-threshold))
-        after every optimizer step:   threshold = 0 if at most `floor` of the kernel lives
+        after every optimizer step:   threshold = 0 if at most `floor` of the kernel is kept
 
     Attributes:
-        _keras: the module, keras or tf_keras.
-        _uncast: how its `add_weight` is told to leave a variable's precision alone.
+        thresholds: The trainable thresholds, one variable per kernel.
+        alpha: Variable, the weight of the penalty.
+        controller_state: Variable, the state of the `DST` callback's controller.
+        _keras: The module keras or tf_keras.
+        _autocast_option: The option of `add_weight` which, if False, keeps a variable at its own precision.
         _is_kernel: `variable -> bool`: whether a trainable variable gets thresholds.
     """
 
     def __init__(self, layer, threshold: str = "vector", alpha: float = 5e-4, floor: float | None = None, **kwargs):
-        thresholds.check(threshold, alpha, floor)
-        # masks are made at full precision; the layer casts by itself what it computes with
+        thresholds.check_options(threshold, alpha, floor)
+        # masks are computed at full precision; the layer itself casts what it computes with
         own = {"name": layer.name, "dtype": layer.variable_dtype, "autocast": False}
         super().__init__(layer, **own | kwargs)
         self.threshold, self.floor = threshold, floor
-        self._alpha = float(alpha)
+        self._initial_alpha = float(alpha)
 
     def build(self, input_shape=None):
-        """Build the layer, and the thresholds of its kernels, which start at 0: nothing is pruned."""
+        """Build the layer and the thresholds of its kernels. They start at 0: nothing is pruned."""
         super().build(input_shape)
-        owned = self._owned()
-        if not owned:
+        pairs = self._owners_and_kernels()
+        if not pairs:
             raise ValueError(
                 f"Thresholded got {self.layer.name!r}, which has no trainable kernel of rank >= 2: wrap Dense, "
                 "EinsumDense, convolutions and recurrent layers, and leave other layers as they are."
             )
-        self.alpha = self._add("alpha", (), self._alpha, trainable=False)
-        self.control = self._add("control", (5,), 0.0, trainable=False)  # what a DST callback has to remember
-        self.thresholds = [self._add_threshold(owner, kernel) for owner, kernel in owned]
+        self.alpha = self._add("alpha", (), self._initial_alpha, trainable=False)
+        self.controller_state = self._add("controller_state", (5,), 0.0, trainable=False)
+        self.thresholds = [self._add_threshold(owner, kernel) for owner, kernel in pairs]
 
     @property
     def kernels(self) -> list:
         """The kernels of the layer and of layers inside it, in the order of `thresholds`."""
-        return [kernel for _, kernel in self._owned()]
+        return [kernel for _, kernel in self._owners_and_kernels()]
 
     @property
     def own_variables(self) -> list:
-        """What the plain layer does not have."""
-        return [*self.thresholds, self.alpha, self.control]
+        """The variables that the plain layer does not have."""
+        return [*self.thresholds, self.alpha, self.controller_state]
 
     def lower_floors(self, limit: float) -> None:
-        """From the next compilation of the training step on reset at no more than this; build anew to take it back."""
+        """Lower all floors to at most `limit`. It takes effect when the training step is compiled next."""
         for threshold in self.thresholds:
             threshold.constraint.floor = min(threshold.constraint.floor, limit)
 
     def masks(self) -> list:
-        """1 where a weight lives, 0 where it is pruned; in the order of `kernels`."""
-        return [thresholds.mask(backend_ops.read(k), backend_ops.read(t)) for k, t in self._pairs()]
+        """Return one mask per kernel: 1 where a weight is kept, 0 where it is pruned."""
+        return [thresholds.mask(*pair) for pair in self._values()]
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "threshold": self.threshold, "alpha": self._alpha, "floor": self.floor}
+        own = {"threshold": self.threshold, "alpha": self._initial_alpha, "floor": self.floor}
+        return {**super().get_config(), **own}
 
-    def _owned(self):
+    def _owners_and_kernels(self):
         """Return pairs of a layer, the wrapped one or one inside it, and a kernel of its own."""
         return [
             (layer, variable)
@@ -74,35 +78,40 @@ class ThresholdedLayerBase(MaskedLayer):
         ]
 
     def _add(self, name, shape, value, dtype="float32", **options):
-        """A variable of this wrapper that is never cast to a lower precision."""
-        initializer = self._keras.initializers.Constant(value)
-        return self.add_weight(name=name, shape=shape, dtype=dtype, initializer=initializer, **self._uncast, **options)
+        options |= {"initializer": self._keras.initializers.Constant(value), self._autocast_option: False}
+        return self.add_weight(name=name, shape=shape, dtype=dtype, **options)
 
-    def _pairs(self):
-        return zip(self.kernels, self.thresholds, strict=True)
+    def _values(self):
+        """Return pairs of the values of a kernel and of its threshold."""
+        pairs = zip(self.kernels, self.thresholds, strict=True)
+        return [(backend_ops.read(kernel), backend_ops.read(threshold)) for kernel, threshold in pairs]
 
-    def _masked(self) -> list:
-        """What the layer computes with instead of its kernels."""
-        return [thresholds.masked(backend_ops.read(k), backend_ops.read(t)) for k, t in self._pairs()]
+    def _masked_kernels(self) -> list:
+        return [thresholds.masked(*pair) for pair in self._values()]
 
     def _add_threshold(self, owner, kernel):
-        units = output_axes(owner, kernel, self._keras.layers)
-        shape = thresholds.shape(self.threshold, tuple(kernel.shape), units)
+        axes = output_axes(owner, kernel, self._keras.layers)
+        shape = thresholds.threshold_shape(self.threshold, tuple(kernel.shape), axes)
         floor = self.floor
         if floor is None:  # as in the authors' code, which resets every layer but recurrent cells
             floor = 0.0 if hasattr(owner, "state_size") else 0.01
         name = f"{kernel.name.split('/')[-1].split(':')[0]}_threshold"
-        return self._add(name, shape, 0.0, kernel.dtype, regularizer=self._penalty, constraint=Reset(kernel, floor))
+        constraint = ResetConstraint(kernel, floor)
+        return self._add(name, shape, 0.0, kernel.dtype, regularizer=self._penalty, constraint=constraint)
 
     def _penalty(self, threshold):
         return ops.cast(backend_ops.read(self.alpha), threshold.dtype) * thresholds.penalty(backend_ops.read(threshold))
 
 
-class Reset:
-    """Constraint of a threshold: back to 0 where too little of the kernel lives.
+class ResetConstraint:
+    """Constraint of a threshold: it returns to 0 where too little of the kernel is kept.
 
-    A constraint, since Keras applies it right after the optimizer's update, compiled or not and on every replica; the
-    authors reset inside the forward pass, just before the same masks are used.
+    Keras applies a constraint right after the optimizer's update, compiled or not and on every replica. The authors
+    reset inside the next forward pass, just before the same masks are used.
+
+    Args:
+        kernel: The kernel of the threshold.
+        floor: Fraction of kept weights, in [0, 1). At this fraction or below, the threshold is reset.
     """
 
     def __init__(self, kernel, floor: float):
@@ -113,10 +122,20 @@ class Reset:
 
 
 def output_axes(owner, kernel, layers) -> tuple[int, ...]:
-    """The axes along which a kernel's output units lie; `layers` is `keras.layers` or `tf_keras.layers`.
+    """Return the axes of a kernel that count its output units.
 
-        Dense, Conv, recurrent gates   the last;   transposed Conv   the one before it
-        depthwise                      both;       EinsumDense       those that its equation has in the output
+        Dense, Conv, gates of recurrent layers    the last
+        transposed Conv                           the one before the last
+        depthwise Conv                            both
+        EinsumDense                               those that its equation has in the output
+
+    Args:
+        owner: The layer that owns the kernel.
+        kernel: A variable.
+        layers: `keras.layers` or `tf_keras.layers`.
+
+    Returns:
+        Indices of axes.
     """
     rank = len(kernel.shape)
     if isinstance(owner, layers.EinsumDense):

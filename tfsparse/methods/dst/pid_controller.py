@@ -1,51 +1,59 @@
-"""How hard thresholds are pushed, from how far the sparsity is off."""
+"""The weight of DST's penalty, from the distance between target and actual sparsity."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-_TOLERANCE = 0.01  # an error of one point pushes with all its might
-_AHEAD = 2.0  # looks: what is on its way arrives late
-_INTEGRAL = 0.05  # of each push stays
-_ADAPTION = 0.2  # by how much the scale grows or shrinks, at most
-_COLLAPSE = 0.05  # so much sparsity is lost at once only where thresholds were reset
+_ERROR_RANGE = 0.01  # at an error of this size the PD term reaches 1
+_DERIVATIVE_WEIGHT = 2.0  # looks ahead, since thresholds react late
+_INTEGRAL_WEIGHT = 0.05
+_GAIN_CHANGE = 0.2  # largest change of log(gain) in one update
+_RESET_DROP = 0.05  # the sparsity falls by so much in one period only if thresholds were reset
 
 
 class PIDController(NamedTuple):
-    """A PID controller that finds its own scale: how far alpha moves a network depends on widths, optimizer and loss.
+    """A PID controller that adapts its gain: how far alpha moves a network depends on widths, optimizer and loss.
 
-        error = wanted - actual
-        push = clip((error - 2 * (actual - last actual)) / 0.01, -1, 1)
-        scale = scale * exp(0.2 * push * last push)
-        scale = scale / 2                              if actual has fallen by more than 0.05: thresholds were reset
-        integral = clip(integral + 0.05 * push, -1, 1)
-        alpha = scale * (push + integral)              below 0 thresholds are pulled down
+        error    = target - actual
+        pd       = clip((error - 2 * (actual - last actual)) / 0.01, -1, 1)
+        gain     = gain * exp(0.2 * pd * last pd)
+        integral = clip(integral + 0.05 * pd, -1, 1)
+        alpha    = gain * (pd + integral)                  below 0 the penalty pulls thresholds down
 
-    Five numbers, so that a layer can remember them: scale > 0, integral and push in [-1, 1], the last actual sparsity,
-    and the sparsity at which the training began.
+        if actual has fallen by more than 0.05, thresholds were reset:  gain = gain / 2;  pd = integral = 0
 
-    >>> control = PIDController(scale=1e-3).next(wanted=0.005, actual=0.0)
-    >>> round(control.push, 3), round(control.alpha, 6)
-    (0.5, 0.000525)
+    Its state is five numbers, which a layer saves in one variable.
+
+    Args:
+        gain: Scale of alpha, > 0.
+        integral: Integral term, in [-1, 1]. Default: 0.
+        pd: Proportional and derivative term, in [-1, 1]. Default: 0.
+        actual: Sparsity at the last update. Default: 0.
+        initial: Sparsity at the beginning of the training. The controller does not use it. Default: 0.
+
+    Examples:
+        >>> controller = PIDController(gain=1e-3).updated(target=0.005, actual=0.0)
+        >>> round(controller.pd, 3), round(controller.alpha, 6)
+        (0.5, 0.000525)
     """
 
-    scale: float
+    gain: float
     integral: float = 0.0
-    push: float = 0.0
+    pd: float = 0.0
     actual: float = 0.0
-    start: float = 0.0
+    initial: float = 0.0
 
-    def next(self, wanted: float, actual: float) -> "PIDController":
-        """After a look at the network."""
-        error, change = wanted - actual, actual - self.actual
-        if change < -_COLLAPSE:
-            return PIDController(max(self.scale / 2, 1e-9), 0.0, 0.0, actual, self.start)
-        push = float(np.clip((error - _AHEAD * change) / _TOLERANCE, -1, 1))
-        scale = self.scale * float(np.exp(_ADAPTION * push * self.push))
-        integral = float(np.clip(self.integral + _INTEGRAL * push, -1, 1))
-        return PIDController(float(np.clip(scale, 1e-9, 1.0)), integral, push, actual, self.start)
+    def updated(self, target: float, actual: float) -> "PIDController":
+        """Return the controller after the network's sparsity was measured."""
+        error, change = target - actual, actual - self.actual
+        if change < -_RESET_DROP:
+            return PIDController(max(self.gain / 2, 1e-9), actual=actual, initial=self.initial)
+        pd = float(np.clip((error - _DERIVATIVE_WEIGHT * change) / _ERROR_RANGE, -1, 1))
+        gain = self.gain * float(np.exp(_GAIN_CHANGE * pd * self.pd))
+        integral = float(np.clip(self.integral + _INTEGRAL_WEIGHT * pd, -1, 1))
+        return PIDController(float(np.clip(gain, 1e-9, 1.0)), integral, pd, actual, self.initial)
 
     @property
     def alpha(self) -> float:
-        """The penalty's weight until the next look."""
-        return self.scale * (self.push + self.integral)
+        """The weight of the penalty until the next update."""
+        return self.gain * (self.pd + self.integral)

@@ -47,7 +47,9 @@ class Thresholded(ThresholdedLayerBase, tf_keras.layers.Wrapper):
         >>> tf_keras.Sequential([tf_keras.Input((784,)), Thresholded(tf_keras.layers.Dense(300), alpha=5e-4)])
     """
 
-    _keras, _uncast, _is_kernel = tf_keras, {"experimental_autocast": False}, staticmethod(kernels.is_kernel)
+    _keras = tf_keras
+    _autocast_option = "experimental_autocast"
+    _is_kernel = staticmethod(kernels.is_kernel)
 
     def call(self, inputs, *args, **kwargs):
         """Call the layer with masked kernels in place of its attributes."""
@@ -63,7 +65,7 @@ class Thresholded(ThresholdedLayerBase, tf_keras.layers.Wrapper):
         """Return (layer, name, masked kernel) for every attribute that holds a kernel."""
         layers = keras_internals.all_layers(self.layer)
         found = []
-        for (owner, kernel), masked in zip(self._owned(), self._masked(), strict=True):
+        for (owner, kernel), masked in zip(self._owners_and_kernels(), self._masked_kernels(), strict=True):
             holders = [(layer, name) for layer in layers for name, value in vars(layer).items() if value is kernel]
             if not holders:
                 raise ValueError(
