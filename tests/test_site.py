@@ -60,7 +60,7 @@ def site(tmp_path_factory):
 
 
 def test_the_site_is_built_strictly(site):
-    """Strict: a link, an anchor or an object that is not there is an error."""
+    """Strict: a link, an anchor, an object or a documented argument that does not exist is an error."""
     assert (site / "index.html").is_file() and (site / "changelog" / "index.html").is_file()
 
 
