@@ -46,7 +46,7 @@ class GSM(tf_keras.optimizers.Optimizer):
     ):
         super().__init__(name=name)
         rule.check_options(momentum, weight_decay, compression)
-        self._learning_rate = self._build_learning_rate(learning_rate)
+        keras_internals.set_tf_keras_learning_rate(self, learning_rate)
         self.momentum, self.nesterov = momentum, nesterov
         self.coupled_decay, self.compression = weight_decay, compression
 
@@ -90,8 +90,8 @@ class GSM(tf_keras.optimizers.Optimizer):
         Returns:
             The sum over these steps.
         """
-        first = int(self.iterations.numpy())
-        return rule.decay_exponent(self._learning_rate, self.momentum, self.coupled_decay, first, steps)
+        rate, first = keras_internals.learning_rate_of(self), int(self.iterations.numpy())
+        return rule.decay_exponent(rate, self.momentum, self.coupled_decay, first, steps)
 
     def check_training_length(self, steps: int) -> None:
         """Warn if the next steps are too few for a cut without loss, and say what is enough."""
@@ -99,7 +99,7 @@ class GSM(tf_keras.optimizers.Optimizer):
 
     def get_config(self):
         own = {k: getattr(self, k) for k in ("momentum", "compression", "nesterov", "name")}
-        rate = self._serialize_hyperparameter(self._learning_rate)
+        rate = keras_internals.serialized_tf_keras_learning_rate(self)
         return {"learning_rate": rate, "weight_decay": self.coupled_decay, **own}
 
 
