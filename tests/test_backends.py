@@ -30,7 +30,7 @@ REST = ["methods/dst", "consistency", "methods/pll/test_curvature.py"]
                 ["pruners", "backend/test_replicas.py"],
                 [BATTERY, "-m", "", "-k", "test_registered and rigl"],
                 [BATTERY, *REST, "-m", "", "-k", "not test_battery or test_registered and not rigl"],
-                ["testing/test_thresholds.py", "-k", "test_vector"],
+                ["testing/methods/test_dst.py", "-k", "test_vector"],
                 ["methods/activation_density", "-k", "test_density or killed_between"],
             ]
         ),
