@@ -90,7 +90,7 @@ def times(network: str, rounds: int) -> None:
     run = finished(network, "shrinking")[0]
     settings = config.validate(run["config"])
     data = zoo.load(**settings.data.model_dump(exclude={"dir"}), epochs=1)
-    dense = assembly.compiled(settings, data)
+    dense = assembly.compiled_model(settings, data)
     widths = [dict(widths) for widths in dict.fromkeys(tuple(e["widths"].items()) for e in run["epochs"])]
     networks = [dense, *(shrink(dense, keep=width) for width in widths[1:])]
     batch = next(iter(data.train))

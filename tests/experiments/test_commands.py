@@ -138,7 +138,10 @@ def test_report_prints_every_layer(workplace):
     assert "dense1" in done.stdout and "logits" in done.stdout
 
 
-@pytest.mark.parametrize("rate", ["{name: one_cycle, max: 0.1}", *also(["{name: steps, first: 0.1, at: [0.5]}"])])
+STEPS = "{name: steps, first: 0.1, boundaries: [0.5]}"
+
+
+@pytest.mark.parametrize("rate", ["{name: one_cycle, max: 0.1}", *also([STEPS])])
 def test_report_in_a_process_of_its_own(workplace, tmp_path, rate):
     """Which has not trained, and must know the classes in the file all the same."""
     sets = ("--set", f"optimizer.learning_rate={rate}")

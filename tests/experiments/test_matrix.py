@@ -48,11 +48,11 @@ def test_overrides_are_of_the_base_and_methods_come_after(tmp_path):
 def test_the_comparisons_of_this_project_ask_what_their_names_say(path):
     assert path.read_text().startswith("# ")
     for name, run in matrix.load(path).items():
-        assembly.pruning(run, batch=([[0.0]], [0]))
+        assembly.callbacks(run, first_batch=lambda: ([[0.0]], [0]))
         assembly.optimizer(run.optimizer, total_steps=100)
         asked = name.split("-")[1] if name.count("-") == 2 else "0"
-        assert assembly.asked_sparsity(run) == pytest.approx(float(asked))
-        assert (assembly.method(run) == "dense") == name.startswith("dense")
+        assert assembly.target_sparsity(run) == pytest.approx(float(asked))
+        assert (assembly.label(run) == "dense") == name.startswith("dense")
 
 
 class Killed(BaseException):

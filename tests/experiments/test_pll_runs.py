@@ -47,8 +47,9 @@ def test_killed_and_resumed_is_the_straight_run(finished, tmp_path, epoch):
     assert bits(tmp_path / "run") == bits(finished[0])
 
 
-@pytest.mark.parametrize("start, rule", [("peak", rules.Peak), ("0.25", rules.At)])
+@pytest.mark.parametrize("start, rule", [("peak", rules.Peak), ("0.25", rules.FixedStart)])
 def test_the_section_is_the_callback(start, rule):
-    (callback,) = assembly.pruning(small("prune=null", f"pll.start={start}", "pll.end=0.75"), batch=([[0.0]], [0]))
+    asked = small("prune=null", f"pll.start={start}", "pll.end=0.75")
+    (callback,) = assembly.callbacks(asked, first_batch=lambda: ([[0.0]], [0]))
     assert isinstance(callback, tfsparse.PLL) and isinstance(callback.start, rule)
     assert (callback.sparsity, callback.end) == (None, 0.75)

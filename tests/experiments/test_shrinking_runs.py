@@ -156,8 +156,8 @@ def test_the_accuracy_after_a_way_back_is_that_of_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["prune.sparsity=0.5"], "activation_density and prune both say.*--set activation_density=null"),
-        (["dst={}"], "dst and activation_density both say"),
+        (["prune.sparsity=0.5"], "activation_density and prune both decide.*--set activation_density=null"),
+        (["dst={}"], "activation_density and dst both decide"),
         (["optimizer={name: gsm, compression: 4}"], "--set optimizer.compression=1"),
         (["activation_density.prune_epochs=[4]"], r"prune_epochs=\[4\]: after epoch 4 nothing can be resized"),
         (["activation_density.prune_epochs=[3, 1]"], "expected rising numbers"),

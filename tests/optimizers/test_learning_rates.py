@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfsparse.optimizers.learning_rates import OneCycleAdam, OneCycleAdamW, OneCycleRate, OneCycleSGD
+from tfsparse.optimizers.learning_rates import OneCycleAdam, OneCycleAdamW, OneCycleRate, OneCycleSGD, StepRate
 
 # Keras' own convert_to_numpy, whenever a Variable is read or saved under NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -166,3 +166,37 @@ def test_optimizers_refuse_other_rates_and_impossible_momentum():
         OneCycleAdam(0.1)
     with pytest.raises(ValueError, match=r"momentum_range=\(0.95, 0.85\)"):
         OneCycleSGD(RATE, momentum_range=(0.95, 0.85))
+
+
+# ----------------------------------------------------------------------------------------------------------- StepRate
+
+
+def test_step_rate_warms_up_and_falls_at_its_boundaries():
+    rate = StepRate(0.1, total_steps=20, boundaries=(0.5, 0.75), factor=0.1, warmup=0.2)
+    values = [float(rate(step)) for step in (0, 1, 4, 9, 10, 14, 15, 40)]
+    np.testing.assert_allclose(values, [0, 0.025, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-6)
+
+
+def test_step_rate_comes_back_from_its_config_also_by_its_old_name():
+    rate = StepRate(0.1, total_steps=20, boundaries=(0.5,), factor=0.2)
+    again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(rate))
+    assert again.get_config() == rate.get_config() and float(again(10)) == pytest.approx(0.02)
+    config = rate.get_config()
+    old = {key: value for key, value in config.items() if key != "boundaries"} | {"at": [0.5]}
+    assert StepRate.from_config(old).get_config() == config
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"first": 0},
+        {"boundaries": (0.5, 0.2)},
+        {"boundaries": (1.0,)},
+        {"factor": 0},
+        {"warmup": 1},
+        {"total_steps": 0},
+    ],
+)
+def test_step_rate_refuses_arguments_outside_their_ranges(options):
+    with pytest.raises(ValueError, match="rising fractions of training"):
+        StepRate(**{"first": 0.1, "total_steps": 10, **options})

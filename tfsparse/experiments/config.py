@@ -11,13 +11,10 @@ from collections.abc import Sequence
 import pydantic
 import yaml
 
-from tfsparse.experiments.sections import TAGS, RunConfig, Section
+from tfsparse.experiments.run_config import RunConfig
+from tfsparse.experiments.sections import TAGS, ConfigError, Section
 
 QUICK_START = pathlib.Path(__file__).with_name("configs") / "quickstart.yaml"
-
-
-class ConfigError(ValueError):
-    """A config that cannot be read or does not say what it should; the message names the key and the line to write."""
 
 
 def load(path: str | os.PathLike, overrides: Sequence[str] = ()) -> RunConfig:

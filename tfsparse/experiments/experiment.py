@@ -1,10 +1,10 @@
 """Train what a config says into a run directory that is never half-written and can be resumed bit for bit.
 
-    run.json       config, versions, metrics of every epoch, report; its status becomes "finished" last of all
-    model.keras    the model after the last whole epoch, with optimizer state and masks
-    savedmodel/    the sparse model for serving
-    tensorboard/   curves
-    training.png   sparsity and accuracy over training
+run.json       config, versions, metrics of every epoch, report; its status becomes "finished" last of all
+model.keras    the model after the last whole epoch, with optimizer state and masks
+savedmodel/    the sparse model for serving
+tensorboard/   curves
+training.png   sparsity and accuracy over training
 """
 
 import contextlib
@@ -22,8 +22,8 @@ import tfsparse
 from tfsparse.backend import files, run_directory
 from tfsparse.backend.precision import dtype_policy
 from tfsparse.experiments import assembly, plots, records
-from tfsparse.experiments.config import ConfigError
-from tfsparse.experiments.sections import RunConfig
+from tfsparse.experiments.run_config import RunConfig
+from tfsparse.experiments.sections import ConfigError
 from tfsparse.experiments.zoo import data as zoo_data
 
 
@@ -58,9 +58,9 @@ def train(
 
         tf.config.experimental.enable_op_determinism()
     with dtype_policy(config.precision):
-        start = () if run["checkpoints"] else assembly.start(config.start)
+        start = () if run["checkpoints"] else assembly.start_models(config.start)
         keras.utils.set_random_seed(config.seed)  # after reading models, which draws numbers: a ticket needs the first
-        fit = _fit_in_stages if config.activation_density else _fit
+        fit = _fit_in_stages if assembly.driver_method(config) else _fit
         model = fit(config, directory, run, start, callbacks)
         return _finish(config, directory, run, model)
 
@@ -115,10 +115,14 @@ def _fit(config, directory, run, start, callbacks):
     done = len(run["epochs"])
     if done == config.epochs:
         return run_directory.load_model(directory, run)
-    assembly.pruning(config)  # before data: a typo should not wait for a download
+    assembly.callbacks(config)  # before the data: a typo should not wait for a download
     data = _data(config, done)
-    model = run_directory.load_model(directory, run) if run["checkpoints"] else assembly.compiled(config, data, *start)
-    pruning = assembly.pruning(config, data, _first_batch(config))
+    model = (
+        run_directory.load_model(directory, run)
+        if run["checkpoints"]
+        else assembly.compiled_model(config, data, *start)
+    )
+    pruning = assembly.callbacks(config, data.validation, lambda: _first_batch(config))
     logs = str(directory / "tensorboard")
     counting = [tfsparse.SparsityLogger(logs)] if pruning else []
     with _interruptible():
@@ -137,10 +141,11 @@ def _fit(config, directory, run, start, callbacks):
 
 def _fit_in_stages(config, directory, run, start, callbacks):
     """Train a network that shrinks: what a resume needs its driver keeps, in a directory of its own."""
-    assembly.pruning(config)
+    assembly.callbacks(config)
     data = _data(config)
-    model = assembly.compiled(config, data, *start)
-    driver = assembly.activation_density(config, model, directory / "activation_density")
+    model = assembly.compiled_model(config, data, *start)
+    method = assembly.driver_method(config)
+    driver = method.driver(config, model, directory / method.name)
     if not run["checkpoints"]:
         _begin(directory, run, model)
     logs = _Curves(str(directory / "tensorboard"), write_graph=False)
@@ -206,7 +211,7 @@ def _data(config, first_epoch=0):
 
 def _first_batch(config):
     """Of the first epoch, also when later ones are trained; for what looks at the same examples all the time."""
-    return next(iter(_data(config).train)) if config.pll else None
+    return next(iter(_data(config).train))
 
 
 @contextlib.contextmanager
@@ -224,9 +229,7 @@ def _check_steps(config, data):
     steps, at_once = data.steps_per_epoch, config.steps_per_execution
     if steps % at_once:  # Keras would run on into the next epoch's batches
         fit = max(n for n in range(1, at_once) if steps % n == 0)
-        raise ConfigError(
-            f"steps_per_execution={at_once} does not divide the {steps} steps of an epoch; write {fit}"
-        )
+        raise ConfigError(f"steps_per_execution={at_once} does not divide the {steps} steps of an epoch; write {fit}")
 
 
 # ------------------------------------------------------------------------------------------------------------ the end
@@ -246,8 +249,9 @@ def _finish(config, directory, run, model):
 def _summary(config, run, report):
     """What `compare` tabulates. Where a sparsity is asked, the best accuracy is that of an epoch as sparse as the last;
     where none is, of any epoch, and `best_sparsity` says how sparse it was. Of a network that shrank it is that of an
-    epoch in the last shapes."""
-    last, asked = run["epochs"][-1], assembly.asked_sparsity(config)
+    epoch in the last shapes.
+    """
+    last, asked = run["epochs"][-1], assembly.target_sparsity(config)
     needed = 0.0 if asked is None else last.get("sparsity", 0.0) - 1e-6
     shrunk = run.get("shrunk", {})
     candidates = [e for e in run["epochs"] if e.get("sparsity", 0.0) >= needed]
@@ -262,7 +266,7 @@ def _summary(config, run, report):
     return {
         "data": config.data.name,
         "model": str(config.model),
-        "method": assembly.method(config),
+        "method": assembly.label(config),
         "seed": config.seed,
         "asked_sparsity": report["sparsity"] if asked == 0 and config.start.mask else asked,
         "sparsity": report["sparsity"],
@@ -277,7 +281,8 @@ def _summary(config, run, report):
 
 def _training_complexity(epochs):
     """Of the multiply-adds of as many dense epochs the share that was not by zero; a network that shrinks has one
-    shape throughout an epoch."""
+    shape throughout an epoch.
+    """
     shares = [e.get("mean_macs_share", e["macs_share"]) for e in epochs if "macs_share" in e]
     return statistics.fmean(shares) if shares else None
 

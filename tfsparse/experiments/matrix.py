@@ -19,8 +19,8 @@ import pydantic
 
 from tfsparse.experiments import config as configs
 from tfsparse.experiments import experiment
-from tfsparse.experiments.config import ConfigError
-from tfsparse.experiments.sections import RunConfig
+from tfsparse.experiments.run_config import RunConfig
+from tfsparse.experiments.sections import ConfigError
 
 
 class Matrix(pydantic.BaseModel):

@@ -5,7 +5,7 @@ import pathlib
 from tfsparse.backend import files, run_directory
 from tfsparse.backend.run_directory import RunError
 from tfsparse.experiments import config as configs
-from tfsparse.experiments.sections import RunConfig
+from tfsparse.experiments.run_config import RunConfig
 
 _FILES = ("model.keras", "savedmodel", "tensorboard", "training.png", "activation_density")  # besides run.json
 

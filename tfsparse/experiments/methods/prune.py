@@ -1,0 +1,59 @@
+"""Pruning by a schedule and a pruner: `tfsparse.Prune`."""
+
+from pydantic import Field, StrictFloat
+
+from tfsparse import pruners, schedules
+from tfsparse.callbacks.prune import Prune
+from tfsparse.experiments.method import CallbackMethod, with_options
+from tfsparse.experiments.sections import ConfigError, MethodSection, Named
+
+
+class ScheduleConfig(Named):
+    """The schedule: a name of `tfsparse.schedules.names()` and its options."""
+
+    name: str = Field("one_cycle", description="the name of a schedule, such as one_cycle")
+
+
+class PrunerConfig(Named):
+    """The pruner: a name of `tfsparse.pruners.names()` and its options."""
+
+    name: str = Field("magnitude", description="the name of a pruner, such as magnitude")
+
+
+class PruneConfig(MethodSection):
+    """How sparse, when, and by what criterion."""
+
+    sparsity: StrictFloat = Field(ge=0, lt=1, description="a fraction of zeros in [0, 1), such as 0.9 for 90 %")
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="one_cycle, or {name: one_cycle, alpha: 14}")
+    pruner: PrunerConfig = Field(PrunerConfig(), description="magnitude, or {name: magnitude, scope: global}")
+
+
+class _Prune(CallbackMethod):
+    name = "prune"
+    section_class = PruneConfig
+    description = "null for dense, or a section such as {sparsity: 0.9}"
+    combines = True
+
+    def label(self, section):
+        return ", ".join([_label(schedules, section.schedule), _label(pruners, section.pruner)])
+
+    def callback(self, section, validation, first_batch):
+        try:
+            schedule = schedules.get(section.schedule.name, **section.schedule.options)
+            schedule(0.5)
+            pruner = pruners.get(section.pruner.name, **section.pruner.options)
+        except TypeError as error:
+            raise ConfigError(
+                f"prune: {section.schedule}, {section.pruner} has an option of the wrong type: {error}. "
+                "Write e.g. schedule: {name: one_cycle, alpha: 14}"
+            ) from error
+        skip = {"skip_first": section.skip_first, "skip_last": section.skip_last}
+        return Prune(schedule, section.sparsity, pruner, **skip)
+
+
+def _label(registry, part):
+    default, chosen = (registry.get(part.name, **options).get_config() for options in ({}, part.options))
+    return with_options(part.name, [f"{key}={value}" for key, value in chosen.items() if value != default[key]])
+
+
+METHOD = _Prune()
