@@ -46,14 +46,14 @@ class FitHooks(abc.ABC):
 
 
 def check_reaches_end(name: str, done: int, num_steps: int, total: int, sparsity: float) -> None:
-    """Refuse a `fit` that ends before its schedule does.
+    """Refuse a `fit` that would end before the schedule reaches its last step.
 
     Args:
-        name: Of the callback, for the message.
-        done: Steps of the schedule that are done.
+        name: Name of the callback, for the message.
+        done: Optimizer steps of the schedule that earlier calls of `fit` have done.
         num_steps: Optimizer steps of this `fit`.
         total: Length of the schedule in optimizer steps.
-        sparsity: The target that would be missed.
+        sparsity: Final sparsity of the schedule, for the message.
 
     Raises:
         ValueError: If `done + num_steps < total`.

@@ -90,7 +90,16 @@ def global_masks(scores, sparsity, masks=None):
 
 
 def largest_mask(scores, num_kept: int):
-    """Return masks that are 1 for the `num_kept` highest scores of all tensors together and for all ties of the last.
+    """Return masks that keep the `num_kept` highest scores of all tensors together, and all ties at the last place.
+
+    With ties more than `num_kept` entries are kept; `global_masks` counts exactly.
+
+    Args:
+        scores: List of float tensors or arrays of any shape.
+        num_kept: Number of entries, from 1 to all.
+
+    Returns:
+        One mask per tensor, of its shape and dtype: 1 is kept.
 
     Examples:
         >>> largest_mask([np.array([3.0, 1.0]), np.array([1.0, 0.5])], 2)

@@ -45,14 +45,18 @@ def layer_masks(model) -> list[tuple]:
 
 
 def converted(source, clone, new_layer):
-    """Return `clone(source, new_layer)` with the weights of `source`.
+    """Return `clone(source, new_layer)` with the weights of `source`: masked layers become plain, or plain ones masked.
 
-    Where the new model has no masked layers, the weights that were masked become zero.
+    If no layer of the new model is masked, `weight * mask` is copied, so that the outputs stay the same.
 
     Args:
-        source: A model of either Keras.
-        clone: `(model, function) -> model`, which calls `function` for every layer that is not a model itself.
-        new_layer: `layer -> layer`. The new layer may differ from the old one only in being masked or plain.
+        source: A model of Keras 3 or of tf_keras.
+        clone: `(model, function) -> model`. It calls `function` for every layer, also in models inside, but not for a
+            model inside itself.
+        new_layer: `layer -> layer`. The new layer must have the weights of the old one, besides those of the mask.
+
+    Returns:
+        The new model, which is not compiled. `source` does not change.
     """
     model = clone(source, new_layer)
     layers = masked_layers(model)

@@ -150,10 +150,17 @@ _traced = weakref.WeakKeyDictionary()  # one schedule serves many layers, and is
 
 
 def at_step(schedule: PruningSchedule, step) -> tuple:
-    """Return `(masks are updated at this step, sparsity)`.
+    """Return whether the masks are updated at a step, and the sparsity then.
 
-    Masks are also updated at `end_step`, which schedules of TFMOT may step over; and at step 1 if they are due at
-    step 0, which never comes.
+    Two updates are added to those of the schedule. One is at `end_step`, which the grid of TFMOT's own schedules may
+    miss. The other is at step 1, if the schedule has an update at step 0: steps are counted from 1.
+
+    Args:
+        schedule: A `PruningSchedule`, ours or any other.
+        step: Optimizer step, counted from 1; an integer tensor.
+
+    Returns:
+        A bool tensor, and the sparsity as a float32 tensor.
     """
     if schedule not in _traced:
         _traced[schedule] = tf.function(functools.partial(_at_step, weakref.ref(schedule)))

@@ -115,7 +115,7 @@ def of_run(run: dict) -> Iterator[Part]:
 
 
 def of_report(report: dict) -> Iterator[Part]:
-    """Yield the table of kernels."""
+    """Yield one part, the table of a model's weights, from `Report.as_dict()`."""
     head = ("weight", "shape", "target", "actual", "kept", "of", "FLOPs", "effective FLOPs")
     rows = [
         (r["weight"], "×".join(map(str, r["shape"])), _text(r["target"]), _text(r["sparsity"]), *_costs(r))
