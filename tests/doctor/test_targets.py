@@ -1,5 +1,8 @@
 """What each target says of a weight."""
 
+import pathlib
+import re
+
 import numpy as np
 import pytest
 
@@ -130,3 +133,17 @@ def test_names():
     assert all(targets.get(name).name == name for name in targets.names())
     with pytest.raises(ValueError, match="Unknown target 'arm': expected one of savedmodel, tflite-cpu"):
         targets.get("arm")
+
+
+def test_a_target_of_the_page_is_one_class_and_one_registration(monkeypatch):
+    monkeypatch.setattr(targets, "_TARGETS", dict(targets._TARGETS))
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    (code,) = [c for c in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "targets.register" in c]
+    scope = {}
+    exec(compile(code, "doctor.md", "exec"), scope)
+    diagnosis, plan = scope["diagnosis"], scope["plan"]
+    assert [(row.pattern, row.faster) for row in diagnosis.rows] == [("2:4", "yes"), ("dense", "no")]
+    assert diagnosis.why_not_measured == "no such accelerator is in this machine" and "two-of-four" in str(diagnosis)
+    assert plan.config == {"prune": {"pruner": {"name": "magnitude", "granularity": "2:4"}, "sparsity": 0.5}}
+    with pytest.raises(ValueError, match="any, two-of-four"):
+        targets.get("another")

@@ -31,11 +31,11 @@ class Column:
         return self.text(self.value(row) if callable(self.value) else getattr(row, self.value or self.title))
 
 
-def make_table(columns: Iterable[Column], rows: Iterable, **options):
+def make_table(columns: Iterable[Column | str], rows: Iterable, **options):
     """Return a `rich.table.Table` with a line for each row.
 
     Args:
-        columns: The columns, from left to right.
+        columns: The columns, from left to right. A string is the name of an attribute that is shown as it is.
         rows: Any objects that the columns have a text for.
         **options: Arguments of `rich.table.Table`, such as `title` and `caption`.
 
@@ -45,6 +45,7 @@ def make_table(columns: Iterable[Column], rows: Iterable, **options):
     from rich.table import Table
 
     table = Table(**options)
+    columns = [column if isinstance(column, Column) else Column(column) for column in columns]
     for column in columns:
         table.add_column(column.title, justify=column.justify, overflow="fold")
     for row in rows:

@@ -15,16 +15,8 @@ from tfsparse.doctor.target import Target
 
 # below a title of several lines, over the whole width
 TABLE_OPTIONS = {"title_justify": "left", "title_style": "", "caption_justify": "left", "expand": True}
-COLUMNS = (
-    Column("weight"),
-    Column("shape", text=shape),
-    Column("zeros", "sparsity", percent, "right"),
-    Column("pattern"),
-    Column("smaller"),
-    Column("faster"),
-    Column("why not", "why"),
-    Column("instead"),
-)
+COLUMNS = ("weight", Column("shape", text=shape), Column("zeros", "sparsity", percent, "right"), "pattern")
+COLUMNS += ("smaller", "faster", Column("why not", "why"), "instead")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +109,7 @@ def doctor(
         >>> print(tfsparse.doctor("model.keras", target="tflite-cpu"))
     """
     target = targets.get(target)
-    source = sources.read(model, target.sources, f'diagnosed for target="{target.name}"')
+    source = sources.read(model, target.kinds, f'diagnosed for target="{target.name}"')
     weights = source.weights()
     found = [patterns.detect(weight.array) for weight in weights]
     rows = tuple(_row(w, p, target.verdict(w, p)) for w, p in zip(weights, found, strict=True))

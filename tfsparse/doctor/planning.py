@@ -19,14 +19,7 @@ from tfsparse.optimizers import one_shot
 from tfsparse.pruners import selection
 
 _OTHER_METHODS = ("dst", "pll", "activation_density")  # sections of a config that `prune` replaces
-COLUMNS = (
-    Column("weight"),
-    Column("shape", text=shape),
-    Column("granularity"),
-    Column("smaller"),
-    Column("faster"),
-    Column("why"),
-)
+COLUMNS = ("weight", Column("shape", text=shape), "granularity", "smaller", "faster", "why")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +93,7 @@ class Plan(Printed):
         return make_table(COLUMNS, self.rows, title="\n".join(title), caption=caption, **TABLE_OPTIONS)
 
 
-def plan(
-    model: keras.Model | str | os.PathLike, target: str | Target = "tflite-cpu", sparsity: float = 0.9
-) -> Plan:
+def plan(model: keras.Model | str | os.PathLike, target: str | Target = "tflite-cpu", sparsity: float = 0.9) -> Plan:
     """Choose for every weight the granularity that gains most on a target, and write the config that trains it.
 
         prune a copy of the model once, as the config would prune it, and diagnose it as `tfsparse.doctor` does
@@ -147,7 +138,7 @@ def _read(model):
     """Return the config to change, and the model."""
     if not isinstance(model, keras.Model) and pathlib.Path(model).suffix in (".yaml", ".yml"):
         return extras.require("tfsparse.experiments.planned", "cli").read(model)  # by name: it stands above this room
-    return {}, sources.read(model, (sources.KerasSource,), "trained")
+    return {}, sources.read(model, (sources.KERAS,), "trained")
 
 
 def _granularity(target, source, sparsity):

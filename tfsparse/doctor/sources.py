@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -24,23 +24,9 @@ class Source(abc.ABC):
 
     Attributes:
         name: What the diagnosis calls the model.
-        kind: What it is read from, in words, for error messages.
-        hint: What an error message adds for a path that this class reads and the target does not accept.
     """
 
     name: str
-    kind: str
-    hint = ""
-
-    @classmethod
-    @abc.abstractmethod
-    def accepts(cls, path: pathlib.Path) -> bool:
-        """Return whether this class reads a path."""
-
-    @classmethod
-    @abc.abstractmethod
-    def read(cls, path: pathlib.Path) -> "Source":
-        """Return the source at a path, or raise a ValueError if it cannot be read."""
 
     @abc.abstractmethod
     def weights(self) -> list[Weight]:
@@ -54,20 +40,6 @@ class KerasSource(Source):
         model: The model.
         is_file: Whether it was read from a `.keras` file. Default: False.
     """
-
-    kind = "a Keras 3 model, a run directory or a .keras file"
-
-    @classmethod
-    def accepts(cls, path):
-        return not (TFLiteSource.accepts(path) or SavedModelSource.accepts(path))
-
-    @classmethod
-    def read(cls, path):
-        path = path / "model.keras" if path.is_dir() else path
-        try:
-            return cls(run_directory.read_model(path), is_file=True)
-        except run_directory.RunError:  # perhaps only the losses or metrics of the user are unknown here
-            return cls(run_directory.read_model(path, compiled=False), is_file=True)
 
     def __init__(self, model: keras.Model, is_file: bool = False):
         self.model, self.name, self.is_file = model, model.name, is_file
@@ -107,7 +79,7 @@ class KerasSource(Source):
 
     def tflite_files(self, folder: pathlib.Path) -> dict[str, bytes]:
         """Return the dense TFLite file and the sparse one, by name."""
-        return _dense_and_sparse(tflite.convert(self.saved_model(folder)))
+        return _dense_and_sparse(self.saved_model(folder))
 
 
 class TFLiteSource(Source):
@@ -116,60 +88,28 @@ class TFLiteSource(Source):
     Args:
         name: Its name.
         content: Its bytes.
+        files: The files to measure, by name: the dense one, and the sparse one if they differ.
     """
 
-    kind = "a .tflite file"
-    hint = ' For a TFLite file write target="tflite-cpu".'
-
-    @classmethod
-    def accepts(cls, path):
-        return path.suffix == ".tflite"
-
-    @classmethod
-    def read(cls, path):
-        return cls(path.name, path.read_bytes())
-
-    def __init__(self, name: str, content: bytes):
-        self.name, self._content = name, content
+    def __init__(self, name: str, content: bytes, files: dict[str, bytes]):
+        self.name, self._content, self._files = name, content, files
 
     def weights(self):
         return weights.of_file(self._content)
 
     def tflite_files(self, folder: pathlib.Path) -> dict[str, bytes]:
-        """Return the file, and the sparse one if a weight of the file can be made sparse."""
-        from tfsparse.export import tflite_file
-
-        sparse = tflite_file.sparsify(self._content)
-        files = {"the file": self._content}
-        return files if sparse is self._content else files | {"the file, sparse by tfsparse": sparse}
+        """Return the files to measure, by name."""
+        return self._files
 
 
 class SavedModelSource(Source):
     """The directory of a SavedModel, whoever wrote it."""
 
-    kind = "the directory of a SavedModel"
-    hint = ' For a SavedModel write target="savedmodel".'
-
-    @classmethod
-    def accepts(cls, path):
-        return (path / "saved_model.pb").is_file()
-
-    @classmethod
-    def read(cls, path):
-        from tfsparse.export import rewriting
-
-        if rewriting.is_packed(path):
-            raise ValueError(
-                f"{path} was written by tfsparse.export and its sparse weights are packed: it cannot become smaller. "
-                "Pass the model that it was made of."
-            )
-        return cls(path)
-
     def __init__(self, path: pathlib.Path):
         self.name, self._directory = path.name, path
 
     def weights(self):
-        from tfsparse.export import rewriting
+        from tfsparse.export import rewriting  # not at the top: it imports TensorFlow
 
         return weights.of_arrays(rewriting.weights(self._directory))
 
@@ -178,64 +118,106 @@ class SavedModelSource(Source):
         return self._directory
 
 
-class ConvertedSource(Source):
-    """The directory of a SavedModel, as the TFLite files that are made of it.
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of path that a source is read from.
 
     Args:
-        name: Its name.
-        files: The dense TFLite file and the sparse one, by name.
+        description: What it is, for error messages.
+        accepts: Function that says whether a path is of this kind.
+        read: Function that returns the source of a path, or raises a ValueError.
+        hint: What an error message adds if the target does not take paths of this kind. Default: "".
     """
 
-    kind = SavedModelSource.kind
-
-    @classmethod
-    def accepts(cls, path):
-        return SavedModelSource.accepts(path)
-
-    @classmethod
-    def read(cls, path):
-        source = SavedModelSource.read(path)
-        try:
-            return cls(source.name, _dense_and_sparse(tflite.convert(path)))
-        except Exception as error:  # the converter raises many kinds
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"TFLite's converter cannot convert {path}: {reason}") from error
-
-    def __init__(self, name: str, files: dict[str, bytes]):
-        self.name, self._files = name, files
-
-    def weights(self):
-        *_, sparse = self._files.values()
-        return weights.of_file(sparse)
-
-    def tflite_files(self, folder: pathlib.Path) -> dict[str, bytes]:
-        """Return the dense TFLite file and the sparse one, by name."""
-        return self._files
+    description: str
+    accepts: Callable[[pathlib.Path], bool]
+    read: Callable[[pathlib.Path], Source]
+    hint: str = ""
 
 
-def _dense_and_sparse(dense):
+def _read_keras(path):
+    path = path / "model.keras" if path.is_dir() else path
+    try:
+        return KerasSource(run_directory.read_model(path), is_file=True)
+    except run_directory.RunError:  # perhaps only the losses or metrics of the user are unknown here
+        return KerasSource(run_directory.read_model(path, compiled=False), is_file=True)
+
+
+def _read_tflite(path):
     from tfsparse.export import tflite_file
 
+    content = path.read_bytes()
+    sparse = tflite_file.sparsify(content)
+    others = {} if sparse is content else {"the file, sparse by tfsparse": sparse}
+    return TFLiteSource(path.name, content, {"the file": content} | others)
+
+
+def _read_saved_model(path):
+    from tfsparse.export import rewriting
+
+    if rewriting.is_packed(path):
+        raise ValueError(
+            f"{path} was written by tfsparse.export and its sparse weights are packed: it cannot become smaller. "
+            "Pass the model that it was made of."
+        )
+    return SavedModelSource(path)
+
+
+def _convert_saved_model(path):
+    source = _read_saved_model(path)
+    try:
+        files = _dense_and_sparse(path)
+    except Exception as error:  # the converter raises many kinds
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"TFLite's converter cannot convert {path}: {reason}") from error
+    *_, sparse = files.values()
+    return TFLiteSource(source.name, sparse, files)
+
+
+def _dense_and_sparse(directory):
+    """Return the TFLite files of a SavedModel."""
+    from tfsparse.export import tflite_file
+
+    dense = tflite.convert(directory)
     return {"dense": dense, "sparse by tfsparse.export_tflite": tflite_file.sparsify(dense)}
 
 
-def read(model: keras.Model | str | os.PathLike, kinds: Sequence[type[Source]], purpose: str) -> Source:
+def _is_tflite(path):
+    return path.suffix == ".tflite"
+
+
+def _is_saved_model(path):
+    return (path / "saved_model.pb").is_file()
+
+
+_DIRECTORY = "the directory of a SavedModel"
+TFLITE = Kind("a .tflite file", _is_tflite, _read_tflite, ' For a TFLite file write target="tflite-cpu".')
+SAVED_MODEL = Kind(_DIRECTORY, _is_saved_model, _read_saved_model, ' For a SavedModel write target="savedmodel".')
+CONVERTED = Kind(_DIRECTORY, _is_saved_model, _convert_saved_model)  # to TFLite files
+KERAS = Kind(
+    "a Keras 3 model, a run directory or a .keras file",
+    lambda path: not (_is_tflite(path) or _is_saved_model(path)),
+    _read_keras,
+)
+
+
+def read(model: keras.Model | str | os.PathLike, kinds: Sequence[Kind], purpose: str) -> Source:
     """Return the source of a model or a path.
 
     Args:
         model: A model; or the path of a file, a run directory or a SavedModel.
-        kinds: The classes that may read it; the first that accepts it does.
+        kinds: The kinds of paths to read; the first that accepts the path does.
         purpose: What for, in error messages, such as "trained".
 
     Returns:
         The source.
 
     Raises:
-        ValueError: If none of the classes accepts it, or if it cannot be read.
+        ValueError: If the path is of none of the kinds, or if it cannot be read.
     """
     if isinstance(model, keras.Model):
         return KerasSource(model)
-    expected = ", or ".join(kind.kind for kind in kinds)
+    expected = ", or ".join(kind.description for kind in kinds)
     if not isinstance(model, (str, os.PathLike)):
         hint = "For a tf_keras model write tfsparse.tfmot.to_keras3(model)."
         raise ValueError(f"Expected {expected}, got {model!r}. {hint}")
@@ -243,5 +225,5 @@ def read(model: keras.Model | str | os.PathLike, kinds: Sequence[type[Source]], 
     for kind in kinds:
         if kind.accepts(path):
             return kind.read(path)
-    hint = next((kind.hint for kind in (TFLiteSource, SavedModelSource) if kind.accepts(path)), "")
+    hint = next((kind.hint for kind in (TFLITE, SAVED_MODEL) if kind.accepts(path)), "")
     raise ValueError(f"{path} cannot be {purpose}: expected {expected}.{hint}")

@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 
 from tfsparse.doctor.patterns import Pattern
-from tfsparse.doctor.sources import KerasSource, Source
+from tfsparse.doctor.sources import KERAS, Kind, Source
 from tfsparse.doctor.weights import Weight
 
 YES, NO, HARDLY, UNKNOWN = "yes", "no", "hardly", "not measured"
@@ -38,17 +38,17 @@ class Verdict:
 class Target(abc.ABC):
     """A runtime on a kind of machine.
 
-    A subclass is known to `doctor`, `plan` and the command line once `targets.register` knows it.
+    `doctor` and `plan` know a subclass once `targets.register` has registered it.
 
     Attributes:
         name: What a user writes for `target`, such as "tflite-cpu".
         title: The same in words.
-        sources: The kinds of `Source` that it is asked about. Default: Keras models.
+        kinds: The kinds of paths that it is asked about. Default: Keras models.
     """
 
     name: str
     title: str
-    sources: tuple[type[Source], ...] = (KerasSource,)
+    kinds: tuple[Kind, ...] = (KERAS,)
 
     @abc.abstractmethod
     def verdict(self, weight: Weight, pattern: Pattern) -> Verdict:
@@ -63,7 +63,7 @@ class Target(abc.ABC):
         """Write the dense form and the sparse one to a folder.
 
         Args:
-            source: One of the kinds in `sources`.
+            source: The source that one of `kinds` read.
             folder: An empty folder, which is removed later.
 
         Returns:

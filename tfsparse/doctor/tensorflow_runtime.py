@@ -1,7 +1,7 @@
 """TensorFlow, TensorFlow Serving and XLA."""
 
 from tfsparse.doctor import measurement
-from tfsparse.doctor.sources import KerasSource, SavedModelSource
+from tfsparse.doctor.sources import KERAS, SAVED_MODEL
 from tfsparse.doctor.target import CHANNELS, NO, NO_ZEROS, YES, Target, Verdict
 from tfsparse.export import packing
 from tfsparse.export.saved_model import export
@@ -13,7 +13,7 @@ class TensorFlowRuntime(Target):
     Measured: docs/export.md.
     """
 
-    name, title, sources = "savedmodel", "TensorFlow, TensorFlow Serving, XLA", (KerasSource, SavedModelSource)
+    name, title, kinds = "savedmodel", "TensorFlow, TensorFlow Serving, XLA", (KERAS, SAVED_MODEL)
 
     def verdict(self, weight, pattern):
         if pattern.name == "dense":

@@ -1,7 +1,7 @@
 """TFLite on x86."""
 
 from tfsparse.doctor import measurement
-from tfsparse.doctor.sources import ConvertedSource, KerasSource, TFLiteSource
+from tfsparse.doctor.sources import CONVERTED, KERAS, TFLITE
 from tfsparse.doctor.target import CHANNELS, HARDLY, NO, NO_ZEROS, UNKNOWN, YES, Target, Verdict
 from tfsparse.doctor.weights import Operation
 from tfsparse.export import tflite_rules as rules
@@ -15,7 +15,7 @@ class TFLiteCPU(Target):
     Measured: docs/tflite.md.
     """
 
-    name, title, sources = "tflite-cpu", "TFLite on x86", (KerasSource, TFLiteSource, ConvertedSource)
+    name, title, kinds = "tflite-cpu", "TFLite on x86", (KERAS, TFLITE, CONVERTED)
 
     def verdict(self, weight, pattern):
         is_pruned, is_file = pattern.name != "dense", weight.tensor is not None

@@ -20,7 +20,7 @@ class XNNPackArm(Target):
     """
 
     name, title = "xnnpack-arm", "TFLite on Arm with XNNPACK (not measured here)"
-    sources = TFLiteCPU.sources
+    kinds = TFLiteCPU.kinds
 
     def __init__(self):
         self._x86 = TFLiteCPU()

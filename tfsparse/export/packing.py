@@ -27,8 +27,8 @@ _FLOATS = "fV"  # kinds of dtypes; bfloat16 is a V
 class ValueType(abc.ABC):
     """How the non-zero entries of packed weights are stored.
 
-    Subclasses are instances of what `export(model, path, values=...)` accepts once `register_value_type` knows them.
-    They are used for weights of float32 and float64; weights of other dtypes are stored as they are.
+    `export(model, path, values=...)` accepts the name of a subclass once `register_value_type` has registered it. It is
+    used for weights of float32 and float64; weights of other dtypes are stored as they are.
 
     Attributes:
         name: What a user writes for `values`.
@@ -57,7 +57,14 @@ value_types: dict[str, ValueType] = {}
 
 
 def register_value_type(cls: type[ValueType]) -> type[ValueType]:
-    """Make a `ValueType` a value of `export(values=...)` and a row of `sizes`; a decorator."""
+    """Make a `ValueType` known to `export(values=...)` and `sizes`; a decorator.
+
+    Args:
+        cls: The class. It is created once, without arguments.
+
+    Returns:
+        `cls`.
+    """
     value_types[cls.name] = cls()
     return cls
 

@@ -61,8 +61,8 @@ class Sizes(Printed):
         """Return a `rich.table.Table`."""
         raw = self.rows[0]
         columns = (
-            Column("form"),
-            Column("bytes", text=count, justify="right"),
+            "form",
+            Column("bytes", "bytes", count, "right"),
             Column("times smaller", lambda r: _times(raw.bytes, r.bytes), justify="right"),
             Column("sparse weights", "sparse_bytes", count, "right"),
             Column("times smaller", lambda r: _times(raw.sparse_bytes, r.sparse_bytes), justify="right"),

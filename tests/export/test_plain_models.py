@@ -1,4 +1,4 @@
-"""Export of what was not trained by Keras 3 on TensorFlow."""
+"""Models of other roads than Keras 3 on TensorFlow are exported as plain models."""
 
 import importlib.util
 import os
@@ -26,13 +26,34 @@ tfsparse.export(model, folder / "out")
 """
 
 
+BEFORE_TFMOT = """
+import pathlib, sys
+import tf_keras
+import tfsparse
+
+model = tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(2)])
+assert "tfsparse.tfmot" not in sys.modules
+assert (tfsparse.export(model, pathlib.Path(sys.argv[1]) / "out") / "saved_model.pb").is_file()
+"""
+
+
+def run(script, folder, **environment):
+    """Run a script in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parent.parent)} | environment
+    command = [sys.executable, "-c", script, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_model_of_tf_keras_before_tfsparse_tfmot_was_imported(tmp_path):
+    pytest.importorskip("tensorflow_model_optimization")
+    run(BEFORE_TFMOT, tmp_path)
+
+
 @pytest.mark.exhaustive
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="pip install 'tfsparse[jax]' to test on JAX")
 def test_a_model_of_jax(tmp_path):
-    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)}
-    command = [sys.executable, "-c", ON_JAX, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run(ON_JAX, tmp_path, KERAS_BACKEND="jax")
     served = tf.saved_model.load(str(tmp_path / "out"))
     assert len(served.packed) == 1
     assert np.allclose(served.serve(np.load(tmp_path / "x.npy")), np.load(tmp_path / "y.npy"), atol=1e-6)
@@ -61,8 +82,8 @@ def batches():
 
 
 @pytest.mark.parametrize("wrap", ["ours", "stock"])
-def test_wrappers_are_stripped(wrap, tf_keras, tmp_path, capsys):
-    """TFMOT's own leave weights dense after the last step; what is exported is cut to the masks."""
+def test_wrappers_are_removed_and_pruned_weights_are_zero(wrap, tf_keras, tmp_path, capsys):
+    """TFMOT's own wrappers leave weights dense after the last step; exported weights are multiplied by their masks."""
     stock = pytest.importorskip("tensorflow_model_optimization").sparsity.keras
     pruning = {"ours": tfsparse.tfmot, "stock": stock}[wrap].prune_low_magnitude
     model = pruning(dense_model(tf_keras), stock.ConstantSparsity(0.9, 0, frequency=1))
@@ -77,7 +98,7 @@ def test_wrappers_are_stripped(wrap, tf_keras, tmp_path, capsys):
     assert np.allclose(served.serve(x), tfsparse.tfmot.strip_pruning(model).predict(x, verbose=0), atol=1e-6)
 
 
-def test_thresholds_of_tf_keras_are_gone(tf_keras, tmp_path):
+def test_thresholds_of_tf_keras_become_zeros(tf_keras, tmp_path):
     model = tfsparse.tfmot.dst(dense_model(tf_keras))
     threshold = model.get_layer("hidden").own_variables[0]
     threshold.assign(tf.fill(threshold.shape, 0.2))
