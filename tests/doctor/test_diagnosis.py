@@ -1,4 +1,4 @@
-"""What is printed of six models, word by word; and what is measured, which is not."""
+"""What is printed for six models, word by word; and measurements, whose figures differ."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ def assert_golden(diagnosis, name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_golden(name):
+def test_diagnoses_are_printed_as_written_down(name):
     assert_golden(tfsparse.doctor(MODELS[name](), measure=False), name)
 
 
@@ -44,7 +44,7 @@ def quick(monkeypatch):
 
 
 @pytest.mark.parametrize("target", ["tflite-cpu", "savedmodel"])
-def test_it_measures(target, quick):
+def test_bytes_and_milliseconds_are_measured(target, quick):
     diagnosis = tfsparse.doctor(pruned((1, 4)), target)
     figures = diagnosis.as_dict()["measurement"]
     assert json.dumps(figures) and diagnosis.why_not_measured is None
@@ -56,7 +56,7 @@ def test_it_measures(target, quick):
     assert f"{dense['bytes']:,} bytes" in str(diagnosis) and "times faster" in str(diagnosis)
 
 
-def test_the_sparse_file_that_it_measures_is_the_exported_one(tmp_path, quick):
+def test_the_measured_sparse_file_is_the_exported_one(tmp_path, quick):
     exported = tfsparse.export_tflite(pruned((1, 4)), tmp_path / "out.tflite")
     assert tfsparse.doctor(pruned((1, 4))).measurement.costs[1].bytes == exported.bytes
     (cost,) = tfsparse.doctor(tmp_path / "out.tflite").measurement.costs
@@ -75,7 +75,7 @@ def test_a_file_of_the_stock_converter(tmp_path, quick):
     assert diagnosis.measurement.costs[0].bytes > 5 * diagnosis.measurement.costs[1].bytes
 
 
-def test_a_saved_model_is_asked_about_as_the_model_it_was(tmp_path, quick):
+def test_a_saved_model_has_the_diagnosis_of_its_model(tmp_path, quick):
     model = pruned((1, 4))
     model.export(tmp_path / "theirs", verbose=False)
     diagnosis = tfsparse.doctor(tmp_path / "theirs", "savedmodel")
@@ -83,17 +83,17 @@ def test_a_saved_model_is_asked_about_as_the_model_it_was(tmp_path, quick):
     dense, packed = diagnosis.measurement.costs
     assert dense.bytes == sum(f.stat().st_size for f in (tmp_path / "theirs").rglob("*") if f.is_file())
     assert dense.bytes > 5 * packed.bytes
-    in_a_file, of_the_model = tfsparse.doctor(tmp_path / "theirs"), tfsparse.doctor(model)
-    assert said(in_a_file) == said(of_the_model)
-    assert [c.bytes for c in in_a_file.measurement.costs] == [c.bytes for c in of_the_model.measurement.costs]
+    in_a_file, of_a_model = tfsparse.doctor(tmp_path / "theirs"), tfsparse.doctor(model)
+    assert verdicts(in_a_file) == verdicts(of_a_model)
+    assert [c.bytes for c in in_a_file.measurement.costs] == [c.bytes for c in of_a_model.measurement.costs]
 
 
-def said(diagnosis):
-    """Of every weight but its name, which the converter changes, in one order."""
+def verdicts(diagnosis):
+    """Of every weight without its name, which the converter changes, in one order."""
     return sorted((r.sparsity, r.pattern, r.smaller, r.faster, r.why, r.instead) for r in diagnosis.rows)
 
 
-def test_a_saved_model_that_cannot_be_asked_about(tmp_path):
+def test_saved_models_that_are_refused(tmp_path):
     tfsparse.export(pruned(), tmp_path / "packed")
     for target in ("savedmodel", "tflite-cpu"):
         with pytest.raises(ValueError, match="its sparse weights are packed: it cannot become smaller"):
@@ -106,7 +106,7 @@ def test_a_saved_model_that_cannot_be_asked_about(tmp_path):
         tfsparse.doctor(tmp_path / "theirs")
 
 
-def test_of_channels_it_measures_the_smaller_model(quick):
+def test_for_channels_the_smaller_model_is_measured(quick):
     diagnosis = tfsparse.doctor(pruned("channel"), "any")
     assert [row.faster for row in diagnosis.rows] == ["yes", "yes", "no"]
     assert "460 of 522 channels are without effect" in str(diagnosis)
@@ -114,7 +114,7 @@ def test_of_channels_it_measures_the_smaller_model(quick):
     assert diagnosis.measurement.costs[0].bytes > 3 * diagnosis.measurement.costs[1].bytes
 
 
-def test_where_it_cannot_measure_it_says_why(monkeypatch):
+def test_the_reason_is_given_if_nothing_is_measured(monkeypatch):
     assert tfsparse.doctor(pruned(), "xnnpack-arm").why_not_measured == "an Arm processor is needed"
 
     def refuse(*args):
@@ -125,7 +125,7 @@ def test_where_it_cannot_measure_it_says_why(monkeypatch):
     assert diagnosis.why_not_measured == "RuntimeError: the converter does not know this" and len(diagnosis.rows) == 3
 
 
-def test_files(tmp_path):
+def test_a_keras_file_and_a_run_directory_have_the_same_diagnosis(tmp_path):
     model = pruned()
     model.compile("adam", "mse")
     model.optimizer.build(model.trainable_variables)
@@ -138,25 +138,26 @@ def test_files(tmp_path):
     assert "stores every zero like any number, and the optimizer's state beside" in by_run.findings[-1]
 
 
-def test_weights_that_left_their_masks():
+def test_weights_that_are_not_zero_where_their_masks_are_are_reported():
     model = pruned()
     model.compile("adam", "mse")
     tfsparse.sparsify(model, "constant", 0.9, total_steps=2).prune_now()
     assert not any("masks" in finding for finding in tfsparse.doctor(model, measure=False).findings)
     model.layers[0].kernel.assign_add(keras.ops.ones((64, 256)))
-    (said,) = [f for f in tfsparse.doctor(model, measure=False).findings if "masks" in f]
-    assert said.startswith("1 weights are not zero") and "apply_masks" in said and model.layers[0].kernel.path in said
+    (finding,) = [f for f in tfsparse.doctor(model, measure=False).findings if "masks" in f]
+    assert finding.startswith("1 weights are not zero")
+    assert "apply_masks" in finding and model.layers[0].kernel.path in finding
 
 
-def test_layers_quantised_by_keras_are_not_passed_over_in_silence():
+def test_layers_quantised_by_keras_are_reported():
     model = pruned()
     for layer in model.layers:
         layer.quantize("int8")
     diagnosis = tfsparse.doctor(model, measure=False)
-    assert any(said.startswith("3 layers are quantised by Keras (int8)") for said in diagnosis.findings)
+    assert any(finding.startswith("3 layers are quantised by Keras (int8)") for finding in diagnosis.findings)
 
 
-def test_what_it_refuses(tmp_path):
+def test_unknown_targets_and_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"Unknown target 'tflite': expected .* Did you mean 'tflite-cpu'\?"):
         tfsparse.doctor(pruned(), "tflite")
     (tmp_path / "theirs.tflite").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""Pruned weights after one step too many are told from all others."""
+"""Weights that were changed after pruning have a gap in their magnitudes; all others have none."""
 
 import keras
 import numpy as np
@@ -36,7 +36,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("sparsity", [0.5, 0.9])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_one_step_after_the_last_mask(name, sparsity):
+def test_one_step_after_the_last_mask_makes_a_gap(name, sparsity):
     for gap in found(one_step_more(pruned(sparsity=sparsity), OPTIMIZERS[name]())):
         assert gap.below == pytest.approx(sparsity, abs=0.01) and sparsity / 2 < gap.tiny <= gap.below
 
@@ -50,16 +50,16 @@ def test_ordinary_training_makes_no_gap(name):
 
 
 @pytest.mark.parametrize("granularity", ["weight", (1, 4), "channel"])
-def test_what_is_pruned_as_it_should_be_has_none(granularity):
+def test_pruned_weights_have_no_gap(granularity):
     assert found(pruned(granularity)) == [None] * 3
 
 
 @pytest.mark.parametrize("distribution", ["normal", "uniform", "laplace", "standard_cauchy"])
-def test_first_weights_have_none(distribution):
+def test_initial_weights_have_no_gap(distribution):
     assert find_gap(getattr(np.random.default_rng(0), distribution)(size=100_000)) is None
 
 
-def test_golden():
+def test_gap_of_a_hand_made_weight():
     weight = np.concatenate([np.zeros(100), np.full(300, -1e-3), np.full(100, 1.0)])
     gap = find_gap(weight)
     assert (gap.tiny, gap.below) == (0.6, 0.8) and 1e-3 < gap.magnitude < 1
@@ -68,5 +68,5 @@ def test_golden():
 
 
 @pytest.mark.parametrize("weight", [np.zeros((3, 4)), np.ones((3, 4)), np.array([1.0, np.nan]), np.zeros((0, 3))])
-def test_odd_weights(weight):
+def test_weights_without_a_histogram_have_no_gap(weight):
     assert find_gap(weight) is None

@@ -31,7 +31,7 @@ def invoke(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_each_kind_has_its_granularity():
+def test_each_kind_of_kernel_has_its_granularity():
     plan = tfsparse.plan(convolutional(), "tflite-cpu", 0.9)
     assert [row.granularity for row in plan.rows] == ["weight", "weight", "(1, 4)", "(1, 4)"]
     assert [(row.smaller, row.faster) for row in plan.rows] == [("yes", "no")] * 2 + [("yes", "hardly")] * 2
@@ -40,7 +40,7 @@ def test_each_kind_has_its_granularity():
     assert yaml.safe_load(plan.yaml())["prune"]["pruner"]["granularity"] == {"dense": [1, 4], "conv": "weight"}
 
 
-def test_one_kind_alone_is_written_alone():
+def test_a_model_with_one_kind_of_kernel_has_one_granularity():
     assert tfsparse.plan(network(), "tflite-cpu", 0.9).config["prune"]["pruner"]["granularity"] == (1, 4)
     low = tfsparse.plan(network(), "tflite-cpu", 0.5)  # where the kernel for blocks would not run
     assert low.config["prune"]["pruner"]["granularity"] == "weight"
@@ -48,7 +48,7 @@ def test_one_kind_alone_is_written_alone():
     assert tfsparse.plan(network(), "savedmodel", 0.9).config["prune"]["pruner"]["granularity"] == "weight"
 
 
-def test_what_gains_nothing_is_left_dense_where_a_config_can_say_so():
+def test_the_first_and_last_weight_are_left_dense_if_they_gain_nothing():
     shapes = tfsparse.plan(convolutional(), "any", 0.5)
     assert [row.granularity for row in shapes.rows] == ["channel"] * 3 + ["dense"]
     assert shapes.config["prune"]["skip_last"] and "skip_first" not in shapes.config["prune"]
@@ -61,7 +61,7 @@ def test_what_gains_nothing_is_left_dense_where_a_config_can_say_so():
     assert "cannot leave" in note and "narrow/kernel dense" in note and "exclude=" in note
 
 
-def test_an_empty_channel_that_emits_something_is_no_gain():
+def test_an_empty_channel_with_a_bias_is_not_removable():
     """After training a bias is not zero, and what pads with zeros sees where it ends."""
     keras.utils.set_random_seed(0)
     stack = [layers.Conv2D(8, 3, padding="same"), layers.BatchNormalization(), layers.ReLU()]
@@ -72,14 +72,14 @@ def test_an_empty_channel_that_emits_something_is_no_gain():
     assert plan.rows[1].granularity == "channel"
 
 
-def test_the_model_is_left_as_it_was():
+def test_the_model_is_not_changed():
     model = convolutional()
     before = model.get_weights()
     tfsparse.plan(model, "tflite-cpu", 0.9)
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
 
 
-def test_what_is_planned_trains_and_keeps_what_was_promised(tmp_path):
+def test_a_planned_config_trains_to_the_predicted_diagnosis(tmp_path):
     (tmp_path / "small.yaml").write_text(SMALL)
     written = tmp_path / "new" / "plan.yaml"
     planned = invoke("plan", tmp_path / "small.yaml", "--sparsity", "0.8", "--out", written)
@@ -102,7 +102,7 @@ def test_what_is_planned_trains_and_keeps_what_was_promised(tmp_path):
     assert rows[2].pattern == "dense"  # the config had skip_last, and keeps it
 
 
-def test_two_kinds_train_from_a_config(tmp_path):
+def test_a_config_with_two_granularities_trains(tmp_path):
     text = SMALL.replace("{name: mlp, widths: [64, 32]}", "{name: vgg_small}").replace("prune:", "pll: {}\n#")
     (tmp_path / "conv.yaml").write_text(text)
     plan = tfsparse.plan(tmp_path / "conv.yaml", "tflite-cpu", 0.9)
@@ -112,7 +112,7 @@ def test_two_kinds_train_from_a_config(tmp_path):
     assert granularity == {"dense": [1, 4], "conv": "weight"}
 
 
-def test_what_it_refuses(tmp_path):
+def test_targets_without_gain_and_unknown_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="No weight of net gains on savedmodel by 0% zeros: no zeros. .*tfsparse.slim"):
         tfsparse.plan(network(), "savedmodel", 0.0)
     with pytest.raises(ValueError, match="Did you mean sparsity=0.9"):
@@ -127,7 +127,7 @@ def test_what_it_refuses(tmp_path):
         tfsparse.plan(tmp_path / "feather.yaml")
 
 
-def test_commands_and_their_mistakes(tmp_path):
+def test_commands_print_and_refuse(tmp_path):
     network().save(tmp_path / "model.keras")
     done = invoke("doctor", tmp_path / "model.keras", "--target", "any", "--no-measure")
     assert done.exit_code == 0 and "net on any" in done.stdout and "not asked for" in done.stdout

@@ -1,4 +1,4 @@
-"""What each target says of a weight."""
+"""The verdict of each target on a weight."""
 
 import pathlib
 import re
@@ -16,16 +16,16 @@ def weight(operation=Operation.DENSE, shape=(512, 512), kind="weight", sparsity=
     random = np.random.default_rng(0).uniform(1, 2, shape)
     units = granularity.get(kind)
     order = np.argsort(np.asarray(units.pool(random)).ravel())
-    alive = np.ones(order.size)
-    alive[order[: round(sparsity * order.size)]] = 0
-    mask = np.asarray(units.expand(alive.reshape(np.shape(units.pool(random))), random))
+    unit_mask = np.ones(order.size)
+    unit_mask[order[: round(sparsity * order.size)]] = 0
+    mask = np.asarray(units.expand(unit_mask.reshape(np.shape(units.pool(random))), random))
     return Weight("w", shape, (random * mask).astype(dtype), operation, **options)
 
 
 def verdict(target, **options):
-    it = weight(**options)
-    said = targets.get(target).verdict(it, patterns.detect(it.array))
-    return said.smaller, said.faster, said.why, said.instead
+    one = weight(**options)
+    result = targets.get(target).verdict(one, patterns.detect(one.array))
+    return result.smaller, result.faster, result.why, result.instead
 
 
 CONV = (3, 3, 64, 64)
@@ -58,13 +58,13 @@ X86 = [
 ]
 
 
-def assert_said(said, expected):
-    assert [s for s, e in zip(said, expected, strict=True) if e is not ...] == [e for e in expected if e is not ...]
+def assert_verdict(verdict, expected):
+    assert [s for s, e in zip(verdict, expected, strict=True) if e is not ...] == [e for e in expected if e is not ...]
 
 
 @pytest.mark.parametrize("options, expected", X86, ids=lambda x: str(x)[:60])
-def test_tflite_on_x86(options, expected):
-    assert_said(verdict("tflite-cpu", **options), expected)
+def test_verdicts_of_tflite_on_x86(options, expected):
+    assert_verdict(verdict("tflite-cpu", **options), expected)
 
 
 ARM = [
@@ -82,8 +82,8 @@ ARM = [
 
 
 @pytest.mark.parametrize("options, expected", ARM, ids=lambda x: str(x)[:60])
-def test_tflite_on_arm_promises_nothing(options, expected):
-    assert_said(verdict("xnnpack-arm", **options), expected)
+def test_verdicts_of_tflite_on_arm_are_not_measured(options, expected):
+    assert_verdict(verdict("xnnpack-arm", **options), expected)
 
 
 @pytest.mark.parametrize("kind", ["weight", (1, 4), "channel"])
@@ -103,8 +103,8 @@ IDLE = [
 
 
 @pytest.mark.parametrize("options, expected", IDLE, ids=lambda x: str(x)[:60])
-def test_shapes_count_for_any(options, expected):
-    assert_said(verdict("any", **{"kind": "channel", **options}), expected)
+def test_only_removable_channels_gain_on_any_runtime(options, expected):
+    assert_verdict(verdict("any", **{"kind": "channel", **options}), expected)
 
 
 def in_file(stored, runs, dtype="float32"):
@@ -124,11 +124,11 @@ FILES = [
 
 
 @pytest.mark.parametrize("options, expected", FILES, ids=lambda x: str(x)[:40])
-def test_a_file_is_taken_as_it_is(options, expected):
-    assert_said(verdict("tflite-cpu", **options), expected)
+def test_the_verdict_on_a_file_goes_by_what_is_stored(options, expected):
+    assert_verdict(verdict("tflite-cpu", **options), expected)
 
 
-def test_names():
+def test_targets_are_known_by_name():
     assert targets.names() == ["savedmodel", "tflite-cpu", "xnnpack-arm", "any"]
     assert all(targets.get(name).name == name for name in targets.names())
     with pytest.raises(ValueError, match="Unknown target 'arm': expected one of savedmodel, tflite-cpu"):

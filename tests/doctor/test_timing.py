@@ -1,9 +1,9 @@
-"""Turns, counted: what they take is no business of a test."""
+"""Turns are counted with a clock that ticks at every look."""
 
 from tfsparse.doctor import timing
 
 
-def test_every_round_begins_with_another():
+def test_every_round_begins_with_another_function():
     calls = []
     runs = {name: lambda name=name: calls.append(name) for name in "abc"}
     seconds = timing.time_in_turns(runs, rounds=4, window=0.0)  # one call fills it
@@ -14,9 +14,9 @@ def test_every_round_begins_with_another():
 
 
 def clock_that_ticks(monkeypatch, seconds):
-    """Whoever looks at it finds that so much time has passed."""
-    looks = iter(range(10**6))
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: seconds * next(looks))
+    """Let the clock advance by so many seconds whenever it is read."""
+    readings = iter(range(10**6))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: seconds * next(readings))
 
 
 def test_a_window_is_filled_with_calls(monkeypatch):
@@ -36,12 +36,12 @@ def test_short_calls_take_turns_in_slices(monkeypatch):
     assert calls[12:] == [*first * 4, *second * 4]
 
 
-def test_a_short_disturbance_is_no_part_of_a_round(monkeypatch):
+def test_a_short_disturbance_does_not_change_a_round(monkeypatch):
     times = iter([0.0, 0.003, *(t for i in range(5) for t in (i, i + (0.9 if i == 2 else 0.005)))])
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(times))
     ((wall, _),) = timing.time_in_turns({"a": lambda: None}, rounds=1, window=0.025)["a"]
     assert abs(wall - 0.001) < 1e-9
 
 
-def test_spread():
+def test_a_summary_has_minimum_median_and_maximum():
     assert timing.summarize([3.0, 1.0, 2.0, 9.0]) == timing.Summary(1.0, 2.5, 9.0)

@@ -1,4 +1,4 @@
-"""Weights of models and of files: which use, which axes; what is foretold of a file is what the file has."""
+"""Weights of models and of files: their operations and axes; the predicted form is the form in the file."""
 
 import keras
 import numpy as np
@@ -40,7 +40,7 @@ def both(tmp_path_factory):
     return of_model, by_layer(weights.of_file(path.read_bytes()))
 
 
-USES = {
+OPERATIONS = {
     "conv": Operation.CONVOLUTION,
     "point": Operation.POINTWISE,
     "depth": Operation.DEPTHWISE,
@@ -50,28 +50,28 @@ USES = {
 }
 
 
-@pytest.mark.parametrize("name", USES)
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_model_and_file_hold_the_same(both, name):
     of_model, of_file = (found[name] for found in both)
-    assert of_model.operation is of_file.operation is USES[name]
+    assert of_model.operation is of_file.operation is OPERATIONS[name]
     assert of_model.array.shape == of_file.array.shape
     np.testing.assert_allclose(of_model.array, of_file.array, rtol=1e-6)
     assert of_model.tflite_array().shape == of_file.shape
     assert patterns.detect(of_model.array) == patterns.detect(of_file.array)
 
 
-def test_every_weight_knows_what_all_of_them_take(both):
+def test_every_weight_knows_the_bytes_of_the_network(both):
     sizes = (9 * 16 * 24, 24 * 40, 9 * 40 * 8, 9 * 320 * 12, 6 * 6 * 12 * 32, 32 * 30)
     assert {w.network_bytes for found in both for w in found.values()} == {4 * sum(sizes)}
 
 
-@pytest.mark.parametrize("name", USES)
-def test_what_is_foretold_is_in_the_file(both, name):
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_predicted_form_is_the_form_in_the_file(both, name):
     of_model, of_file = (found[name] for found in both)
     assert tflite_cpu.sparse_in_file(of_model) == tflite_cpu.sparse_in_file(of_file)
 
 
-def test_not_all_are_foretold_alike(both):
+def test_the_predicted_forms_differ(both):
     assert {tflite_cpu.sparse_in_file(w) for w in both[0].values()} == {(True, True), (False, True), (False, False)}
 
 
@@ -86,13 +86,13 @@ def test_not_all_are_foretold_alike(both):
     ],
     ids=lambda x: getattr(x, "name", x),
 )
-def test_uses(layer, expected):
+def test_the_operation_of_a_layer(layer, expected):
     shape = (4, 4, 4, 6) if isinstance(layer, (layers.Conv3D, layers.EinsumDense)) else (4, 4, 6)
     model = keras.Sequential([keras.Input(shape), layer])
     assert [weight.operation for _, weight in weights.of_model(model)] == [expected]
 
 
-def test_separable_convolutions_are_two():
+def test_a_separable_convolution_has_a_depthwise_and_a_pointwise_weight():
     model = keras.Sequential([keras.Input((4, 4, 6)), layers.SeparableConv2D(5, 3)])
     found = [weight for _, weight in weights.of_model(model)]
     expected = [(Operation.DEPTHWISE, (3, 3, 6, 1)), (Operation.POINTWISE, (1, 1, 6, 5))]

@@ -1,4 +1,4 @@
-"""Models just large enough to be packed, sparse by one cut, and what they answer to."""
+"""Models just large enough to be packed, pruned once, and examples of their inputs."""
 
 import keras
 import numpy as np

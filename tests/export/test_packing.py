@@ -12,17 +12,17 @@ def decoded(file, count, dtype):
     """What the format says, entry by entry."""
     content, width = gzip.decompress(file), np.dtype(dtype).itemsize
     mask = content[: -(-count // 8)]
-    alive = [bool(mask[i // 8] >> (7 - i % 8) & 1) for i in range(count)]
-    planes, living = content[len(mask) :], sum(alive)
-    assert len(planes) == living * width
-    result, place = [], 0
-    for lives in alive:
-        result.append(planes[place::living][:width] if lives else bytes(width))
-        place += lives
+    is_nonzero = [bool(mask[i // 8] >> (7 - i % 8) & 1) for i in range(count)]
+    planes, nonzero = content[len(mask) :], sum(is_nonzero)
+    assert len(planes) == nonzero * width
+    result, position = [], 0
+    for is_stored in is_nonzero:
+        result.append(planes[position::nonzero][:width] if is_stored else bytes(width))
+        position += is_stored
     return np.frombuffer(b"".join(result), dtype)
 
 
-def test_a_file_by_eye():
+def test_a_hand_made_file():
     """Entries 2 and 9 of ten live: bits 0010'0000 0100'0000, then low to high bytes of 1.5 and -2.0 in turn."""
     array = np.array([0, 0, 1.5, 0, 0, 0, 0, 0, 0, -2.0], "float32")
     assert gzip.decompress(packing.encode(array)).hex(" ") == "20 40 00 00 00 00 c0 00 3f c0"
@@ -39,7 +39,7 @@ def test_minus_zero_is_not_a_zero():
     assert gzip.decompress(packing.encode(np.array([0.0, -0.0], "float32"))).hex(" ") == "40 00 00 00 80"
 
 
-def test_a_file_holds_so_many_entries_and_no_more(monkeypatch):
+def test_a_large_array_has_several_files(monkeypatch):
     monkeypatch.setattr(packing, "ENTRIES_PER_FILE", 10)
     array = sparse((5, 5))
     pieces = packing.pieces(array)
@@ -52,7 +52,7 @@ def test_equal_arrays_make_equal_files():
     assert packing.encode(sparse((64, 64))) == packing.encode(sparse((64, 64)))
 
 
-def test_patterns_are_found():
+def test_patterns_are_compressed():
     """A matrix of which whole columns live costs nothing for its mask."""
     array = np.zeros((512, 512), "float32")
     array[:, 7] = 1.0
@@ -60,7 +60,7 @@ def test_patterns_are_found():
 
 
 @pytest.mark.parametrize("sparsity, ratio", [(0.8, 5.0), (0.9, 9.5), (0.95, 17.0)])
-def test_how_small(sparsity, ratio):
+def test_bytes_at_a_sparsity(sparsity, ratio):
     values = np.random.default_rng(1).normal(size=(512, 512)).astype("float32")
     values[np.abs(values) < np.quantile(np.abs(values), sparsity)] = 0
     assert values.nbytes / len(packing.encode(values)) > ratio
@@ -78,11 +78,11 @@ def test_how_small(sparsity, ratio):
         (np.eye(128, dtype="int8"), False),  # what Keras has quantised stays as it is
     ],
 )
-def test_what_is_sparse(array, expected):
+def test_which_arrays_are_packed(array, expected):
     assert (packing.sparse_parts(array) is not None) == expected
 
 
-def test_int8_by_eye():
+def test_int8_of_a_hand_made_array():
     array = np.array([[0.0, -254.0, 0.0], [1.0, 100.0, 0.0]], "float32")
     stored, scale = packing.stored(array, "int8")
     assert stored.dtype == np.int8
@@ -111,7 +111,7 @@ def test_bytes_of_scales_are_known_without_them(values, shape, dtype):
     assert packing.scale_bytes([array, array], values) == (0 if scale is None else 2 * scale.nbytes)
 
 
-def test_float16():
+def test_float16_is_off_by_half_a_step_at_most():
     array = sparse((16, 16))
     stored, scale = packing.stored(array, "float16")
     assert stored.dtype == np.float16 and scale is None
@@ -121,13 +121,13 @@ def test_float16():
 
 @pytest.mark.parametrize("values", packing.value_types)
 @pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16])
-def test_small_floats_stay_as_they_are(values, dtype):
+def test_16_bit_floats_stay_as_they_are(values, dtype):
     array = sparse((8, 8), dtype=dtype)
     stored, scale = packing.stored(array, values)
     assert stored is array and scale is None
 
 
 @pytest.mark.parametrize("number, values", [(7e4, "float16"), (np.nan, "float16"), (np.nan, "int8"), (-np.inf, "int8")])
-def test_numbers_that_do_not_fit(number, values):
+def test_numbers_that_do_not_fit_are_refused(number, values):
     with pytest.raises(ValueError, match=f'values="{values}" cannot hold .*: use "float32"'):
         packing.stored(np.array([[number, 0.0]], "float32"), values)

@@ -56,7 +56,7 @@ def bits(outputs):
 
 
 def weight(loaded):
-    """The first of what was packed, as it is in memory."""
+    """The first packed weight, as it is in memory."""
     return tf.raw_ops.ReadVariableOp(resource=loaded.packed[0].resource_handle, dtype="float32").numpy()
 
 
@@ -65,13 +65,13 @@ def size(directory):
 
 
 def run(folder, *command):
-    """In a process of its own, somewhere else."""
+    """Run Python in a process of its own, in another directory."""
     done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_packed_is_dense_bit_for_bit(name, tmp_path):
+def test_outputs_are_those_of_the_dense_model_bit_for_bit(name, tmp_path):
     model, x = pruned(name), examples(name)
     dense = load(tfsparse.export(model, tmp_path / "dense", dense=True))
     packed = load(tfsparse.export(model, tmp_path / "packed"))
@@ -83,13 +83,13 @@ def test_packed_is_dense_bit_for_bit(name, tmp_path):
         assert packed.signatures[key].structured_outputs == signature.structured_outputs
 
 
-def test_any_batch(tmp_path):
+def test_any_batch_size(tmp_path):
     served = load(tfsparse.export(pruned(), tmp_path / "out"))
     assert [served.serve(np.zeros((n, 64), "float32")).shape[0] for n in (1, 7)] == [1, 7]
 
 
 def test_a_process_without_tfsparse_and_the_session_loader(tmp_path):
-    """What TensorFlow Serving does is what saved_model_cli does: a session, the loader, the signature's names."""
+    """saved_model_cli does what TensorFlow Serving does: a session, the loader, the names of the signature."""
     directory, x = tfsparse.export(pruned(), tmp_path / "out"), examples()
     expected = answers(directory, x).numpy()
     np.save(tmp_path / "x.npy", x)
@@ -101,14 +101,14 @@ def test_a_process_without_tfsparse_and_the_session_loader(tmp_path):
     assert np.load(tmp_path / "cli" / "output_0.npy").tobytes() == expected.tobytes()
 
 
-def test_it_may_be_moved(tmp_path):
+def test_a_directory_can_be_moved(tmp_path):
     directory, x = tfsparse.export(pruned(), tmp_path / "out"), examples()
     expected = bits(answers(directory, x))
     os.rename(directory, tmp_path / "elsewhere")
     assert bits(answers(tmp_path / "elsewhere", x)) == expected
 
 
-def test_smaller_on_disk(tmp_path):
+def test_a_packed_model_is_smaller_on_disk(tmp_path):
     model = keras.Sequential([keras.Input((256,)), keras.layers.Dense(256)])
     tfsparse.prune(model, 0.95)
     packed, dense = tfsparse.export(model, tmp_path / "packed"), tfsparse.export(model, tmp_path / "dense", dense=True)
@@ -116,7 +116,7 @@ def test_smaller_on_disk(tmp_path):
     assert size(packed) < size(dense) / 5
 
 
-def test_a_weight_in_several_files(tmp_path, monkeypatch):
+def test_a_large_weight_has_several_files(tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "ENTRIES_PER_FILE", 1000)
     model, x = pruned(), examples()
     dense, packed = tfsparse.export(model, tmp_path / "dense", dense=True), tfsparse.export(model, tmp_path / "out")
@@ -125,7 +125,7 @@ def test_a_weight_in_several_files(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [-0.0, np.nan, np.inf, 1e-45])
-def test_strange_numbers(number, tmp_path):
+def test_special_numbers_are_kept_bit_for_bit(number, tmp_path):
     model = pruned()
     kernel = model.get_layer("hidden").kernel
     changed = ops.convert_to_numpy(kernel).copy()
@@ -136,7 +136,7 @@ def test_strange_numbers(number, tmp_path):
 
 
 @pytest.mark.parametrize("values, tolerance", [("float16", 2e-3), ("int8", 2e-2)])
-def test_rounded_values(values, tolerance, tmp_path):
+def test_rounded_values_change_outputs_little(values, tolerance, tmp_path):
     model, x = pruned(), examples()
     exact, rounded = tfsparse.export(model, tmp_path / "exact"), tfsparse.export(model, tmp_path / "out", values=values)
     value, kernel = weight(load(rounded)), ops.convert_to_numpy(model.get_layer("hidden").kernel)
@@ -146,7 +146,7 @@ def test_rounded_values(values, tolerance, tmp_path):
     assert size(rounded / "assets") < 0.75 * size(exact / "assets")
 
 
-def test_two_loads_do_not_share(tmp_path):
+def test_two_loads_have_variables_of_their_own(tmp_path):
     directory, x = tfsparse.export(pruned(), tmp_path / "out"), examples()
     first, second = load(directory), load(directory)
     expected = bits(first.serve(x))
@@ -155,7 +155,7 @@ def test_two_loads_do_not_share(tmp_path):
     assert bits(second.serve(x)) == expected
 
 
-def test_nothing_to_pack_is_plain(tmp_path):
+def test_a_model_without_sparse_weights_is_written_densely(tmp_path):
     served = load(tfsparse.export(testing.small_model(), tmp_path / "out"))
     assert not hasattr(served, "packed") and len(served.variables) > 0
 
@@ -194,7 +194,7 @@ def test_a_model_trained_on_two_replicas(tmp_path):
     assert np.allclose(served.serve(x), model(x), atol=1e-6)
 
 
-def test_thresholds_are_gone(tmp_path):
+def test_thresholds_become_zeros(tmp_path):
     model = tfsparse.dst(MODELS["plain"]())
     layer, x = model.get_layer("hidden"), examples()
     layer.own_variables[0].assign(ops.full_like(layer.own_variables[0], 0.15))
@@ -217,13 +217,13 @@ def test_the_directory_is_whole_or_absent(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_else_is_left_behind(tmp_path):
+def test_no_other_files_are_left_behind(tmp_path):
     tfsparse.export(pruned(), tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"assets", "fingerprint.pb", "saved_model.pb", "variables"}
 
 
-def test_says_nothing_of_temporary_directories(tmp_path):
+def test_nothing_is_logged_about_temporary_directories(tmp_path):
     heard, logger = [], logging.getLogger("tensorflow")
     handler = logging.Handler()
     handler.emit = heard.append
@@ -252,7 +252,7 @@ def test_options_that_are_refused(options, says, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_that_left_their_masks_do_not_leave_the_house(tmp_path):
+def test_weights_that_are_not_zero_where_their_masks_are_are_refused(tmp_path):
     model = trained()
     kernel = model.get_layer("hidden").kernel
     kernel.assign(ops.ones_like(kernel))
@@ -263,14 +263,14 @@ def test_weights_that_left_their_masks_do_not_leave_the_house(tmp_path):
     assert np.mean(ops.convert_to_numpy(kernel) == 0) == 0.75
 
 
-def test_what_is_packed_stays_so(tmp_path):
+def test_a_packed_model_stays_packed(tmp_path):
     directory, x = tfsparse.export(pruned(), tmp_path / "once"), examples()
     again = tfsparse.export(directory, tmp_path / "twice")
     assert bits(answers(again, x)) == bits(answers(directory, x))
     assert size(again) == size(directory)
 
 
-def test_gradients_of_the_inputs(tmp_path):
+def test_gradients_by_the_inputs_are_those_of_the_dense_model(tmp_path):
     """The same as the dense model's, which a user of adversarial examples or saliency maps would ask for."""
     model, x = pruned(), tf.constant(examples())
     gradients = []
@@ -292,7 +292,7 @@ def test_gradients_of_the_inputs(tmp_path):
         ({"values": "int8"}, 'export_tflite(model, "out.tflite", values="int8", representative=x[:200]).'),
     ],
 )
-def test_a_tflite_file_is_another_functions(options, line, tmp_path, monkeypatch):
+def test_the_path_of_a_tflite_file_is_refused(options, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError) as error:
         tfsparse.export(pruned(), "out.tflite", **options)

@@ -24,8 +24,8 @@ def weights(measured):
     return [r for r in measured.rows if not r.form.startswith(("SavedModel", "TFLite"))]
 
 
-def test_forms_and_what_they_take(measured):
-    """A kernel of 64 x 64 with 410 living weights is packed, 64 x 3 and the biases are not."""
+def test_bytes_of_the_forms(measured):
+    """A kernel of 64 x 64 with 410 weights that are not zero is packed, 64 x 3 and the biases are not."""
     rows = {r.form: r for r in measured.rows}
     others = 4 * (64 * 3 + 64 + 3)
     assert rows["raw weights"].sparse_bytes == 4 * 64 * 64
@@ -48,7 +48,7 @@ def test_saved_models_are_those_of_export(measured, tmp_path):
     assert rows["SavedModel, dense"].bytes > rows["SavedModel, float32"].bytes
 
 
-def test_packed_weights_take_the_same_bytes_wherever_they_lie(measured):
+def test_packed_weights_take_the_same_bytes_alone_and_in_a_saved_model(measured):
     rows = {r.form: r for r in measured.rows}
     for values in packing.value_types:
         assert rows[f"packed, {values}"].sparse_bytes == rows[f"SavedModel, {values}"].sparse_bytes
@@ -60,7 +60,7 @@ def test_as_text_and_as_dict(measured):
     assert measured.as_dict()["rows"][0]["bytes"] == measured.rows[0].bytes
 
 
-def test_a_dense_model():
+def test_a_dense_model_has_no_sparse_weights():
     measured = tfsparse.sizes(keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)]))
     assert measured.sparsity == 0.0
     assert {r.bytes for r in weights(measured)} == {4 * 36}
@@ -80,7 +80,7 @@ def test_tflite_files_are_those_of_export_tflite(measured, tmp_path):
     assert raw < rows["TFLite, dense"].bytes < raw + 2_000 and rows["TFLite, float32"].bytes < raw / 3
 
 
-def test_no_tflite_file_for_this_model():
+def test_the_row_says_why_there_is_no_tflite_file():
     """An LSTM with an open batch; everything else is measured all the same."""
     measured = tfsparse.sizes(pruned("recurrent"))
     *others, last = measured.rows
@@ -90,7 +90,7 @@ def test_no_tflite_file_for_this_model():
     assert "there is none" in str(measured) and measured.as_dict()["rows"][-1]["bytes"] is None
 
 
-def test_an_open_shape_needs_examples():
+def test_tflite_of_an_open_shape_needs_examples():
     model = keras.Sequential([keras.Input((None, 8)), keras.layers.Dense(4)])
     row = tfsparse.sizes(model).rows[-1]
     assert row.bytes is None and row.needs.endswith("pass representative=<examples>.")
@@ -100,7 +100,7 @@ def test_an_open_shape_needs_examples():
 
 
 @pytest.mark.parametrize("module", ["compression.zstd", "zstandard", None])
-def test_zstd_where_it_is(module, monkeypatch):
+def test_zstd_is_measured_where_it_is_installed(module, monkeypatch):
     """Python's own module first, then the package; without either there is no such row."""
     compress = {"compression.zstd": lambda b, level: zlib.compress(b, 1), "zstandard": lambda b: zlib.compress(b, 9)}
     own = types.SimpleNamespace(compress=compress["compression.zstd"])

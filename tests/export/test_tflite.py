@@ -47,7 +47,7 @@ def array(path, name):
     return tflite_file._array(model, tensor), tensor.quantization
 
 
-def test_blocks_by_eye():
+def test_blocks_of_a_hand_made_array():
     weights = np.array([[0, 0, 0, 0, 1, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0, 0, 4]], "float32")
     blocks = encoding.encode(weights, 4)
     assert (blocks.segments.tolist(), blocks.columns.tolist()) == ([0, 1, 1, 3], [1, 0, 1])
@@ -61,7 +61,7 @@ def test_blocks_by_eye():
 @pytest.mark.parametrize(
     "shape, width", [((3, 8), 1), ((3, 8), 4), ((2, 3, 3, 16), 16), ((5, 700), 1), ((300, 300), 4)]
 )
-def test_encoding_and_back(shape, width):
+def test_decoding_reverses_encoding(shape, width):
     weights = sparse(shape)
     encoded = encoding.encode(weights, width)
     parameters = tflite_schema.parameters(encoded)
@@ -70,7 +70,7 @@ def test_encoding_and_back(shape, width):
 
 
 @pytest.mark.parametrize("largest, dtype", [(255, "uint8"), (256, "uint16"), (65536, "int32")])
-def test_integers_as_small_as_they_may_be(largest, dtype):
+def test_indices_have_the_smallest_type(largest, dtype):
     weights = np.zeros((1, largest + 1), "int8")
     weights[0, largest] = 1
     assert encoding.encode(weights).columns.dtype == dtype
@@ -83,14 +83,14 @@ def test_blocks_run_sparse(tmp_path):
     assert file.difference < 1e-6
     hidden = weight(file, "hidden")
     assert (hidden.shape, hidden.dtype, hidden.dense_bytes) == ((64, 64), "float32", 64 * 64 * 4)
-    living = 1024 - 922  # blocks of 64 x 64 / 4, of which round(0.9 x 1024) are pruned
-    assert hidden.bytes == living * (4 * 4 + 1) + 65
+    stored_blocks = 1024 - 922  # blocks of 64 x 64 / 4, of which round(0.9 x 1024) are pruned
+    assert hidden.bytes == stored_blocks * (4 * 4 + 1) + 65
     assert np.array_equal(array(tmp_path / "out.tflite", "hidden")[0], ops.convert_to_numpy(model.layers[0].kernel).T)
     assert file.bytes == (tmp_path / "out.tflite").stat().st_size < len(stock(model)) / 4
     assert [f.name for f in tmp_path.iterdir()] == ["out.tflite"]
 
 
-def test_the_kernel_is_the_one_that_the_converter_takes(tmp_path):
+def test_the_kernel_is_the_one_that_the_converter_uses(tmp_path):
     """Its EXPERIMENTAL_SPARSITY stores the same bytes where it is right."""
     (tmp_path / "stock.tflite").write_bytes(stock(in_blocks(), tf.lite.Optimize.EXPERIMENTAL_SPARSITY))
     theirs = tfsparse.inspect_tflite(tmp_path / "stock.tflite")
@@ -111,14 +111,14 @@ def test_the_kernel_is_the_one_that_the_converter_takes(tmp_path):
         ({"inputs": 66}, "sparse", "the sparse kernel takes multiples of 4 inputs, and here are 66"),
     ],
 )
-def test_why_dense(options, stored, why, tmp_path):
+def test_the_reason_why_a_weight_runs_dense(options, stored, why, tmp_path):
     hidden = weight(tfsparse.export_tflite(in_blocks(**options), tmp_path / "out.tflite"), "hidden")
     assert (hidden.stored, hidden.runs, hidden.why) == (stored, "dense", why)
 
 
 @pytest.mark.parametrize("values, tolerance", [("float32", 1e-6), ("float16", 1e-3), ("int8", 0.03)])
 def test_every_form_of_values(values, tolerance, tmp_path):
-    """With convolutions, of which a transposed one in float16 would answer NaN if it were sparse."""
+    """With convolutions, of which a transposed one in float16 would return NaN if it were sparse."""
     model, x = pruned("convolutions"), examples("convolutions")
     file = tfsparse.export_tflite(model, tmp_path / "out.tflite", values, representative=x)
     assert file.difference < tolerance
@@ -130,7 +130,7 @@ def test_every_form_of_values(values, tolerance, tmp_path):
 
 
 def test_zeros_stay_zero_in_int8(tmp_path):
-    """Where the mask is zero the integer is, and it stands for zero exactly."""
+    """Where the mask is zero the integer is zero, and it means exactly zero."""
     model = in_blocks("weight")
     tfsparse.export_tflite(model, tmp_path / "out.tflite", "int8", representative=examples())
     kernel = ops.convert_to_numpy(model.layers[0].kernel).T
@@ -165,7 +165,7 @@ def test_several_inputs_and_a_layer_called_twice(tmp_path):
     assert sorted((t.shape, t.stored) for t in file.tensors if t.shape == (64, 64)) == [((64, 64), "sparse")] * 2
 
 
-def test_any_batch(tmp_path):
+def test_a_file_with_an_open_batch_runs_any_batch(tmp_path):
     tfsparse.export_tflite(in_blocks(), tmp_path / "out.tflite")
     with pytest.warns(UserWarning, match="LiteRT"):
         runner = tf.lite.Interpreter(str(tmp_path / "out.tflite")).get_signature_runner("serving_default")
@@ -174,7 +174,7 @@ def test_any_batch(tmp_path):
     assert np.allclose(outputs, in_blocks()(x), atol=1e-6)
 
 
-def test_a_fixed_batch(tmp_path):
+def test_a_model_with_a_fixed_batch(tmp_path):
     model = keras.Sequential([keras.Input(batch_shape=(2, 64)), layers.Dense(64)])
     assert tfsparse.export_tflite(model, tmp_path / "out.tflite").difference < 1e-5
 
@@ -185,7 +185,7 @@ def test_a_saved_model(tmp_path):
     assert {t.runs for t in file.tensors} == {"sparse"} and file.difference < 1e-6
 
 
-def test_thresholds_are_gone(tmp_path):
+def test_thresholds_become_zeros(tmp_path):
     model = tfsparse.dst(MODELS["plain"]())
     layer = model.get_layer("hidden")
     layer.own_variables[0].assign(ops.full_like(layer.own_variables[0], 0.15))
@@ -193,14 +193,14 @@ def test_thresholds_are_gone(tmp_path):
     assert weight(file, "hidden").stored == "sparse" and file.difference < 1e-5
 
 
-def test_what_it_prints(tmp_path):
+def test_the_table_of_a_file(tmp_path):
     file = tfsparse.export_tflite(in_blocks((4, 1)), tmp_path / "out.tflite")
     text = " ".join(str(file).split())
     assert "hidden" in text and "granularity=(1, 4)" in text and "largest difference to the model's outputs" in text
     assert file.as_dict()["tensors"][0]["runs"] == "dense"
 
 
-def test_a_file_that_answers_wrongly_does_not_appear(tmp_path, monkeypatch):
+def test_a_file_with_wrong_outputs_does_not_appear(tmp_path, monkeypatch):
     def wrong(array, width=1, encode=encoding.encode):
         right = encode(array, width)
         return dataclasses.replace(right, values=right.values * 2)
@@ -221,13 +221,13 @@ def test_a_file_that_answers_wrongly_does_not_appear(tmp_path, monkeypatch):
         ({"representative": {"nothing": np.zeros((3, 64))}}, "The model's inputs are"),
     ],
 )
-def test_what_is_refused(options, message, tmp_path):
+def test_options_that_are_refused(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         tfsparse.export_tflite(in_blocks(), tmp_path / "out.tflite", **options)
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_that_left_their_masks(tmp_path):
+def test_weights_that_are_not_zero_where_their_masks_are_are_refused(tmp_path):
     model = in_blocks()
     model.compile("sgd", "mse")
     tfsparse.sparsify(model, "constant", 0.9, total_steps=2)

@@ -7,7 +7,7 @@ from tfsparse.export import packing, unpacking
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_tensorflow_reads_what_numpy_wrote(name):
+def test_tensorflow_unpacks_every_bit_that_numpy_packed(name):
     array = ARRAYS[name]
     rows = unpacking.unpack(packing.encode(array), array.size, array.dtype.itemsize)
     assert rows.shape == (array.size, array.dtype.itemsize)
@@ -15,7 +15,7 @@ def test_tensorflow_reads_what_numpy_wrote(name):
 
 
 def packed(tmp_path, array, values="float32"):
-    """A variable that is to be filled from files, and what fills it."""
+    """A variable to fill from files, and the `PackedVariable` that fills it."""
     stored, scale = packing.stored(array, values)
     files = []
     for i, piece in enumerate(packing.pieces(stored)):
@@ -51,7 +51,7 @@ def test_a_variable_from_int8(tmp_path, dtype):
     assert np.array_equal(variable.numpy(), stored.astype(dtype) * scale)
 
 
-def test_the_variable_outlives_what_would_replace_it(tmp_path):
+def test_the_variable_outlives_its_packed_variable(tmp_path):
     variable, resource = packed(tmp_path, ARRAYS["sparse"])
     resource._destroy_resource()
     del resource

@@ -43,7 +43,7 @@ def _check(integers, scale, expected):
     assert np.array_equal(integers, np.rint(expected / scale).clip(-127, 127))
 
 
-def test_tflite(model, tmp_path):
+def test_int8_of_tflite_keeps_zeros(model, tmp_path):
     x = np.random.default_rng(1).normal(size=(4, 6, 6, 16)).astype("float32")
     tfsparse.export_tflite(model, tmp_path / "out.tflite", "int8", representative=x)
     file = flatbuffer_utils.read_model_from_bytearray(bytearray((tmp_path / "out.tflite").read_bytes()))
@@ -59,7 +59,7 @@ def test_tflite(model, tmp_path):
         _check(tflite_file._array(file, tensor), np.reshape(scales, shape), expected)
 
 
-def test_savedmodel(model, tmp_path):
+def test_int8_of_a_saved_model_keeps_zeros(model, tmp_path):
     served = tf.saved_model.load(str(tfsparse.export(model, tmp_path / "out", values="int8")))
     packed = [tf.raw_ops.ReadVariableOp(resource=p.resource_handle, dtype="float32").numpy() for p in served.packed]
     weights = {array.shape: array for array in packed}

@@ -24,16 +24,16 @@ def stripped(wrap, callback, strip):
         return tfsparse.tfmot.to_keras3(strip(model))
 
 
-def test_theirs_is_nearly_sparse():
+def test_a_model_stripped_by_tfmot_is_nearly_sparse():
     diagnosis = tfsparse.doctor(
         stripped(stock.prune_low_magnitude, stock.UpdatePruningStep, stock.strip_pruning), measure=False
     )
-    (said,) = [finding for finding in diagnosis.findings if finding.startswith("Nearly sparse")]
-    assert "80% of the entries of hidden/kernel" in said or "80% of the entries of conv/kernel" in said
+    (finding,) = [f for f in diagnosis.findings if f.startswith("Nearly sparse")]
+    assert "80% of the entries of hidden/kernel" in finding or "80% of the entries of conv/kernel" in finding
     assert all(row.sparsity < 0.5 for row in diagnosis.rows)
 
 
-def test_ours_is_sparse():
+def test_a_model_stripped_by_tfsparse_is_sparse():
     ours = tfsparse.tfmot
     diagnosis = tfsparse.doctor(stripped(ours.prune_low_magnitude, ours.Prune, ours.strip_pruning), measure=False)
     assert not any(finding.startswith("Nearly sparse") for finding in diagnosis.findings)

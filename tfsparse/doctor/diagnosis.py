@@ -27,7 +27,7 @@ class Row:
         weight: Its name.
         shape: Its shape.
         sparsity: Fraction of zeros in [0, 1].
-        pattern: The `granularity` in which the zeros stand; "dense" if there are hardly any.
+        pattern: The `granularity` that prunes such zeros; "dense" if there are hardly any.
         smaller: Whether the zeros make the file smaller: "yes", "no", "hardly" or "not measured".
         faster: Whether the zeros make the model faster: the same words.
         why: Reason why they do not.
@@ -111,9 +111,9 @@ def doctor(
     target = targets.get(target)
     source = sources.read(model, target.kinds, f'diagnosed for target="{target.name}"')
     weights = source.weights()
-    found = [patterns.detect(weight.array) for weight in weights]
-    rows = tuple(_row(w, p, target.verdict(w, p)) for w, p in zip(weights, found, strict=True))
-    findings = tuple(findings_of(source, weights, found))
+    detected = [patterns.detect(weight.array) for weight in weights]
+    rows = tuple(_row(w, p, target.verdict(w, p)) for w, p in zip(weights, detected, strict=True))
+    findings = tuple(findings_of(source, weights, detected))
     return Diagnosis(source.name, target.name, target.title, findings, rows, *_measurement(source, target, measure))
 
 

@@ -14,11 +14,11 @@ from tfsparse.export.plain_models import variables_off_mask
 
 def findings_of(source: Source, weights: Sequence[Weight], patterns: Sequence[Pattern]) -> list[str]:
     """Return all findings, the most important first."""
-    found = [*_zeros(weights, patterns), *_nearly_sparse(weights), *_integers(weights)]
+    findings = [*_zeros(weights, patterns), *_nearly_sparse(weights), *_integers(weights)]
     if isinstance(source, KerasSource):
-        found += [*_quantized(source.model), *_off_mask(source.model)]
-        found += [*_removable_channels(source), *_keras_file(source)]
-    return found
+        findings += [*_quantized(source.model), *_off_mask(source.model)]
+        findings += [*_removable_channels(source), *_keras_file(source)]
+    return findings
 
 
 def _zeros(weights, patterns) -> Iterator[str]:
@@ -34,12 +34,12 @@ def _zeros(weights, patterns) -> Iterator[str]:
 
 
 def _nearly_sparse(weights) -> Iterator[str]:
-    """Yield what is said of pruned weights after an optimizer step that no mask followed."""
-    found = [(w, gap) for w in weights if (gap := find_gap(w.array)) and w.array.dtype != "int8"]
-    if found:
-        size = sum(w.array.size for w, _ in found)
-        tiny, below = (sum(getattr(g, name) * w.array.size for w, g in found) / size for name in ("tiny", "below"))
-        names = f"{found[0][0].name} and {len(found) - 1} more" if len(found) > 1 else found[0][0].name
+    """Yield a finding about pruned weights after an optimizer step that no mask followed."""
+    gaps = [(w, gap) for w in weights if (gap := find_gap(w.array)) and w.array.dtype != "int8"]
+    if gaps:
+        size = sum(w.array.size for w, _ in gaps)
+        tiny, below = (sum(getattr(g, name) * w.array.size for w, g in gaps) / size for name in ("tiny", "below"))
+        names = f"{gaps[0][0].name} and {len(gaps) - 1} more" if len(gaps) > 1 else gaps[0][0].name
         yield (
             f"Nearly sparse, not sparse: {below:.0%} of the entries of {names} are far smaller than all others, with a "
             f"gap between, but {tiny:.0%} are not zero. So look pruned weights after a step of the optimizer that no "

@@ -1,4 +1,4 @@
-"""Find the granularity in which the zeros of a weight stand."""
+"""Detect the granularity of the zeros of a weight."""
 
 import dataclasses
 

@@ -43,7 +43,7 @@ class Target(abc.ABC):
     Attributes:
         name: What a user writes for `target`, such as "tflite-cpu".
         title: The same in words.
-        kinds: The kinds of paths that it is asked about. Default: Keras models.
+        kinds: The kinds of paths that it can be used with. Default: Keras models.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Target(abc.ABC):
 
     @abc.abstractmethod
     def verdict(self, weight: Weight, pattern: Pattern) -> Verdict:
-        """Return what the zeros of a weight gain, given the pattern in which they stand."""
+        """Return what the zeros of a weight gain, given their pattern."""
 
     @abc.abstractmethod
     def granularities(self, sparsity: float) -> dict:

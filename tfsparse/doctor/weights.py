@@ -80,8 +80,8 @@ def of_model(model: keras.Model) -> list[tuple]:
         model = masked_layer.plain_model(model)
     operations = dict(_operations(model))
     kernels = [v for v in model.trainable_variables if selection.is_prunable(v)]
-    found = [_of_variable(v, operations.get(id(v), Operation.OTHER)) for v in kernels]
-    return list(zip(kernels, _with_network_bytes(found), strict=True))
+    all_weights = [_of_variable(v, operations.get(id(v), Operation.OTHER)) for v in kernels]
+    return list(zip(kernels, _with_network_bytes(all_weights), strict=True))
 
 
 def of_file(content: bytes) -> list[Weight]:

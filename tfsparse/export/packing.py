@@ -129,7 +129,7 @@ def stored(array: np.ndarray, values: str) -> tuple[np.ndarray, np.ndarray | Non
 
 
 def scale_bytes(arrays: Iterable[np.ndarray], values: str) -> int:
-    """Return the bytes of the scales of these arrays. The graph holds them, beside the files."""
+    """Return the bytes of the scales of these arrays. They are stored in the graph, not in the files."""
     return sum(value_types[values].scale_bytes(a) for a in arrays if _has_value_type(a))
 
 

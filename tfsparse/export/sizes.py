@@ -138,7 +138,7 @@ def sizes(
         TFLite          the files of `tfsparse.export_tflite`, and the converter's dense one; int8 with `representative`
 
     Sparse weights are those that `export` packs. In all forms but TFLite's, the model computes with dense weights.
-    Directories are written to a temporary place and measured there. If no TFLite file can be made, the row says why.
+    Directories are written to a temporary directory and measured there. Without a TFLite file the row says why.
 
     Args:
         model: A Keras 3 or tf_keras model, not a path.

@@ -121,15 +121,15 @@ def _sparsify(model, graph, index, readers):
 
 def _users(model, graph, readers):
     """Return the operations that compute with a weight, and the positions of the weight among their inputs."""
-    found = set()
+    users = set()
     for operator, position in readers:
         operation = _operation(model, operator)
         if operation in _PASSED_ON:
             following = [(o, i) for o in graph.operators for i, t in enumerate(o.inputs) if t == operator.outputs[0]]
-            found |= _users(model, graph, following)
+            users |= _users(model, graph, following)
         else:
-            found.add((_NAMES[operation], position))
-    return found
+            users.add((_NAMES[operation], position))
+    return users
 
 
 def _operations(users):

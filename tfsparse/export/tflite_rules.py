@@ -73,7 +73,7 @@ def kernel_obstacle(array: np.ndarray) -> str:
     """Return why the sparse kernel is not used for a float32 weight of a Dense layer; "" if it is used."""
     if array.shape[-1] % BLOCK:
         return f"the sparse kernel takes multiples of {BLOCK} inputs, and here are {array.shape[-1]}"
-    if np.mean(array == 0) < KERNEL_MIN_SPARSITY:
+    if np.sum(array == 0) < KERNEL_MIN_SPARSITY * array.size:
         return f"the sparse kernel is taken from {KERNEL_MIN_SPARSITY:.0%} zeros on"
     return "" if encoding.empty_blocks(array, BLOCK) >= KERNEL_MIN_SPARSITY else NO_BLOCKS
 
@@ -97,7 +97,7 @@ def speed_obstacle(size: int, sparsity: float, network_bytes: int) -> str:
 
 
 def _can_unpack(array, operations):
-    """Return whether DENSIFY may stand before these operations.
+    """Return whether DENSIFY may precede these operations.
 
     XNNPACK does not run transposed convolutions with an open batch size. TFLite's own kernel for them returns NaN if a
     float16 weight was unpacked.
