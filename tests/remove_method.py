@@ -36,7 +36,8 @@ def tests_of(method: str, names: list[str], copy: pathlib.Path) -> list[str]:
     any_name = "|".join(names)
     mentions = re.compile(rf"methods[./]{method}\b|\b({any_name})\(|\bimport\b.*\b({any_name})\b|{method}_")
     files = [path.relative_to(copy).as_posix() for path in sorted((copy / "tests").rglob("test_*.py"))]
-    own = [file for file in files if mentions.search((copy / file).read_text(encoding="utf-8")) or f"/{method}" in file]
+    own = [file for file in files if mentions.search((copy / file).read_text(encoding="utf-8"))]
+    own += [file for file in files if f"/{method}" in file or file.endswith(f"/test_{method}.py")]
     return sorted({*own, *(file for file in files if file.removeprefix("tests/") in PAGES)})
 
 

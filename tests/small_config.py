@@ -1,7 +1,13 @@
 """The config of a training of seconds, and what a run leaves; for the tests of what configs become."""
 
+import pathlib
+import pkgutil
+import re
+
 from tfsparse.backend import run_directory
-from tfsparse.experiments import config
+from tfsparse.experiments import config, methods
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
 SMALL = {
     "epochs": 2,
@@ -13,7 +19,15 @@ SMALL = {
 
 
 def small(*overrides):
+    """`SMALL` with overrides, as after `--set`."""
     return config.validate(SMALL, overrides)
+
+
+def configs(folder=CONFIGS):
+    """The files of a folder that ask for no method that has been removed."""
+    removed = {module.name for module in pkgutil.iter_modules(methods.__path__)} - methods.METHODS.keys()
+    asks = re.compile(rf"\b({'|'.join(removed) or '(?!)'})\b")
+    return [path for path in sorted(folder.glob("*.yaml")) if not asks.search(path.read_text(encoding="utf-8"))]
 
 
 def bits(directory):

@@ -1,13 +1,12 @@
 """Configs: what is written is what runs, and what is wrong is named."""
 
-import pathlib
-
 import pytest
+from small_config import configs
 
 from tfsparse.experiments import config
 from tfsparse.experiments.config import ConfigError
 
-CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = configs()
 SMALL = {"epochs": 3, "data": {"name": "digits"}, "model": {"name": "mlp", "widths": [32]}, "prune": {"sparsity": 0.9}}
 
 
@@ -51,13 +50,6 @@ def test_values_are_yaml_and_1e_minus_3_is_a_number(text, value):
     assert type(options["weight_decay"]) is type(value)
 
 
-def test_dst_of_nothing_is_the_paper_at_its_alpha():
-    section = config.validate(SMALL, ["prune=null", "dst={}"]).dst
-    assert (section.sparsity, section.alpha, section.threshold) == (None, 5e-4, "vector")
-    assert not section.skip_first and not section.skip_last
-    assert config.validate(SMALL).dst is None
-
-
 def test_differences_name_the_keys():
     old, new = config.validate(SMALL), config.validate(SMALL, ["epochs=4", "prune.pruner.scope=global"])
     assert config.differences(old, old) == []
@@ -75,12 +67,6 @@ WRONG = [
     ("prune.sparsity=-0.1", "prune.sparsity=-0.1: expected"),
     ("prune.sparsity=.nan", "prune.sparsity=nan: expected"),
     ("prune={schedule: one_cycle}", "prune.sparsity is missing: expected a fraction"),
-    ("dst.sparsity=1.0", "dst.sparsity=1.0: expected null, or a fraction of zeros in [0, 1)"),
-    ("dst.alpha=-1e-4", "dst.alpha=-0.0001: expected a number of at least 0"),
-    ("dst.alpha=.nan", "dst.alpha=nan: expected a number of at least 0"),
-    ("dst.threshold=layer", "dst.threshold='layer': expected vector, scalar or matrix"),
-    ("dst.alhpa=1e-4", "dst.alhpa is not a key: did you mean dst.alpha?"),
-    ("dst=vector", "dst='vector': expected null, or a section such as {alpha: 5e-4}"),
     ("data.standardize=no thanks", "data.standardize='no thanks': expected true, or false to leave pixels in [0, 1]"),
     ("epochs=true", "epochs=True: expected a whole number"),
     ("epochs=0", "epochs=0: expected a whole number of at least 1"),

@@ -118,22 +118,6 @@ def test_a_ticket_starts_from_the_first_weights_of_its_seed(finished, tmp_path):
     assert run["summary"]["sparsity"] == run["summary"]["asked_sparsity"] == finished[1]["summary"]["sparsity"]
 
 
-def test_gsm_starts_from_trained_weights_and_says_what_its_cut_costs(tmp_path):
-    gsm = ["prune=null", "optimizer={name: gsm, learning_rate: 0.05, momentum: 0.9, compression: 4}"]
-    base = experiment.train(small("prune=null"), tmp_path / "base")
-    with pytest.warns(UserWarning, match="will not be lossless"):
-        run = experiment.train(
-            small(*gsm, f"start.weights={tmp_path / 'base' / 'model.keras'}", "epochs=1"), tmp_path / "gsm"
-        )
-    assert run["summary"]["sparsity"] == pytest.approx(0.75, abs=1e-3)
-    assert run["summary"]["asked_sparsity"] == 0.75 and run["summary"]["method"] == "gsm"
-    assert run["summary"]["accuracy_before_cut"] >= base["summary"]["accuracy"] - 0.1
-    assert run["epochs"][-1]["cut_accuracy"] == pytest.approx(run["summary"]["accuracy"])
-    with pytest.raises(run_directory.RunError, match="is not a file"):
-        experiment.train(small("start.weights=nowhere.keras"), tmp_path / "none")
-    assert not (tmp_path / "none").exists()
-
-
 def test_dense_runs_have_no_sparsity(tmp_path):
     run = experiment.train(small("prune=null", "epochs=1", "optimizer.momentum=one_cycle"), tmp_path / "dense")
     assert run["summary"]["method"] == "dense"
@@ -195,6 +179,12 @@ def test_the_renames_above_are_all(finished, tmp_path, monkeypatch):
 def assert_masked(model):
     for variable in model.optimizer.pruned_variables if model.optimizer.built else []:
         assert np.all(variable.numpy()[model.optimizer.mask(variable).numpy() == 0] == 0)
+
+
+def test_a_wrong_path_of_initial_weights_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(run_directory.RunError, match="is not a file"):
+        experiment.train(small("start.weights=nowhere.keras"), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def command(directory, *arguments):

@@ -1,15 +1,13 @@
 """Comparisons: every run that the file asks for, each once, whatever it is broken off by."""
 
-import pathlib
-
 import pytest
 import yaml
-from small_config import SMALL
+from small_config import CONFIGS, SMALL, configs
 
 from tfsparse.experiments import assembly, config, experiment, matrix
 from tfsparse.experiments.config import ConfigError
 
-COMPARISONS = sorted((pathlib.Path(__file__).parents[2] / "configs" / "comparison").glob("*.yaml"))
+COMPARISONS = configs(CONFIGS / "comparison")
 FILE = {
     "base": SMALL | {"prune": None, "epochs": 1},
     "sparsities": [0.5, 0.75],

@@ -9,6 +9,7 @@ from thoroughly import also
 import tfsparse
 from tfsparse.backend import run_directory
 from tfsparse.experiments import assembly, experiment
+from tfsparse.experiments.config import ConfigError
 from tfsparse.methods.pll import rules
 
 
@@ -53,3 +54,19 @@ def test_the_section_is_the_callback(start, rule):
     (callback,) = assembly.callbacks(asked, first_batch=lambda: ([[0.0]], [0]))
     assert isinstance(callback, tfsparse.PLL) and isinstance(callback.start, rule)
     assert (callback.sparsity, callback.end) == (None, 0.75)
+
+
+@pytest.mark.parametrize(
+    "overrides, label",
+    [
+        (["pll={sparsity: 0.9, skip_last: true}"], "pll, skip_last"),
+        (["pll={start: 0.1}"], "pll (start=0.1)"),
+    ],
+)
+def test_the_label_names_options_that_are_not_the_default(overrides, label):
+    assert assembly.label(small("prune=null", *overrides)) == label
+
+
+def test_it_is_not_combined_with_other_methods():
+    with pytest.raises(ConfigError, match="pll and prune both decide"):
+        assembly.callbacks(small("pll={}"))

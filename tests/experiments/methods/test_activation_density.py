@@ -14,7 +14,7 @@ from thoroughly import also
 
 import tfsparse
 from tfsparse.backend import run_directory
-from tfsparse.experiments import experiment
+from tfsparse.experiments import assembly, experiment
 from tfsparse.experiments.config import ConfigError
 
 SECTION = "activation_density={prune_epochs: [1, 3], smallest: 2, tolerance: 1}"
@@ -181,3 +181,7 @@ def test_the_section_has_the_arguments_of_the_driver_and_their_defaults():
     for_scripts = {"model", "monitor", "data", "directory", "seed"}
     section = small("prune=null", "activation_density={}").activation_density
     assert section.model_dump() == {name: value for name, value in arguments.items() if name not in for_scripts}
+
+
+def test_the_label_names_options_that_are_not_the_default():
+    assert assembly.label(small("prune=null", "activation_density={rounds: 2}")) == "activation density (rounds=2)"

@@ -1,6 +1,7 @@
 """Runs that train thresholds: like all runs resumable, and honest about what nobody asked for."""
 
 import functools
+import types
 
 import keras
 import numpy as np
@@ -9,7 +10,8 @@ from small_config import bits, small
 
 import tfsparse
 from tfsparse.backend import run_directory
-from tfsparse.experiments import experiment
+from tfsparse.experiments import assembly, experiment
+from tfsparse.experiments.config import ConfigError
 
 FIXED = "dst={alpha: 0.01}"
 TARGET = "dst={sparsity: 0.75, alpha: 0.01, skip_last: true}"
@@ -127,3 +129,95 @@ def test_what_is_served_is_sparse_and_predicts_what_the_model_does(finished, sec
         np.testing.assert_array_equal(array, kernel)
     rows = tfsparse.report(model).rows
     assert [row.kept for row in rows] == [np.count_nonzero(array) for array in in_the_file]
+
+
+# --------------------------------------------------------------------------------------------------------- the section
+
+
+DIGITS = types.SimpleNamespace(input_shape=(8, 8, 1), num_classes=10, steps_per_epoch=11)
+
+
+@pytest.mark.parametrize(
+    "overrides, label",
+    [
+        (["dst={}"], "dst (alpha=0.0005)"),
+        (["dst={alpha: 1e-5, threshold: matrix, skip_last: true}"], "dst (alpha=1e-05, threshold=matrix), skip_last"),
+        (["dst.sparsity=0.9"], "dst (target)"),
+        (["dst={sparsity: 0.9, alpha: 0.1, skip_first: true}"], "dst (target, alpha=0.1), skip_first"),
+    ],
+)
+def test_the_label_names_options_that_are_not_the_default(overrides, label):
+    assert assembly.label(small("prune=null", *overrides)) == label
+
+
+def test_dst_of_nothing_is_the_paper_at_its_alpha():
+    section = small("prune=null", "dst={}").dst
+    assert (section.sparsity, section.alpha, section.threshold) == (None, 5e-4, "vector")
+    assert not section.skip_first and not section.skip_last
+    assert small().dst is None
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("dst.sparsity=1.0", "dst.sparsity=1.0: expected null, or a fraction of zeros in [0, 1)"),
+        ("dst.alpha=-1e-4", "dst.alpha=-0.0001: expected a number of at least 0"),
+        ("dst.alpha=.nan", "dst.alpha=nan: expected a number of at least 0"),
+        ("dst.threshold=layer", "dst.threshold='layer': expected vector, scalar or matrix"),
+        ("dst.alhpa=1e-4", "dst.alhpa is not a key: did you mean dst.alpha?"),
+        ("dst=vector", "dst='vector': expected null, or a section such as {alpha: 5e-4}"),
+    ],
+)
+def test_wrong_values_are_named_with_what_was_expected(override, message):
+    with pytest.raises(ConfigError) as caught:
+        small(override)
+    assert message in str(caught.value)
+
+
+def test_dst_wraps_the_layers_that_the_section_does_not_skip():
+    section = "dst={alpha: 0.02, threshold: scalar, skip_last: true}"
+    model = assembly.compiled_model(small("prune=null", "model.widths=[9, 9]", section), DIGITS)
+    assert model.compiled and model.loss.from_logits
+    wrapped = {layer.name: layer for layer in model.layers if isinstance(layer, tfsparse.Thresholded)}
+    assert list(wrapped) == ["dense1", "dense2"]
+    for layer in wrapped.values():
+        assert float(layer.alpha) == pytest.approx(0.02)
+        assert [int(np.prod(threshold.shape)) for threshold in layer.thresholds] == [1]
+
+
+def test_dst_thresholds_the_first_weights_of_the_seed_or_of_a_file(tmp_path):
+    keras.utils.set_random_seed(3)
+    dense = assembly.compiled_model(small("prune=null"), DIGITS)
+    keras.utils.set_random_seed(3)
+    of_the_seed = assembly.compiled_model(small("prune=null", "dst={}"), DIGITS)
+    keras.utils.set_random_seed(4)
+    of_a_file = assembly.compiled_model(small("prune=null", "dst={}", "start.weights=base.keras"), DIGITS, dense)
+    for model in (of_the_seed, of_a_file):
+        for mine, theirs in zip(tfsparse.finalize(model).get_weights(), dense.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)  # thresholds begin at 0
+
+
+@pytest.mark.parametrize(("sparsity", "asked"), [("null", None), ("0.75", 0.75)])
+def test_dst_brings_its_callback_and_asks_only_with_a_target(sparsity, asked):
+    section = small("prune=null", f"dst.sparsity={sparsity}")
+    (callback,) = assembly.callbacks(section, "data")
+    assert isinstance(callback, tfsparse.DST) and callback.sparsity == asked
+    assert callback.data == (asked and "data")  # without a target nothing is cut, and nothing measured
+    assert assembly.target_sparsity(section) == asked
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mend"),
+    [
+        (["dst={}"], "dst and prune both decide.*--set dst=null.*--set prune=null"),
+        (["dst={}", "prune=null", "optimizer={name: gsm, compression: 4}"], "--set optimizer.compression=1"),
+        (["dst={}", "prune=null", "start.mask=model.keras"], "--set start.mask=null"),
+    ],
+)
+def test_it_is_not_combined_with_other_methods(overrides, mend):
+    with pytest.raises(ConfigError, match=mend):
+        assembly.callbacks(small(*overrides))
+
+
+def test_dst_trains_with_gsm_that_gives_all_weights_their_gradient():
+    assert assembly.callbacks(small("prune=null", "dst={}", "optimizer={name: gsm, compression: 1}"))
