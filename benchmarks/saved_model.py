@@ -1,9 +1,9 @@
-"""How small is a packed SavedModel, and is it as fast as a dense one?
+"""Is a packed SavedModel smaller than a dense one, and as fast?
 
-ResNet-18 and LeNet-300-100 with seeded random weights, cut once by magnitude: the bytes and the time depend on how many
-weights are zero, not on what they were trained for. Each is exported dense and packed. Written down: bytes, the answers
-of both (bit for bit) in a process where tfsparse cannot be imported, those of `saved_model_cli run` (the session
-loader, as TensorFlow Serving has it), seconds to load, and seconds per call, both models in turns within one process.
+ResNet-18 and LeNet-300-100 with seeded random weights, pruned once by magnitude: bytes and time depend on the number of
+zeros, not on the training. Each is exported dense and packed. Measured are: bytes; whether the outputs of both are
+equal bit for bit, in a process that cannot import tfsparse and with `saved_model_cli run` (the session loader, which
+TensorFlow Serving uses); seconds to load; seconds per call, both models in turns within one process.
 
     python benchmarks/saved_model.py --out benchmarks/results/saved_model.json --page docs/export.md
 """
@@ -30,7 +30,7 @@ import tfsparse
 from tfsparse.experiments.zoo import models
 from tfsparse.export import packing, rewriting
 
-SUBJECTS = {
+MODELS = {
     "ResNet-18": ("resnet_18", (32, 32, 3), 10),
     "LeNet-300-100": ("lenet_300_100", (28, 28, 1), 10),
 }
@@ -55,8 +55,8 @@ for directory in ("dense", "packed"):
 
 
 def measure(name: str, sparsity: float, rounds: int) -> dict:
-    """All figures of one model at one sparsity."""
-    architecture, shape, classes = SUBJECTS[name]
+    """Return all figures of one model at one sparsity."""
+    architecture, shape, classes = MODELS[name]
     keras.utils.set_random_seed(0)
     model = models.build(architecture, shape, classes)
     tfsparse.prune(model, sparsity)
@@ -75,8 +75,10 @@ def measure(name: str, sparsity: float, rounds: int) -> dict:
 
 
 def sizes(folder: pathlib.Path, weights: list[np.ndarray], packed: list[np.ndarray]) -> dict:
-    """Bytes of the pruned weights before and after, those too small to be packed among them; and of the directories, of
-    which the dense one holds every variable twice, as Keras writes it."""
+    """Return bytes of the pruned weights before and after, and of the directories.
+
+    Weights too small to be packed count in both. Keras writes every variable twice into the dense directory.
+    """
     pruned = sum(a.nbytes for a in weights if a.ndim > 1)
     left = pruned - sum(a.nbytes for a in packed)
     graph = (folder / "dense" / "saved_model.pb").stat().st_size
@@ -92,13 +94,15 @@ def sizes(folder: pathlib.Path, weights: list[np.ndarray], packed: list[np.ndarr
 
 
 def rounded(folder: pathlib.Path, packed: list[np.ndarray], left: int) -> dict:
-    """Bytes of the pruned weights in float16 and int8, its scales among them, and how far the answers move, relative to
-    the largest."""
+    """Return bytes of the pruned weights in float16 and int8, with scales, and how much the outputs change.
+
+    The change is relative to the largest output.
+    """
     x, result = np.load(folder / "x.npy"), {}
-    exact = _answers(folder / "dense", x)
+    exact = _outputs(folder / "dense", x)
     for values in ("float16", "int8"):
         tfsparse.export(folder / "dense", folder / values, values=values)
-        moved = np.max(np.abs(_answers(folder / values, x) - exact)) / np.max(np.abs(exact))
+        moved = np.max(np.abs(_outputs(folder / values, x) - exact)) / np.max(np.abs(exact))
         result[values] = {
             "packed_weights": _assets(folder / values) + packing.scale_bytes(packed, values) + left,
             "answers_moved": float(moved),
@@ -107,13 +111,13 @@ def rounded(folder: pathlib.Path, packed: list[np.ndarray], left: int) -> dict:
 
 
 def identical(folder: pathlib.Path) -> bool:
-    """Do both directories give the same bits in a process without tfsparse?"""
+    """Return whether both directories give the same bits in a process without tfsparse."""
     _run(folder, "-c", ELSEWHERE)
     return (folder / "dense.npy").read_bytes() == (folder / "packed.npy").read_bytes()
 
 
 def identical_in_a_session(folder: pathlib.Path) -> bool:
-    """The same with `saved_model_cli run`."""
+    """Return whether both directories give the same bits with `saved_model_cli run`."""
     name = next(iter(tf.saved_model.load(str(folder / "packed")).signatures["serve"].structured_input_signature[1]))
     for directory in ("dense", "packed"):
         where = ["--dir", directory, "--tag_set", "serve", "--signature_def", "serving_default"]
@@ -124,7 +128,7 @@ def identical_in_a_session(folder: pathlib.Path) -> bool:
 
 
 def loading(folder: pathlib.Path) -> dict:
-    """Seconds of `tf.saved_model.load`, in turns."""
+    """Return the seconds of `tf.saved_model.load`, measured in turns."""
     seconds = {"dense": [], "packed": []}
     for _ in range(LOADS):
         for directory, values in seconds.items():
@@ -133,7 +137,7 @@ def loading(folder: pathlib.Path) -> dict:
 
 
 def latency(folder: pathlib.Path, images: np.ndarray, rounds: int) -> dict:
-    """Seconds per call of each, and the packed one's over the dense one's of the same round, by batch and clock."""
+    """Return seconds per call of both, and their ratio in the same round, by batch and clock."""
     loaded = {d: tf.saved_model.load(str(folder / d)) for d in ("dense", "packed")}
     result = {}
     for batch in BATCHES:
@@ -153,7 +157,7 @@ def _compared(turns, clock):
     }
 
 
-def _answers(directory, x):
+def _outputs(directory, x):
     loaded = tf.saved_model.load(str(directory))
     return loaded.serve(x).numpy()
 
@@ -178,7 +182,7 @@ def _run(folder, *arguments):
 
 
 def size_line(name: str, sparsity: str, r: dict) -> list[str]:
-    """A row of the table of sizes."""
+    """Return a row of the table of sizes."""
     size = r["bytes"]
     weights = [f"{size['pruned_weights']:,}", f"{size['packed_weights']:,}"]
     whole = [f"{size[key]:,}" for key in ("dense_directory", "packed_directory")]
@@ -188,7 +192,7 @@ def size_line(name: str, sparsity: str, r: dict) -> list[str]:
 
 
 def rounded_line(name: str, sparsity: str, r: dict) -> list[str]:
-    """A row of the table of rounded values."""
+    """Return a row of the table of rounded values."""
     cells, raw = [], r["bytes"]["pruned_weights"]
     for values in r["rounded"].values():
         cells += [f"{raw / values['packed_weights']:.1f}x", f"{values['answers_moved']:.1e}"]
@@ -196,7 +200,7 @@ def rounded_line(name: str, sparsity: str, r: dict) -> list[str]:
 
 
 def time_line(name: str, sparsity: str, r: dict) -> list[str]:
-    """A row of the table of times."""
+    """Return a row of the table of times."""
     load = [f"{1000 * r['load_seconds'][d]['median']:.0f}" for d in ("dense", "packed")]
     calls = []
     for batch in r["latency"].values():
@@ -206,7 +210,7 @@ def time_line(name: str, sparsity: str, r: dict) -> list[str]:
 
 
 def write_page(page: str, results: dict) -> None:
-    """The three tables, between their markers."""
+    """Write the three tables between their markers."""
     rows = [(name, f"{float(s):.0%}", r) for name, runs in results["models"].items() for s, r in runs.items()]
     weights = ("pruned weights, bytes", "packed", "times smaller")
     directories = ("dense directory, bytes", "packed directory", "times smaller", "variables counted once")
@@ -223,7 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="where to write the JSON")
     parser.add_argument("--page", help="page of the documentation to put the tables into")
-    parser.add_argument("--models", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--rounds", type=int, default=21)
     options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)

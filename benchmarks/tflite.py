@@ -4,13 +4,13 @@ Six parts, each on one thread, variants in turns within one process as in `slim_
 
     trained        a perceptron with four layers of 2048, trained on MNIST by One-Cycle Pruning in blocks of (1, 4):
                    accuracy, bytes, and seconds per call beside the dense TFLite file of the same model
-    kernel         three layers of random weights, by width and sparsity: from where on is the sparse kernel faster?
-    cache          more and fewer layers of random weights: is it the layer's size that counts, or the network's?
-    convolutions   ResNet-20 of random weights, cut once: bytes and seconds
-    converter      what TFLite's own EXPERIMENTAL_SPARSITY makes of a pattern: how far are its answers from the model's?
-    integers       is its kernel for int8 in blocks of (1, 16), which we leave alone, faster than int8's dense one?
+    kernel         three layers of random weights, by width and sparsity: when is the sparse kernel faster?
+    cache          more and fewer layers of random weights: does the size of the layer count, or that of the network?
+    convolutions   ResNet-20 of random weights, pruned once: bytes and seconds
+    converter      TFLite's own EXPERIMENTAL_SPARSITY: how far are the outputs of its files from the model's?
+    integers       its kernel for int8 in blocks of (1, 16), which tfsparse does not use: is it faster?
 
-What is in the JSON is not measured again; trainings are resumed (10 minutes each on a CPU core that is shared):
+What is in the JSON already is not measured again. Trainings are resumed (10 minutes each on a shared CPU core):
 
     TFDS_DATA_DIR=... python benchmarks/tflite.py --runs runs/tflite --page docs/tflite.md
 """
@@ -37,7 +37,7 @@ import trainings
 
 import tfsparse
 from tfsparse.experiments.zoo import data, models
-from tfsparse.export import tflite_file
+from tfsparse.export import tflite_file, tflite_rules
 from tfsparse.export.tflite import TFLiteFile
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -52,7 +52,7 @@ PATTERNS = {"weights": "weight", "blocks of (1, 4)": (1, 4), "blocks of (1, 16)"
 
 
 def trained(sparsity: float, options) -> dict:
-    """Accuracy of the model and of its files, their bytes, and seconds per call."""
+    """Return accuracy of the model and of its files, their bytes, and seconds per call."""
     result = options.runs / f"{sparsity}.json"
     sets = (*TRAINING, PRUNER, f"prune.sparsity={sparsity}")
     trainings.train("mnist_lenet300_one_cycle", result, options.runs, str(sparsity), *sets)
@@ -65,14 +65,14 @@ def trained(sparsity: float, options) -> dict:
 
 
 def reference(options) -> dict:
-    """Accuracy of the same training without pruning."""
+    """Return the accuracy of the same training without pruning."""
     result = options.runs / "dense.json"
     trainings.train("mnist_lenet300_dense", result, options.runs, "dense", *TRAINING)
     return {"accuracy": json.loads(result.read_text())["summary"]["accuracy"]}
 
 
 def _compared(model, images, labels, rounds):
-    """By form of the values: the dense file and the sparse one."""
+    """Compare the dense file and the sparse one, for each type of values."""
     result = {}
     for values in VALUES:
         dense = dense_file(model, values, images)
@@ -86,25 +86,25 @@ def _compared(model, images, labels, rounds):
             "latency": {str(b): latency(files, images[:b], rounds) for b in (BATCHES if values == "float32" else (1,))},
         }
         if labels is not None:
-            result[values]["accuracy"] = float(np.mean(np.argmax(answers(sparse, images), axis=-1) == labels))
+            result[values]["accuracy"] = float(np.mean(np.argmax(outputs(sparse, images), axis=-1) == labels))
     return result
 
 
 def kernel(width: int, rounds: int) -> dict:
-    """By sparsity: the sparse kernel and unpacked weights, beside the dense file."""
+    """Time the sparse kernel and unpacked weights beside the dense file, at each sparsity."""
     result, image = {}, np.random.default_rng(0).normal(size=(1, width)).astype("float32")
     for sparsity in KERNEL_SPARSITIES:
         dense = dense_file(perceptron(width, sparsity, (1, 4)), "float32")
         files = {"dense": dense}
         for name, threshold in (("kernel", 0.0), ("unpacked", 2.0)):
-            with mock.patch.object(tflite_file, "KERNEL_FROM", threshold):
+            with mock.patch.object(tflite_rules, "KERNEL_MIN_SPARSITY", threshold):
                 files[name] = tflite_file.sparsify(dense)
         result[str(sparsity)] = latency(files, image, rounds)
     return result
 
 
 def cache(layers: int, width: int, rounds: int) -> dict:
-    """By sparsity: the sparse kernel in a network of so many square layers, and the bytes of its dense weights."""
+    """Time the sparse kernel in a network of `layers` square layers, at each sparsity."""
     result, image = {}, np.random.default_rng(0).normal(size=(1, width)).astype("float32")
     for sparsity in CACHE_SPARSITIES:
         dense = dense_file(perceptron(width, sparsity, (1, 4), layers), "float32")
@@ -113,7 +113,7 @@ def cache(layers: int, width: int, rounds: int) -> dict:
 
 
 def convolutions(sparsity: float, rounds: int) -> dict:
-    """A network of them."""
+    """Compare the files of a network of convolutions."""
     keras.utils.set_random_seed(0)
     model = models.build("resnet_20", (32, 32, 3), 10)
     tfsparse.prune(model, sparsity)
@@ -122,7 +122,7 @@ def convolutions(sparsity: float, rounds: int) -> dict:
 
 
 def converter() -> dict:
-    """The largest difference of answers, or the error, by pattern and values; beside it that of a dense file."""
+    """Return the largest difference of outputs, or the error, by pattern and values, beside that of a dense file."""
     result, x = {}, np.random.default_rng(0).normal(size=(16, 256)).astype("float32")
     for name, granularity in PATTERNS.items():
         model = perceptron(256, 0.9, granularity)
@@ -132,29 +132,29 @@ def converter() -> dict:
             files = {flag: dense_file(model, values, examples, flag) for flag in (True, False)}
             result[f"{name}: {title}"] = {
                 "largest answer": float(np.abs(expected).max()),
-                "dense": _answers_differ(files[False], x, expected),
-                "EXPERIMENTAL_SPARSITY": _answers_differ(files[True], x, expected),
+                "dense": _largest_difference(files[False], x, expected),
+                "EXPERIMENTAL_SPARSITY": _largest_difference(files[True], x, expected),
             }
     return result
 
 
 def integers(sparsity: float, rounds: int) -> dict:
-    """The converter's two files of int8 in blocks of (1, 16)."""
+    """Time the converter's dense and sparse file of int8 in blocks of (1, 16)."""
     model = perceptron(max(WIDTHS), sparsity, (1, 16))
     images = np.random.default_rng(0).normal(size=(200, max(WIDTHS))).astype("float32")
     files = {"dense": dense_file(model, "int8", images), "sparse": dense_file(model, "int8", images, sparsity=True)}
     return {"latency": {"1": latency(files, images[:1], rounds)}}
 
 
-def _answers_differ(file, x, expected):
+def _largest_difference(file, x, expected):
     try:
-        return str(float(np.max(np.abs(answers(file, x) - expected))))
+        return str(float(np.max(np.abs(outputs(file, x) - expected))))
     except RuntimeError as error:
         return str(error).strip().splitlines()[-1]
 
 
 def perceptron(width: int, sparsity: float, granularity, layers: int = 3) -> keras.Model:
-    """Square layers, seeded and cut once."""
+    """Return a network of square layers, seeded and pruned once."""
     keras.utils.set_random_seed(0)
     stack = [keras.layers.Dense(width, activation="relu") for _ in range(layers)]
     model = keras.Sequential([keras.Input((width,)), *stack])
@@ -163,7 +163,7 @@ def perceptron(width: int, sparsity: float, granularity, layers: int = 3) -> ker
 
 
 def dense_file(model, values: str, images=None, sparsity: bool = False) -> bytes:
-    """What TFLite's converter writes by itself; int8 without images has integer weights and float activations."""
+    """Return the file of TFLite's converter. int8 without images has integer weights and float activations."""
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     optimize = tf.lite.Optimize
     converter.optimizations = [optimize.DEFAULT] * (values != "float32") + [optimize.EXPERIMENTAL_SPARSITY] * sparsity
@@ -175,37 +175,37 @@ def dense_file(model, values: str, images=None, sparsity: bool = False) -> bytes
 
 
 def sparse_file(model, values: str, images) -> tuple[bytes, TFLiteFile]:
-    """Ours."""
+    """Return the file of `export_tflite`, and what it says of it."""
     with tempfile.TemporaryDirectory() as folder:
         exported = tfsparse.export_tflite(model, pathlib.Path(folder) / "sparse.tflite", values, images[:200])
         return exported.path.read_bytes(), exported
 
 
 def prepared(file: bytes, batch: np.ndarray):
-    """A function that runs a file on one thread, on batches of this shape, and returns its answers."""
+    """Return a function that runs a file on one thread, on batches of this shape, and returns its outputs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         interpreter = tf.lite.Interpreter(model_content=file, num_threads=1)
-    place, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-    interpreter.resize_tensor_input(place, batch.shape)
+    index, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    interpreter.resize_tensor_input(index, batch.shape)
     interpreter.allocate_tensors()
 
     def run(inputs=batch):
-        interpreter.set_tensor(place, inputs)
+        interpreter.set_tensor(index, inputs)
         interpreter.invoke()
         return interpreter.get_tensor(result)
 
     return run
 
 
-def answers(file: bytes, images: np.ndarray) -> np.ndarray:
-    """One image after the other."""
+def outputs(file: bytes, images: np.ndarray) -> np.ndarray:
+    """Return the outputs for one image after the other."""
     run = prepared(file, images[:1])
     return np.concatenate([run(image[np.newaxis]) for image in images])
 
 
 def latency(files: dict[str, bytes], batch: np.ndarray, rounds: int) -> dict:
-    """Seconds per call and times faster than the dense file, by clock."""
+    """Return seconds per call and times faster than the dense file, by clock."""
     seconds = slim_latency.turns({name: prepared(file, batch) for name, file in files.items()}, rounds)
     by_clock = {c: {k: [pair[i] for pair in v] for k, v in seconds.items()} for i, c in enumerate(slim_latency.CLOCKS)}
     return {clock: slim_latency.times_faster(values) for clock, values in by_clock.items()}
@@ -217,7 +217,7 @@ def _test_images():
 
 
 def size_line(name: str, values: str, r: dict) -> list[str]:
-    """A row of a table of sizes."""
+    """Return a row of a table of sizes."""
     size, packed = r["bytes"], r["gzip"]
     correct = f"{100 * r['accuracy']:.2f} %" if "accuracy" in r else "-"
     whole = [f"{size['dense']:,}", f"{size['sparse']:,}", f"{size['dense'] / size['sparse']:.1f}x"]
@@ -225,7 +225,7 @@ def size_line(name: str, values: str, r: dict) -> list[str]:
 
 
 def time_line(name: str, values: str, r: dict) -> list[str]:
-    """A row of a table of seconds for one example."""
+    """Return a row of a table of seconds for one example."""
     clocks = r["latency"]["1"]
     times = [f"{1000 * clocks['wall']['seconds'][file]['median']:.2f}" for file in ("dense", "sparse")]
     return [name, values, *times, *(step_overhead.ratio(m["times_faster"]["sparse"]) for m in clocks.values())]
@@ -241,7 +241,7 @@ def _percent(sparsity):
 
 
 def write_page(page: str, results: dict) -> None:
-    """All tables, between their markers."""
+    """Write all tables between their markers."""
     dense = ["none, trained dense", "float32", f"{100 * results['reference']['accuracy']:.2f} %", *["-"] * 6]
     for part, first in (("trained", [dense]), ("convolutions", [])):
         files = [(_percent(s), v, f) for s, r in results[part].items() for v, f in r.get("files", r).items()]
@@ -282,7 +282,7 @@ def _short(answer):
 
 
 def steps(options) -> dict:
-    """What there is to measure: (part, key) and how."""
+    """Return what can be measured: `{(part, key): function}`."""
     files = {("trained", str(s)): lambda s=s: trained(s, options) for s in SPARSITIES}
     nets = {("convolutions", str(s)): lambda s=s: convolutions(s, options.rounds) for s in SPARSITIES}
     eights = {("integers", str(s)): lambda s=s: integers(s, options.rounds) for s in SPARSITIES}

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import gzip
 import os
 import pathlib
@@ -87,10 +88,11 @@ class DenseModel:
     directory: pathlib.Path
     weights: list[np.ndarray]
     representative: object = None
-    sparse: list[np.ndarray] = dataclasses.field(init=False)  # those that `export` packs
 
-    def __post_init__(self):
-        object.__setattr__(self, "sparse", [a for a in self.weights if packing.sparse_parts(a) is not None])
+    @functools.cached_property
+    def sparse(self) -> list[np.ndarray]:
+        """The weights that `export` packs."""
+        return [a for a in self.weights if packing.sparse_parts(a) is not None]
 
     @property
     def memory_bytes(self) -> int:
