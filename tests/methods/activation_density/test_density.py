@@ -12,7 +12,7 @@ layers = keras.layers
 
 
 def measure(model, x, batch_size=4):
-    return density.Probe(model, Channels(model), x, batch_size).measure()
+    return density.DensityProbe(model, Channels(model), x, batch_size).measure()
 
 
 def residual():
@@ -29,7 +29,7 @@ def residual():
     return keras.Model(inputs, outputs)
 
 
-def test_counts_that_can_be_read():
+def test_golden_densities():
     kernel = np.array([[1.0, -1.0, 0.5, 0.0]], "float32")
     model = keras.Sequential([keras.Input((1,)), layers.Dense(4, activation="relu", name="a"), layers.Dense(1)])
     model.layers[0].set_weights([kernel, np.array([0, 0, -1, 0], "float32")])
@@ -43,53 +43,53 @@ def test_a_residual_group_has_the_highest_density_of_its_outputs():
     found = measure(model, x)
     names = ["first", "inner0", "post0", "inner1", "post1"]
     values = keras.Model(model.inputs, [model.get_layer(n).output for n in names]).predict(x, verbose=0)
-    share = {name: np.mean(a > 0) for name, a in zip(names, values, strict=True)}
-    assert len({share[name] for name in names[::2]}) == 3
-    assert len(found.groups) == 3 and found.groups["stem"] == pytest.approx(max(share[n] for n in names[::2]))
-    assert [found.groups[name] for name in names[1::2]] == pytest.approx([share[name] for name in names[1::2]])
+    fraction = {name: np.mean(a > 0) for name, a in zip(names, values, strict=True)}
+    assert len({fraction[name] for name in names[::2]}) == 3
+    assert len(found.groups) == 3 and found.groups["stem"] == pytest.approx(max(fraction[n] for n in names[::2]))
+    assert [found.groups[name] for name in names[1::2]] == pytest.approx([fraction[name] for name in names[1::2]])
     assert found.network == pytest.approx(sum(np.sum(a > 0) for a in values) / sum(a.size for a in values))
     by_channel = [np.mean(a > 0, axis=(0, 1, 2)) for n, a in zip(names, values, strict=True) if "inner" not in n]
     np.testing.assert_allclose(found.channels["stem"], np.max(by_channel, axis=0))
 
 
-def test_a_concatenation_is_taken_apart():
+def test_parts_of_a_concatenation_have_their_own_densities():
     inputs = keras.Input((3,))
     parts = [layers.Dense(n, name=name)(inputs) for n, name in ((2, "a"), (3, "b"))]
     model = keras.Model(inputs, layers.Dense(1)(layers.ReLU(name="r")(layers.Concatenate()(parts))))
     x = np.random.default_rng(1).normal(size=(20, 3)).astype("float32")
-    alive = keras.Model(inputs, model.get_layer("r").output).predict(x, verbose=0) > 0
+    is_nonzero = keras.Model(inputs, model.get_layer("r").output).predict(x, verbose=0) > 0
     found = measure(model, x)
-    assert found.groups == pytest.approx({"a": alive[:, :2].mean(), "b": alive[:, 2:].mean()})
+    assert found.groups == pytest.approx({"a": is_nonzero[:, :2].mean(), "b": is_nonzero[:, 2:].mean()})
 
 
-def test_smooth_nonlinearities_count_what_is_not_small_against_the_batch():
+def test_smooth_nonlinearities_count_activations_that_are_large_relative_to_the_rms():
     model = keras.Sequential([keras.Input((1,)), layers.Dense(2, activation="gelu", name="a"), layers.Dense(1)])
     model.layers[0].set_weights([np.ones((1, 2), "float32"), np.array([0, -0.1], "float32")])
     x = np.array([[0.1], [5.0], [-9.0], [0.001], [400.0], [-0.5]], "float32")
     outputs = np.concatenate([keras.ops.convert_to_numpy(model.layers[0](part)) for part in (x[:3], x[3:])])
     rms = np.repeat([np.sqrt(np.mean(outputs[:3] ** 2)), np.sqrt(np.mean(outputs[3:] ** 2))], 3)[:, None]
-    alive = np.abs(outputs) > 1e-3 * rms
-    assert 0 < alive.sum() < np.sum(outputs != 0)  # an exact zero is hardly ever met
-    assert alive[:, 1].tolist() == [False, True, False, False, True, False]
-    np.testing.assert_allclose(measure(model, x, batch_size=3).channels["a"], alive.mean(axis=0))
+    is_nonzero = np.abs(outputs) > 1e-3 * rms
+    assert 0 < is_nonzero.sum() < np.sum(outputs != 0)  # an exact zero is hardly ever met
+    assert is_nonzero[:, 1].tolist() == [False, True, False, False, True, False]
+    np.testing.assert_allclose(measure(model, x, batch_size=3).channels["a"], is_nonzero.mean(axis=0))
 
 
-def test_channels_first_and_inference_mode():
+def test_densities_are_those_of_inference_mode_and_channels_may_come_first():
     model = keras.Sequential([keras.Input((6, 1)), layers.Conv1D(4, 3, name="a"), layers.ReLU()])
     model.add(layers.Dropout(0.9))
     model.add(layers.GlobalAveragePooling1D())
     model.add(layers.Dense(2))
     x = np.random.default_rng(2).normal(size=(8, 6, 1)).astype("float32")
     assert measure(model, x).groups == measure(model, x).groups
-    count = density.Count(axis=-3, sparse=True)
+    count = density.NonzeroCount(axis=-3, sparse=True)
     values = np.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2) % 5
     expected = [*(values != 0).sum(axis=(0, 2, 3)), 8]
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(count(values.astype("float32"))), [expected])
 
 
-def test_counts_beyond_int32(monkeypatch):
+def test_counts_may_exceed_int32(monkeypatch):
     model = keras.Sequential([keras.Input((1,)), layers.Dense(2, activation="relu", name="a"), layers.Dense(1)])
-    probe = density.Probe(model, Channels(model), np.zeros((1, 1)), 1)
+    probe = density.DensityProbe(model, Channels(model), np.zeros((1, 1)), 1)
     rows = np.array([[2**30, 2**29, 2**30]] * 5, "int32")
     monkeypatch.setattr(probe._model, "predict", lambda *args, **options: rows)
     assert probe.measure().groups == {"a": 0.75}

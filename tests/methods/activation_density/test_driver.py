@@ -1,7 +1,10 @@
 """Whole trainings: what they leave, when they go back, and that a kill changes nothing."""
 
 import contextlib
+import json
+import pathlib
 import random
+import shutil
 
 import keras
 import numpy as np
@@ -11,7 +14,7 @@ from thoroughly import also
 import tfsparse
 from tfsparse.backend import files, replicas, run_directory
 from tfsparse.methods.activation_density import training
-from tfsparse.methods.activation_density.examples import Shuffled
+from tfsparse.methods.activation_density.examples import ShuffledArrays
 from tfsparse.testing.devices import two_cpu_strategy
 
 layers = keras.layers
@@ -116,7 +119,7 @@ def test_inherited_weights_are_those_of_the_channels_that_stay():
 
 
 @pytest.mark.exhaustive
-def test_fresh_weights_in_the_same_widths():
+def test_reinit_starts_with_fresh_weights_in_the_same_widths():
     look, done = Look(), driver(weights="reinit")
     history = done.fit(X, Y, callbacks=[look], **FIT)
     assert [steps for _, steps in look.begun] == [0, 0, 0]
@@ -131,7 +134,7 @@ def test_fresh_weights_in_the_same_widths():
     assert other.fit(X, Y, **FIT).history["loss"] != history.history["loss"]
 
 
-def test_densities_at_rest_end_a_stage():
+def test_saturated_densities_end_a_stage():
     done = driver(net(keras.optimizers.SGD(0.0)), prune_epochs=None, window=2, min_epochs=2, rounds=2)
     history = done.fit(X, Y, **FIT | {"epochs": 7})
     # at rate 0 only BatchNormalization's statistics move, by less and less; never after epoch 5, two before the end
@@ -146,7 +149,7 @@ def test_densities_at_rest_end_a_stage():
     assert ends == expected and ends
 
 
-def test_the_lines_that_are_printed(capsys):
+def test_a_resize_prints_a_line(capsys):
     done = driver(prune_epochs=[1])
     history = done.fit(X, Y, **FIT | {"verbose": 2, "epochs": 2})
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
@@ -167,10 +170,10 @@ def test_nothing_is_resized_any_more_when_it_would_change_nothing(capsys):
 
 
 def test_arrays_come_in_the_order_of_the_epoch(monkeypatch):
-    real, asked = Shuffled.set_epoch, []
-    monkeypatch.setattr(Shuffled, "set_epoch", lambda data, epoch: (asked.append(epoch), real(data, epoch))[0])
+    real, epochs = ShuffledArrays.set_epoch, []
+    monkeypatch.setattr(ShuffledArrays, "set_epoch", lambda data, epoch: (epochs.append(epoch), real(data, epoch))[0])
     driver(prune_epochs=[1]).fit(X, Y, **FIT | {"epochs": 2})
-    assert asked == [0, 0, 1]  # the first is before any epoch
+    assert epochs == [0, 0, 1]  # the first is before any epoch
 
 
 def test_callbacks_can_stop_the_training():
@@ -209,7 +212,7 @@ def worsening(stage):
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_a_stage_that_fell_is_undone_and_training_goes_on(kept, tmp_path, capsys):
+def test_a_stage_that_is_worse_is_undone_and_training_goes_on(kept, tmp_path, capsys):
     look, options = Look(), {"tolerance": 0.05, "monitor": "score", "directory": tmp_path / "run" if kept else None}
     done = driver(**options)
     history = done.fit(X, Y, callbacks=[worsening(1), look], **FIT | {"verbose": 2})
@@ -223,7 +226,7 @@ def test_a_stage_that_fell_is_undone_and_training_goes_on(kept, tmp_path, capsys
     assert done.training_complexity == pytest.approx(np.mean(history.history["macs"]) / history.history["macs"][0])
 
 
-def test_the_last_stage_is_judged_too():
+def test_the_last_stage_is_compared_too():
     done = driver(tolerance=0.05, monitor="score")
     history = done.fit(X, Y, callbacks=[worsening(2)], **FIT)
     assert history.history["stage"] == [0, 1, 1, 2]
@@ -231,7 +234,7 @@ def test_the_last_stage_is_judged_too():
     assert driver(tolerance=0.5, monitor="score").fit(X, Y, callbacks=[worsening(2)], **FIT).history["stage"][-1] == 2
 
 
-def test_without_validation_it_says_once_that_nothing_goes_back(capsys):
+def test_without_validation_it_says_once_that_no_stage_is_undone(capsys):
     done = driver(tolerance=0.0)
     done.fit(X, Y, **FIT | {"verbose": 2, "validation_split": 0.0})
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("No val_accuracy is measured")]
@@ -373,7 +376,7 @@ def test_averaged_weights_survive_kills_at_the_end_of_stages(tmp_path):
 
 @on_tensorflow
 @pytest.mark.exhaustive
-def test_a_dataset_by_a_function_of_the_epoch(tmp_path):
+def test_x_may_be_a_function_of_the_epoch(tmp_path):
     import tensorflow as tf
 
     def data(epoch):
@@ -393,6 +396,32 @@ def test_a_dataset_by_a_function_of_the_epoch(tmp_path):
         fit(tmp_path / "killed", Kill(15))
     assert_same(fit(tmp_path / "killed"), straight)
     assert_same(fit(None), straight)
+
+
+def of_version_0_1(directory):
+    """The training that tests/saved_by_0_1/make.py has interrupted in its third epoch, resumed."""
+    random = np.random.default_rng(3)
+    x, y = random.normal(size=(64, 8)).astype("float32"), random.integers(0, 4, 64)
+    keras.utils.set_random_seed(7)
+    dense = [layers.Dense(16, activation="relu", name="hidden"), layers.Dense(4, name="head")]
+    model = keras.Sequential([keras.Input((8,)), *dense])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    done = tfsparse.ActivationDensity(model, prune_epochs=(1,), smallest=4, directory=directory)
+    return done, done.fit(x, y, batch_size=16, epochs=4, verbose=0, validation_data=(x, y))
+
+
+@on_tensorflow
+def test_a_directory_of_version_0_1_is_resumed(tmp_path):
+    shutil.copytree(pathlib.Path(__file__).parents[2] / "saved_by_0_1" / "activation_density", tmp_path / "run")
+    saved = json.loads((tmp_path / "run" / "run.json").read_text())
+    done, history = of_version_0_1(tmp_path / "run")
+    assert done.entries[:2] == saved["epochs"] and done.resizes[0]["keep"] == saved["resizes"][0]["keep"]
+    assert history.epoch == [0, 1, 2, 3] and history.history["stage"] == [0, 1, 1, 1] and widths(done.model) == [8, 4]
+    assert done.seconds > saved["positions"][-1]["seconds"]
+    _, expected = of_version_0_1(None)
+    np.testing.assert_allclose(history.history["loss"], expected.history["loss"], rtol=1e-5)
+    again, _ = of_version_0_1(tmp_path / "run")  # finished: read, not trained
+    assert again.seconds == done.seconds and bits(again.model) == bits(done.model)
 
 
 # ------------------------------------------------------------------------------------------------------------ replicas

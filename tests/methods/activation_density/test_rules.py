@@ -6,13 +6,13 @@ from tfsparse.methods.activation_density import rules
 
 
 @pytest.mark.parametrize(
-    "width, density, options, wanted",
+    "width, density, options, expected",
     [
         (64, 0.4, {}, 26),  # 25.6
         (5, 0.5, {}, 3),  # 2.5: a half goes up
         (3, 0.5, {}, 2),  # 1.5
         (9, 0.5, {}, 5),  # 4.5, which Python would round to 4
-        (64, 0.0, {}, 1),  # a dead layer lives on
+        (64, 0.0, {}, 1),  # a layer never has no channel
         (64, 0.01, {"smallest": 8}, 8),
         (6, 0.1, {"smallest": 8}, 6),  # never wider than it was
         (64, 1.0, {}, 64),
@@ -23,26 +23,26 @@ from tfsparse.methods.activation_density import rules
         (20, 1.0, {"multiple": 8}, 20),  # 2.5 eights are more than there are
     ],
 )
-def test_a_width_times_its_density(width, density, options, wanted):
-    assert rules.resized(width, density, **options) == wanted
+def test_the_new_width_is_width_times_density(width, density, options, expected):
+    assert rules.new_width(width, density, **options) == expected
 
 
-def test_densities_are_at_rest_when_the_window_is_narrow():
+def test_densities_are_saturated_when_their_range_is_below_the_tolerance():
     rest = [[0.9], [0.500], [0.509], [0.505]]
-    assert rules.saturated(rest, window=3, tolerance=0.01)
-    assert not rules.saturated(rest, window=3, tolerance=0.009)  # strictly narrower
-    assert not rules.saturated(rest, window=4, tolerance=0.01)  # 0.9 still counts
-    assert not rules.saturated(rest[1:], window=4, tolerance=0.01)  # too few epochs to know
+    assert rules.is_saturated(rest, window=3, tolerance=0.01)
+    assert not rules.is_saturated(rest, window=3, tolerance=0.009)  # strictly narrower
+    assert not rules.is_saturated(rest, window=4, tolerance=0.01)  # 0.9 still counts
+    assert not rules.is_saturated(rest[1:], window=4, tolerance=0.01)  # too few epochs to know
 
 
-def test_one_layer_in_twenty_may_be_restless():
+def test_one_layer_in_twenty_need_not_be_saturated():
     rest = [[0.5] * 20, [0.5] * 19 + [0.9]]
-    assert rules.saturated(rest, window=2, tolerance=0.01)
-    assert not rules.saturated([row[1:] for row in rest], window=2, tolerance=0.01)  # one in nineteen
+    assert rules.is_saturated(rest, window=2, tolerance=0.01)
+    assert not rules.is_saturated([row[1:] for row in rest], window=2, tolerance=0.01)  # one in nineteen
 
 
 @pytest.mark.parametrize(
-    "densities, options, wanted",
+    "densities, options, expected",
     [
         ([0.5, 0.5], {}, True),
         ([0.5, 0.7], {}, False),
@@ -53,13 +53,13 @@ def test_one_layer_in_twenty_may_be_restless():
         ([0.5, 0.7, 0.9], {"max_epochs": 3, "epochs_left": 1}, False),
     ],
 )
-def test_when_a_resize_is_due(densities, options, wanted):
+def test_when_a_resize_is_due(densities, options, expected):
     rest = {"window": 2, "tolerance": 0.01, "min_epochs": 2, "max_epochs": 9, "epochs_left": 2} | options
-    assert rules.due([[d] for d in densities], **rest) is wanted
+    assert rules.is_due([[d] for d in densities], **rest) is expected
 
 
 @pytest.mark.parametrize(
-    "before, now, options, wanted",
+    "before, now, options, expected",
     [
         ([0.90, 0.92], [0.91, 0.89], {}, False),
         ([0.90, 0.95], [0.91, 0.92], {}, True),  # the best of each counts
@@ -70,14 +70,14 @@ def test_when_a_resize_is_due(densities, options, wanted):
         ([0.9], [], {}, False),
     ],
 )
-def test_how_far_a_stage_may_fall(before, now, options, wanted):
-    assert rules.fallen(before, now, tolerance=0.02, **options) is wanted
+def test_a_stage_is_worse_beyond_the_tolerance(before, now, options, expected):
+    assert rules.is_worse(before, now, tolerance=0.02, **options) is expected
 
 
-def test_which_channels_stay():
-    assert rules.best([0.1, 0.5, 0.5, 0.9], [9, 1, 2, 0], 2).tolist() == [2, 3]  # of the tie the larger norm
-    assert rules.best([0.5, 0.5, 0.5], [1, 1, 1], 2).tolist() == [0, 1]  # then the lower index
-    assert rules.best([0.1, 0.2], [0, 0], 2).tolist() == [0, 1]
+def test_the_densest_channels_stay():
+    assert rules.densest_channels([0.1, 0.5, 0.5, 0.9], [9, 1, 2, 0], 2).tolist() == [2, 3]  # a tie: the larger norm
+    assert rules.densest_channels([0.5, 0.5, 0.5], [1, 1, 1], 2).tolist() == [0, 1]  # then the lower index
+    assert rules.densest_channels([0.1, 0.2], [0, 0], 2).tolist() == [0, 1]
 
 
 def test_training_complexity_of_a_training_that_halves_twice():

@@ -1,4 +1,4 @@
-"""Training in which every layer shrinks to the share of its activations that are not zero."""
+"""Training in which every layer shrinks to the fraction of its activations that are not zero."""
 
 import dataclasses
 import inspect
@@ -8,103 +8,82 @@ from keras import tree
 
 from tfsparse.backend.registry import nearest
 from tfsparse.methods.activation_density import rules
-from tfsparse.methods.activation_density.examples import Source, first_of
-from tfsparse.methods.activation_density.plan import Plan, check_whole
+from tfsparse.methods.activation_density.examples import FitData, first_inputs
+from tfsparse.methods.activation_density.options import Options, check_whole, with_options
+from tfsparse.methods.activation_density.policy import ResizePolicy
 from tfsparse.methods.activation_density.record import Record
 from tfsparse.methods.activation_density.training import Training
 from tfsparse.structured import Channels
 
 
+@with_options
 class ActivationDensity:
-    """Prune by activation density: `ActivationDensity(model).fit(x, y, epochs=60, validation_data=...)`.
+    """Train a model that becomes physically smaller, by the density of its activations.
 
         after every epoch:    density of a layer = activations that are not zero / all, on fixed examples
         a stage ends when:    max - min of the last `window` densities < saturation, for 95 % of the layers
         then, at most `rounds` times:
-            width <- floor(width * density + 1/2), of the channels with the highest density
-            a new, physically smaller model goes on training: `driver.model`
-        no more resizing when it would change no layer, or when the network's density is 0.9
-        back to the model of the stage before when the best `monitor` of a stage fell by more than `tolerance`
+            width = floor(width * density + 1/2), the channels with the highest density stay
+            training goes on with a new, smaller model: `driver.model`
+        no more resizing when it would change no layer, or when the network's density is at least 0.9
+        back to the model of the stage before when the best `monitor` of a stage is worse by more than `tolerance`
 
-    Layers whose outputs meet in an Add share a width, and the highest of their densities. A resize needs `min_epochs`
-    more epochs to come: the smaller model must recover, and have its accuracy judged.
+    Layers whose outputs are added share a width, and the highest of their densities. A resize needs `min_epochs` more
+    epochs to come: the smaller model must recover, and its accuracy must be measured. Densities are measured in
+    inference mode on fixed examples.
 
-    What is known of the method for certain is its abstract and what density means. That it resizes to width * density
-    once densities are at rest, and for good, is from memory; the numbers of the rule, when it stops and the way back
-    are ours. The densities are those of inference mode on fixed examples; `measured` says so.
+    Each stage is one `model.fit`. Callbacks begin anew with the new model; the number of the epoch goes on. Learning
+    rates of a callback follow the epoch. Those of a `LearningRateSchedule` go on with weights="inherit" and start again
+    with weights="reinit".
 
-    Each stage is one `model.fit`: callbacks begin anew with the new model, `initial_epoch` goes on counting. Learning
-    rates of a callback follow the epoch; those of a `LearningRateSchedule` go on with "inherit" and start again with
-    "reinit".
-
-    With a `directory` the model and all that is decided by are kept after every epoch. The same script started again
-    goes on behind the last whole epoch, and ends with the very weights of an uninterrupted run if the order of the data
-    depends on the epoch only. That holds for arrays, whose order is made here (`seed` and epoch; not with
-    `steps_per_epoch` or `shuffle="batch"`), for whatever is not shuffled, and for `x` as a function: `fit(x=lambda
-    first_epoch: dataset, ...)` is asked at the beginning of each stage. Callbacks keep their own memory, or none.
+    With a `directory` the model and the state of the training are saved after every epoch. If the same script is
+    started again, it continues after the last whole epoch. It ends with the same bits as an uninterrupted run if the
+    order of the data depends on the epoch only. That is so for arrays, which are shuffled here by seed and epoch (not
+    with `steps_per_epoch` or `shuffle="batch"`), for data that are not shuffled, and for `x` as a function:
+    `fit(x=lambda first_epoch: dataset, ...)` calls it at the beginning of each stage. The state of callbacks is not
+    saved.
 
     Args:
-        model: Functional or Sequential, compiled. Its first stage is trained in place.
-        rounds: resizes at most; each divides the widths by 1 / density.
-        weights: "inherit" the weights, statistics and optimizer state of the channels that stay, or "reinit": fresh
-            weights and a fresh optimizer in the same widths.
-        saturation: a difference of densities, in [0, 1].
-        window: epochs over which they must be at rest.
-        min_epochs: the fewest epochs between resizes, and after the last.
-        max_epochs: resize after so many even if the densities are not at rest; None: epochs / (rounds + 1), so that
-            all rounds come in time.
-        prune_epochs: resize exactly after these epochs (rising, counted from 1) instead of all this; the rules that
-            stop it hold.
-        smallest: no layer becomes narrower.
-        multiple: widths are rounded to a multiple of this.
-        tolerance: in units of the monitored metric.
-        monitor: a metric's name; higher is better unless it ends with "loss" or "error". Without it nothing goes back.
-        examples: how many examples densities are measured on.
-        data: inputs to measure on, arrays or batches; None: the first of the training data.
-        directory: where to keep the training; None: nowhere.
-        seed: of the order of arrays and of fresh weights.
+        model: A compiled Functional or Sequential model. Its first stage is trained in place.
+        data: Inputs to measure densities on, arrays or batches. Default: None, the first of the training data.
+        directory: Where the training is saved. Default: None, nowhere.
+        {options}
 
-    Attributes: `model`, `plan` (when it resizes); after or during `fit`: `history`, `entries`, `resizes`, `stopped`
-    (why nothing is resized any more, or None), `training_complexity`, `seconds`, `measured`.
+    Attributes:
+        model: The model of the stage that is trained, or was last.
+        options: The `Options`.
+        measured: What densities are measured on, in words.
+        history: History of all epochs, as `fit` returns it.
+        entries: The same, one dict per epoch.
+        resizes: The resizes that led to `model`: after which `epoch`, and the channels to `keep` in each group.
+        stopped: Why nothing is resized any more, or None.
+        training_complexity: Multiply-adds of all epochs over those of as many epochs of the dense model.
+        seconds: Wall time of the training, with measuring, resizing and writing.
 
-    Raises: ValueError for arguments that mean nothing, a model that is not compiled, not a graph of layers or without a
-    layer to resize; `tfsparse.backend.run_directory.RunError`, a ValueError, for a directory that holds something else.
+    Raises:
+        ValueError: If an option is out of range, the model is not compiled, is not a graph of layers or has no layer to
+            resize, or the directory holds something else (`tfsparse.backend.run_directory.RunError`).
+        TypeError: If `model` is not a Keras model, or an option is unknown.
 
-    Source: Foldy-Porto, Venkatesha, Panda, "Activation Density driven Energy-Efficient Pruning in Training",
-    arXiv 2002.02949.
+    Source:
+        Foldy-Porto, Venkatesha, Panda, "Activation Density driven Energy-Efficient Pruning in Training" (arXiv
+        2002.02949). We had its abstract and the definition of density. That a layer is resized to width * density once
+        densities are saturated, and for good, is from memory. The numbers in the rule, the stopping criteria and the
+        return to an earlier stage are ours.
 
-    >>> driver = tfsparse.ActivationDensity(model, rounds=2)
-    >>> history = driver.fit(x, y, epochs=60, validation_data=(x_test, y_test))
-    epoch 17: density 0.43, widths 16-32-64 -> 8-14-30, MACs 100 % -> 31 %
-    >>> driver.model.save("small.keras")
+    Examples:
+        >>> driver = tfsparse.ActivationDensity(model, rounds=2)
+        >>> history = driver.fit(x, y, epochs=60, validation_data=(x_test, y_test))
+        epoch 17: density 0.43, widths 16-32-64 -> 8-14-30, MACs 100 % -> 31 %
+        >>> driver.model.save("small.keras")
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        *,
-        rounds: int = 3,
-        weights: str = "inherit",
-        saturation: float = 0.01,
-        window: int = 5,
-        min_epochs: int = 10,
-        max_epochs: int | None = None,
-        prune_epochs: list[int] | None = None,
-        smallest: int = 8,
-        multiple: int = 1,
-        tolerance: float = 0.02,
-        monitor: str = "val_accuracy",
-        examples: int = 5000,
-        data=None,
-        directory=None,
-        seed: int = 0,
-    ):
-        when = rounds, saturation, window, min_epochs, max_epochs, prune_epochs
-        self.plan = Plan(*when, smallest, multiple, tolerance, monitor, weights, seed)
-        check_whole("examples", examples, 1)
+    def __init__(self, model: keras.Model, *, data=None, directory=None, **options):
+        _check_names("ActivationDensity", options, [field.name for field in dataclasses.fields(Options)])
+        self.options = Options(**options)
+        self._policy = ResizePolicy(self.options)
         _check_model(model)
-        self._first_model = model
-        self._examples, self._data, self._directory = examples, data, directory
+        self._dense_model, self._data, self._directory = model, data, directory
         self._training = None
         self.measured = ""
 
@@ -124,30 +103,65 @@ class ActivationDensity:
         initial_epoch: int = 0,
         **options,
     ) -> keras.callbacks.History:
-        """Train for all stages; the arguments are those of `model.fit`, and `x` may be a function of a stage's first
-        epoch.
+        """Train all stages.
 
-        Returns: a history of all epochs: the metrics, `density`, `densities` and `widths` by group, `stage`, `macs` per
-        example, `parameters`.
+        Args:
+            x: Inputs, a dataset, or a function of the first epoch of a stage that returns a dataset.
+            y: Targets.
+            batch_size: Number of examples per batch. Default: None, which is 32 for arrays.
+            epochs: Epoch at which the training ends.
+            verbose: As in `model.fit`. Lines about resizes are printed unless it is 0.
+            callbacks: A list of callbacks. They find `density`, `macs` and `parameters` in the logs of each epoch.
+            validation_split: Fraction of the arrays that is used for validation.
+            validation_data: Data for validation.
+            shuffle: Whether arrays are shuffled. Default: True.
+            class_weight: Weights of classes in the loss.
+            sample_weight: Weights of examples in the loss.
+            initial_epoch: First epoch. Default: 0.
+            **options: More arguments of `model.fit`.
+
+        Returns:
+            A history of all epochs: the metrics, `density`, `densities` and `widths` by group, `stage`, `macs` per
+            example, `parameters`.
+
+        Raises:
+            ValueError: If an argument is out of range, or the directory holds something else.
+            TypeError: If `model.fit` has no such argument, or the data to measure on are a generator.
         """
-        self._check_fit(epochs, initial_epoch, callbacks, options)
-        given = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size, "shuffle": shuffle}
-        given |= {"validation_split": validation_split, "validation_data": validation_data, **options}
-        data = Source(given | {"class_weight": class_weight, "verbose": verbose}, self.plan.seed)
-        model = self._first_model if self._directory else self.model
+        _check_names("fit", options, list(inspect.signature(keras.Model.fit).parameters)[1:])
+        self._check_fit(epochs, initial_epoch, callbacks)
+        arguments = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size, "shuffle": shuffle}
+        arguments |= {"validation_split": validation_split, "validation_data": validation_data, **options}
+        data = FitData(arguments | {"class_weight": class_weight, "verbose": verbose}, self.options.seed)
+        model = self._dense_model if self._directory else self.model
         groups = Channels(model).groups
-        settings = self._settings(model, [len(group) for group in groups], epochs, initial_epoch, batch_size)
-        record = Record(self._directory, settings, [group.name for group in groups])
-        inputs = self._inputs(data, record, initial_epoch)
-        say = print if verbose else lambda line: None
-        self._training = Training(model, self.plan, record, data, inputs, (initial_epoch, epochs), say)
+        fixed = {"epochs": epochs, "initial_epoch": initial_epoch, "batch_size": batch_size}
+        fixed |= {"widths": [len(group) for group in groups], "parameters": model.count_params()}
+        record = Record(self._directory, dataclasses.asdict(self.options) | fixed, [group.name for group in groups])
+        examples = self._examples(data, record, initial_epoch)
+        print_line = print if verbose else lambda line: None
+        self._training = Training(
+            model, self._policy, record, data, *examples, initial_epoch, epochs, print_line=print_line
+        )
         self._training.run(tree.flatten(callbacks or []))
         return self.history
+
+    def check_epochs(self, first_epoch: int, epochs: int) -> None:
+        """Check that `prune_epochs` are epochs of a training.
+
+        Args:
+            first_epoch: First epoch of the training, from 0.
+            epochs: Epoch at which the training ends.
+
+        Raises:
+            ValueError: If they are not.
+        """
+        self._policy.check_epochs(first_epoch, epochs)
 
     @property
     def model(self) -> keras.Model:
         """The model of the stage that is trained, or was last."""
-        return self._training.model if self._training else self._first_model
+        return self._training.model if self._training else self._dense_model
 
     @property
     def history(self) -> keras.callbacks.History:
@@ -161,61 +175,61 @@ class ActivationDensity:
         return history
 
     @property
+    def entries(self) -> list[dict]:
+        """`history` epoch by epoch, each with its number from 1 as `epoch`."""
+        return self._training.record.entries if self._training else []
+
+    @property
     def resizes(self) -> list[dict]:
         """`epoch` after which, and which channels of each group were kept, for the resizes that led to `model`."""
-        made = self._training.record.resizes if self._training else []
-        return [{key: resize[key] for key in ("epoch", "keep")} for resize in made]
+        resizes = self._training.record.resizes if self._training else []
+        return [{key: resize[key] for key in ("epoch", "keep")} for resize in resizes]
 
     @property
     def stopped(self) -> str | None:
-        """Why nothing is resized any more; None if nothing stands against it."""
-        return self._training.record.position["stopped"] if self._training else None
+        """Why nothing is resized any more, or None."""
+        return self._training.record.position.stopped if self._training else None
 
     @property
     def training_complexity(self) -> float:
-        """Multiply-adds of the epochs so far against those of as many epochs of the dense model; 1 before the first."""
+        """Multiply-adds of all epochs over those of as many epochs of the dense model; 1 before the first."""
         macs = [entry["macs"] for entry in self.entries]
         return rules.training_complexity(macs, self._training.dense_macs) if macs else 1.0
 
     @property
     def seconds(self) -> float:
-        """Wall time of the training: measuring, resizing and writing included, what a kill has lost not."""
-        return self._training.record.position["seconds"] if self._training else 0.0
+        """Wall time of the training, with measuring, resizing and writing, without what an interruption has lost."""
+        return self._training.record.position.seconds if self._training else 0.0
 
-    @property
-    def entries(self) -> list[dict]:
-        """`history` epoch by epoch, each with its number from 1 as `epoch`."""
-        return self._training.record.epochs if self._training else []
-
-    def _inputs(self, data, record, first):
-        """What to measure on: inputs and batch size."""
+    def _examples(self, data, record, first_epoch):
+        """Return the examples to measure on, and their batch size."""
+        count = self.options.examples
         if self._data is None:
-            inputs = data.inputs(first, self._examples, record.kept)
+            examples, batch_size = data.first_inputs(first_epoch, count, record.saved_examples)
         else:
-            inputs = record.kept(lambda: first_of(self._data, self._examples))
-        self.measured = f"{len(tree.flatten(inputs[0])[0])} examples, inference mode"
-        return inputs
+            examples, batch_size = record.saved_examples(lambda: first_inputs(self._data, count))
+        self.measured = f"{len(tree.flatten(examples)[0])} examples, inference mode"
+        return examples, batch_size
 
-    def _settings(self, model, widths, epochs, first, batch_size):
-        """What a resumed training must have in common with the one that began."""
-        run = {"epochs": epochs, "initial_epoch": first, "batch_size": batch_size, "examples": self._examples}
-        return dataclasses.asdict(self.plan) | run | {"widths": widths, "parameters": model.count_params()}
-
-    def _check_fit(self, epochs, first, callbacks, options):
+    def _check_fit(self, epochs, first_epoch, callbacks):
         check_whole("epochs", epochs, 1)
-        check_whole("initial_epoch", first, 0)
-        if first >= epochs:
-            raise ValueError(f"initial_epoch={first} leaves none of epochs={epochs}: write epochs={first + epochs}.")
+        check_whole("initial_epoch", first_epoch, 0)
+        if first_epoch >= epochs:
+            raise ValueError(
+                f"initial_epoch={first_epoch} leaves none of epochs={epochs}: write epochs={first_epoch + epochs}."
+            )
         if isinstance(callbacks, keras.callbacks.CallbackList):
             raise ValueError("callbacks is a CallbackList, which serves one model only. Pass a list: callbacks=[...].")
-        known = list(inspect.signature(keras.Model.fit).parameters)[1:]
-        unknown = [name for name in options if name not in known]
-        if unknown:
-            raise TypeError(
-                f"fit() has no argument {unknown[0]!r}. Expected those of model.fit: {', '.join(known)}."
-                f"{nearest(unknown[0], known)}"
-            )
-        self.plan.check_epochs(first, epochs)
+        self.check_epochs(first_epoch, epochs)
+
+
+def _check_names(function, arguments, known):
+    unknown = [name for name in arguments if name not in known]
+    if unknown:
+        raise TypeError(
+            f"{function}() has no argument {unknown[0]!r}: expected some of {', '.join(known)}."
+            f"{nearest(unknown[0], known)}"
+        )
 
 
 def _check_model(model):

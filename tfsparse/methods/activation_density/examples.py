@@ -1,4 +1,4 @@
-"""The examples that densities are measured on, and training examples in an order that only the epoch decides."""
+"""The data of a training by activation density: arrays in an order of the epoch, and fixed examples to measure on."""
 
 import math
 
@@ -7,24 +7,26 @@ import numpy as np
 from keras import ops, tree
 
 
-class Shuffled(keras.utils.PyDataset):
-    """Arrays as batches whose order is a function of the seed and the epoch, so that a resumed training sees what it
-    would have seen. Keras's own shuffling begins anew with every `fit`.
+class ShuffledArrays(keras.utils.PyDataset):
+    """Batches of arrays in an order that depends on the seed and the epoch only, so that a resume sees the same.
+
+    Keras's own shuffling starts anew with every `fit`.
 
     Args:
         arrays: `(x,)`, `(x, y)` or `(x, y, sample_weight)` of arrays or nests of arrays.
-        batch_size, seed: whole numbers.
+        batch_size: Number of rows per batch.
+        seed: Seed of the order.
     """
 
     def __init__(self, arrays: tuple, batch_size: int, seed: int):
         super().__init__()
-        self._arrays = tree.map_structure(_standard, arrays)
+        self._arrays = tree.map_structure(_to_numpy, arrays)
         self._batch_size, self._seed = batch_size, seed
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """The next batches are those of this epoch."""
-        self._order = np.random.default_rng([self._seed, epoch]).permutation(_rows(self._arrays))
+        """Use the order of this epoch for the next batches."""
+        self._order = np.random.default_rng([self._seed, epoch]).permutation(_num_rows(self._arrays))
 
     def __len__(self):
         return math.ceil(len(self._order) / self._batch_size)
@@ -34,50 +36,59 @@ class Shuffled(keras.utils.PyDataset):
         return tree.map_structure(lambda array: array[rows], self._arrays)
 
 
-class Source:
-    """What `model.fit` is given, with arrays in an order of ours and `x` asked for if it is a function.
+class FitData:
+    """The arguments of `model.fit` for each stage. Arrays are shuffled here; a function `x` is called for each stage.
 
     Args:
-        given: the arguments of `fit`, but for epochs and callbacks.
-        seed: of the order of arrays.
+        arguments: The arguments of `fit`, without epochs and callbacks.
+        seed: Seed of the order of arrays.
     """
 
-    def __init__(self, given: dict, seed: int):
-        self._given, self._asked = dict(given), None
-        self._rows = tuple(given[name] for name in ("x", "y", "sample_weight") if given[name] is not None)
-        self._in_order = are_arrays(self._rows) and not (given["y"] is None and len(self._rows) > 1)
-        if self._in_order:
-            self._split()
-            if given["shuffle"] is True and not given.get("steps_per_epoch"):
-                self._shuffle(seed)
+    def __init__(self, arguments: dict, seed: int):
+        self._arguments, self._epoch, self._x = dict(arguments), None, None
+        names = [name for name in ("x", "y", "sample_weight") if arguments[name] is not None]
+        self._arrays = tuple(arguments[name] for name in names)
+        self._has_arrays = are_arrays(self._arrays) and names != ["x", "sample_weight"]
+        if self._has_arrays:
+            self._split_validation()
+            if arguments["shuffle"] is True and not arguments.get("steps_per_epoch"):
+                shuffled = ShuffledArrays(self._arrays, self._batch_size, seed)
+                self._arguments |= {"x": shuffled, "y": None, "sample_weight": None, "shuffle": False}
 
-    def __call__(self, epoch: int) -> dict:
-        """The arguments for a stage that begins with this epoch."""
-        if not callable(self._given["x"]):
-            return self._given
-        if self._asked is None or self._asked[0] != epoch:
-            self._asked = epoch, self._given["x"](epoch)
-        return self._given | {"x": self._asked[1]}
+    def for_stage(self, epoch: int) -> dict:
+        """Return the arguments of `fit` for a stage that begins with this epoch."""
+        if not callable(self._arguments["x"]):
+            return self._arguments
+        if self._epoch != epoch:
+            self._epoch, self._x = epoch, self._arguments["x"](epoch)
+        return self._arguments | {"x": self._x}
 
-    def inputs(self, epoch: int, count: int, kept) -> tuple:
-        """The first inputs, and their batch size; `kept(make)` remembers what cannot be read again."""
-        if self._in_order:
-            return first_of(self._rows[0], count, self._given["batch_size"] or 32)
-        return kept(lambda: first_of(self(epoch)["x"], count))
+    def first_inputs(self, epoch: int, count: int, saved) -> tuple:
+        """Return the first inputs and their batch size.
 
-    def _split(self):
-        if self._given["validation_split"] and self._given["validation_data"] is None:
-            self._rows, validation = split(self._rows, self._given["validation_split"])
-            self._given |= zip(("x", "y", "sample_weight"), self._rows, strict=False)
-            self._given |= {"validation_data": validation, "validation_split": 0.0}
+        Args:
+            epoch: First epoch of the training.
+            count: Number of examples.
+            saved: `Record.saved_examples`, for inputs that cannot be read again when the training is resumed.
+        """
+        if self._has_arrays:
+            return first_inputs(self._arrays[0], count, self._batch_size)
+        return saved(lambda: first_inputs(self.for_stage(epoch)["x"], count))
 
-    def _shuffle(self, seed):
-        shuffled = Shuffled(self._rows, self._given["batch_size"] or 32, seed)
-        self._given |= {"x": shuffled, "y": None, "sample_weight": None, "shuffle": False}
+    @property
+    def _batch_size(self):
+        return self._arguments["batch_size"] or 32
+
+    def _split_validation(self):
+        fraction = self._arguments["validation_split"]
+        if fraction and self._arguments["validation_data"] is None:
+            self._arrays, validation = _split(self._arrays, fraction)
+            self._arguments |= zip(("x", "y", "sample_weight"), self._arrays, strict=False)
+            self._arguments |= {"validation_data": validation, "validation_split": 0.0}
 
 
 def are_arrays(data) -> bool:
-    """True for arrays and tensors of numbers, and nests of them, all with as many rows."""
+    """Return whether `data` is a nest of arrays or tensors of numbers, all with as many rows."""
     leaves = [leaf for leaf in tree.flatten(data) if leaf is not None]
     return bool(leaves) and all(map(_is_array, leaves)) and len({a.shape[0] for a in leaves}) == 1
 
@@ -88,44 +99,51 @@ def _is_array(leaf):
     return ops.is_tensor(leaf) and len(leaf.shape) > 0 and keras.backend.standardize_dtype(leaf.dtype) != "string"
 
 
-def split(arrays: tuple, fraction: float) -> tuple[tuple, tuple]:
-    """Arrays for training and, the last ones, for validation, as `fit(validation_split=fraction)` splits them."""
-    at = math.floor(_rows(arrays) * (1 - fraction))
-    return tuple(tree.map_structure(lambda a, part=part: a[part], arrays) for part in (slice(at), slice(at, None)))
+def _split(arrays, fraction):
+    """Return the arrays for training and those for validation, as `fit(validation_split=fraction)` splits them."""
+    index = math.floor(_num_rows(arrays) * (1 - fraction))
+    slices = slice(index), slice(index, None)
+    return tuple(tree.map_structure(lambda a, rows=rows: a[rows], arrays) for rows in slices)
 
 
-def first_of(data, count: int, batch_size: int = 32) -> tuple:
-    """The inputs of the first examples of `data`, as arrays, and the batch size that they come in.
+def first_inputs(data, count: int, batch_size: int = 32) -> tuple:
+    """Return the inputs of the first examples.
 
     Args:
-        data: arrays of inputs, or an iterable of batches, whose first element is the inputs: a `tf.data.Dataset`, a
+        data: Arrays of inputs. Or an iterable of batches whose first element is the inputs: a `tf.data.Dataset`, a
             `PyDataset`.
+        count: Number of examples.
+        batch_size: Batch size for arrays. Default: 32.
 
-    Raises: TypeError for a generator, whose examples would be lost for training.
+    Returns:
+        A nest of NumPy arrays, and the batch size of `data`.
+
+    Raises:
+        TypeError: If `data` is a generator, since its examples would be lost for the training.
     """
     if are_arrays(data):
-        return tree.map_structure(lambda a: _standard(a[:count]), data), batch_size
+        return tree.map_structure(lambda a: _to_numpy(a[:count]), data), batch_size
     if not hasattr(data, "__iter__") or hasattr(data, "__next__"):
         raise TypeError(
-            f"Densities cannot be measured on the first {count} examples of {type(data).__name__}: reading them would "
-            "take them away from the training. Pass inputs: ActivationDensity(model, data=x[:5000])."
+            f"Densities cannot be measured on the first {count} examples of {type(data).__name__}: the training would "
+            "not see the examples that are read. Pass inputs: ActivationDensity(model, data=x[:5000])."
         )
-    batches, rows = [], 0
+    batches, num_rows = [], 0
     for batch in data:
         inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
-        batches.append(tree.map_structure(_standard, inputs))
-        rows += _rows(batches[-1])
-        if rows >= count:
+        batches.append(tree.map_structure(_to_numpy, inputs))
+        num_rows += _num_rows(batches[-1])
+        if num_rows >= count:
             break
-    whole = tree.map_structure(lambda *parts: np.concatenate(parts)[:count], *batches)
-    return whole, _rows(batches[0])
+    examples = tree.map_structure(lambda *parts: np.concatenate(parts)[:count], *batches)
+    return examples, _num_rows(batches[0])
 
 
-def _rows(arrays):
+def _num_rows(arrays):
     return tree.flatten(arrays)[0].shape[0]
 
 
-def _standard(array):
-    """A NumPy array, of Keras's float type if it has float64."""
+def _to_numpy(array):
+    """Return a NumPy array, with Keras's float type in place of float64."""
     array = array if isinstance(array, np.ndarray) else ops.convert_to_numpy(array)
     return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array

@@ -1,14 +1,15 @@
-"""What a training by activation density remembers, in memory or in a directory that is never half-written.
+"""The state of a training by activation density, in memory or in a directory.
 
-    run.json         settings, an entry per epoch, the resizes, and where the training stood at every model it wrote
+    run.json         settings, an entry per epoch, the resizes, and a position for every model that was written
     model.keras      the model after the last whole epoch, or just after a resize
     stage-0.keras    the model at the end of the first stage, and so on
-    examples.npz     what densities are measured on, unless it is the first rows of arrays
+    examples.npz     the examples to measure on, unless they are the first rows of arrays
 
-As in `runs`, run.json knows a model before it is there, so that it always says where the one that is there stood.
+Files are replaced in one step. `run.json` lists a model before it is in the directory, so at whatever moment the
+training is interrupted, `run.json` has the position of the model that is there.
 """
 
-import copy
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -18,110 +19,147 @@ from keras import tree
 
 from tfsparse.backend import files, run_directory
 
-_BEGIN = {"epochs": 0, "size": 0, "since": 0, "stopped": None, "rolled_back": False, "halted": False, "seconds": 0.0}
+_FORMER_KEYS = {"size": "stage", "since": "stage_begin"}  # of positions, in version 0.1
+
+
+@dataclasses.dataclass
+class Position:
+    """How far a training is.
+
+    Attributes:
+        epochs: Number of epochs that are done.
+        stage: Number of resizes that led to the model.
+        stage_begin: Number of epochs that were done at the last resize.
+        stopped: Why nothing is resized any more, or None.
+        rolled_back: Whether the training has returned to an earlier stage.
+        halted: Whether a callback of the user has stopped the training.
+        seconds: Wall time of the training.
+    """
+
+    epochs: int = 0
+    stage: int = 0
+    stage_begin: int = 0
+    stopped: str | None = None
+    rolled_back: bool = False
+    halted: bool = False
+    seconds: float = 0.0
 
 
 class Record:
-    """The state of a training, all of it numbers and words.
+    """The state of a training.
 
     Args:
-        directory: where it is kept, or None.
-        settings: what a directory's training must have in common with this one.
-        groups: the names of all groups of channels.
+        directory: Where it is kept, or None.
+        settings: What a training in the directory must have in common with this one.
+        groups: Names of all groups of channels.
 
-    Raises: `run_directory.RunError` for a directory that holds something else.
+    Attributes:
+        position: A `Position`.
 
-    epochs: an entry per epoch, as in `runs`. resizes: which channels each kept.
-    position: epochs: how many entries; size: how many resizes the model went through; since: entries at its last
-        resize; stopped: why nothing is resized any more; halted: a callback has stopped training; seconds.
+    Raises:
+        RunError: If the directory holds something else.
     """
 
     def __init__(self, directory, settings: dict, groups: list[str]):
         self.directory = None if directory is None else pathlib.Path(directory)
-        run = (self.directory and self._found(settings)) or {
+        run = (self.directory and self._saved_run(settings)) or {
             "status": "running",
             "config": settings,
             "groups": groups,  # their names, which Keras may choose anew in the same process
             "epochs": [],
             "resizes": [],
-            "checkpoints": [],  # of model.keras, as in `runs`, with a position for each
-            "positions": [],
+            "checkpoints": [],  # one for each model.keras, as in `run_directory`
+            "positions": [],  # one for each checkpoint
         }
-        self._run = _renamed(run, groups)
-        self.position = copy.deepcopy(self._run["positions"][-1] if self.is_resumed else _BEGIN)
+        self._run = _with_names(run, groups)
+        self.position = _position(run["positions"][-1]) if self.is_resumed else Position()
 
     @property
-    def epochs(self) -> list[dict]:
-        """The entries."""
+    def entries(self) -> list[dict]:
+        """One entry per epoch."""
         return self._run["epochs"]
 
     @property
     def resizes(self) -> list[dict]:
-        """The resizes that led to the model as it is."""
+        """The resizes that led to the model: after which `epoch`, and the channels to `keep`."""
         return self._run["resizes"]
 
     @property
     def is_resumed(self) -> bool:
-        """Is there a model to go on with?"""
+        """Whether there is a model to continue with."""
         return bool(self._run["checkpoints"])
 
     @property
     def is_finished(self) -> bool:
-        """Is there nothing left to do?"""
+        """Whether the training is complete."""
         return self._run["status"] == "finished"
 
-    def resized(self, entry: dict) -> None:
-        """The model has been resized, which is to be written; what it was is kept."""
-        self.resizes.append(entry | {"random_states": self._keep_stage() if self.directory else None})
-        self.position |= {"size": len(self.resizes), "since": len(self.epochs)}
+    def add_resize(self, resize: dict) -> None:
+        """Note a resize of the model. The model of before is kept; `write` the new one next."""
+        states = None
+        if self.directory:
+            path = self.directory / f"stage-{len(self.resizes)}.keras"
+            files.write(path, lambda new: shutil.copyfile(self.directory / "model.keras", new))
+            states = self._run["checkpoints"][-1]["random_states"]
+        self.resizes.append(resize | {"random_states": states})
+        self._begin_stage()
 
-    def rolled_back(self, reason: str) -> None:
-        """The model is that of the stage before again, for good."""
+    def undo_resize(self, reason: str) -> None:
+        """Note that the model is that of the stage before again, and that nothing is resized any more."""
         self.resizes.pop()
-        self.position |= {"size": len(self.resizes), "since": len(self.epochs), "stopped": reason, "rolled_back": True}
+        self._begin_stage()
+        self.position.stopped, self.position.rolled_back = reason, True
+
+    def _begin_stage(self):
+        self.position.stage, self.position.stage_begin = len(self.resizes), len(self.entries)
 
     def write(self, model, finished: bool = False) -> None:
-        """Keep the model and where the training stands."""
-        self.position["epochs"] = len(self.epochs)
+        """Write the model and the state of the training, if there is a directory."""
+        self.position.epochs = len(self.entries)
         if self.directory is None:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._run["positions"].append(copy.deepcopy(self.position))
+        self._run["positions"].append(dataclasses.asdict(self.position))
         run_directory.write_model(self.directory, self._run, model)
         if finished:
             self._run["status"] = "finished"
             run_directory.write_run(self.directory, self._run)
 
     def load(self, model, stage: int | None = None) -> None:
-        """Give a model of the right shapes the values that were written: the last, or those at the end of a stage."""
+        """Load the values of a saved model into a model of the same shapes.
+
+        Args:
+            model: The model.
+            stage: The stage at whose end the values were saved. Default: None, the last that were saved.
+        """
         path = self.directory / ("model.keras" if stage is None else f"stage-{stage}.keras")
         model.load_weights(path)
-        states = self._run["checkpoints"][-1] if stage is None else self.resizes[stage]
-        run_directory.set_random_states(model, states["random_states"])
+        saved = self._run["checkpoints"][-1] if stage is None else self.resizes[stage]
+        run_directory.set_random_states(model, saved["random_states"])
 
-    def kept(self, make) -> tuple:
-        """What `make()` gives, a nest of arrays and a batch size; what it gave when the training began, on a resume."""
+    def saved_examples(self, read) -> tuple:
+        """Return the examples of the beginning of the training, also on a resume.
+
+        Args:
+            read: Function that returns a nest of arrays and a batch size.
+
+        Returns:
+            What `read()` returns. If the training is resumed, the arrays are those that were saved at its beginning.
+        """
         if self.directory is None:
-            return make()
+            return read()
         path = self.directory / "examples.npz"
-        examples, batch_size = make()
+        examples, batch_size = read()
         if self.is_resumed and path.is_file():
-            with np.load(path) as kept:
-                return tree.pack_sequence_as(examples, [kept[name] for name in sorted(kept.files)]), batch_size
+            with np.load(path) as saved:
+                return tree.pack_sequence_as(examples, [saved[name] for name in sorted(saved.files)]), batch_size
         self.directory.mkdir(parents=True, exist_ok=True)
         arrays = {f"{i:04}": array for i, array in enumerate(tree.flatten(examples))}
         files.write(path, lambda new: _save(new, arrays))
         return examples, batch_size
 
-    def _keep_stage(self):
-        stage = len(self.resizes)
-        files.write(
-            self.directory / f"stage-{stage}.keras", lambda new: shutil.copyfile(self.directory / "model.keras", new)
-        )
-        return self._run["checkpoints"][-1]["random_states"]
-
-    def _found(self, settings):
-        """The record in the directory, cut to what its model.keras has; None if there is none."""
+    def _saved_run(self, settings):
+        """Return the record in the directory up to its `model.keras`, or None if there is none."""
         if not (self.directory / "run.json").is_file():
             strange = sorted(p.name for p in self.directory.glob("[!.]*") if p.name != "examples.npz")
             if strange:
@@ -133,13 +171,17 @@ class Record:
         _check(self.directory, run, settings)
         if run["status"] == "finished":
             return run
-        made = run_directory.num_checkpoints(self.directory, run)
-        if not made:
+        num_saved = run_directory.num_checkpoints(self.directory, run)
+        if not num_saved:
             return None
-        del run["checkpoints"][made:], run["positions"][made:]
-        position = run["positions"][-1]
-        del run["epochs"][position["epochs"] :], run["resizes"][position["size"] :]
+        del run["checkpoints"][num_saved:], run["positions"][num_saved:]
+        position = _position(run["positions"][-1])
+        del run["epochs"][position.epochs :], run["resizes"][position.stage :]
         return run
+
+
+def _position(saved: dict) -> Position:
+    return Position(**{_FORMER_KEYS.get(key, key): value for key, value in saved.items()})
 
 
 def _check(directory, run, settings):
@@ -150,13 +192,13 @@ def _check(directory, run, settings):
     if changed:
         lines = "\n".join(f"  {key}: {old.get(key)!r} -> {new.get(key)!r}" for key in changed)
         raise run_directory.RunError(
-            f"{directory} holds a training with other settings, so it cannot go on with these. Take them back or pass "
-            f"another directory:\n{lines}"
+            f"{directory} holds a training with other settings, so it cannot be continued with these. Pass the former "
+            f"settings or another directory:\n{lines}"
         )
 
 
-def _renamed(run, groups):
-    """The same with the names that the groups have now."""
+def _with_names(run, groups):
+    """Return the record with the names that the groups have now."""
     names = dict(zip(run["groups"], groups, strict=True))
     for entry in [*run["epochs"], *run["resizes"]]:
         for key in {"densities", "widths", "keep"} & entry.keys():

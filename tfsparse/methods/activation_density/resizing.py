@@ -1,56 +1,70 @@
-"""The smaller model: with the weights that stay, or with fresh ones."""
+"""The channels that stay in a smaller model, and fresh weights for it."""
 
 import contextlib
 import random
 
 import keras
 
-from tfsparse.backend import replicas
+from tfsparse.backend import keras_internals, replicas
 from tfsparse.methods.activation_density import rules
-from tfsparse.structured import Channels, importance, shrink
+from tfsparse.structured import Channels, importance
 
 
-def chosen(graph: Channels, density, widths: dict[str, int]) -> dict[str, list[int]]:
-    """Which channels of the groups stay: those of the highest density, ties by larger L1 norm."""
-    groups = {group.name: group for group in graph.groups}
-    kept = {n: rules.best(density.channels[n], importance.scores(groups[n], "l1"), w) for n, w in widths.items()}
-    return {name: indices.tolist() for name, indices in kept.items()}
-
-
-def smaller(model: keras.Model, keep: dict[str, list[int]]) -> keras.Model:
-    """The model with only these channels of these groups, its weights and its optimizer's slots."""
-    return shrink(model, keep=keep)
-
-
-def fresh(model: keras.Model, optimizer: type, config: dict, seed) -> keras.Model:
-    """A model of the same shapes with fresh weights and a fresh optimizer of this class and config. What is not
-    trained, but for BatchNormalization's statistics, stays: frozen layers, `Normalization`.
+def kept_channels(graph: Channels, densities, widths: dict[str, int]) -> dict[str, list[int]]:
+    """Return the indices of the channels that stay: those with the highest density. Ties: larger L1 norm first.
 
     Args:
-        seed: a number or a word; decides all weights whose initializer has none of its own.
+        graph: The `Channels` of the model.
+        densities: Its `Densities`.
+        widths: `{group: new width}`.
+
+    Returns:
+        `{group: indices}`, as `tfsparse.shrink(model, keep=...)` takes them.
     """
-    with replicas.strategy_scope(model), _seeded(seed):
+    groups = {group.name: group for group in graph.groups}
+    return {
+        name: rules.densest_channels(densities.channels[name], importance.scores(groups[name], "l1"), width).tolist()
+        for name, width in widths.items()
+    }
+
+
+def reinitialized(model: keras.Model, optimizer: type, config: dict, seed) -> keras.Model:
+    """Return a model of the same shapes with fresh weights and a fresh optimizer.
+
+    Layers that are not trained, such as frozen layers and `Normalization`, keep their weights. BatchNormalization
+    starts with fresh statistics.
+
+    Args:
+        model: A compiled model.
+        optimizer: Class of the optimizer.
+        config: Its config.
+        seed: A number or a string, from which all weights follow whose initializer has no seed.
+
+    Returns:
+        The new model, compiled as `model` is.
+    """
+    with replicas.strategy_scope(model), _python_seed(seed):
         new = keras.models.clone_model(model)
-        _keep_untrained(model, new)
-        new.compile(**model._compile_config.config | {"optimizer": optimizer.from_config(config)})
+        _copy_untrained(model, new)
+        new.compile(**keras_internals.compile_arguments(model) | {"optimizer": optimizer.from_config(config)})
         new.optimizer.build(new.trainable_variables)
     return new
 
 
-def _keep_untrained(model, new):
-    for old, layer in zip(_leaves(model), _leaves(new), strict=True):
-        starts_anew = layer.trainable and isinstance(layer, keras.layers.BatchNormalization)
-        if layer.weights and not layer.trainable_variables and not starts_anew:
+def _copy_untrained(model, new):
+    for old, layer in zip(_layers(model), _layers(new), strict=True):
+        has_fresh_statistics = layer.trainable and isinstance(layer, keras.layers.BatchNormalization)
+        if layer.weights and not layer.trainable_variables and not has_fresh_statistics:
             layer.set_weights(old.get_weights())
 
 
-def _leaves(model):
-    return [layer for layer in model._flatten_layers(include_self=False) if not isinstance(layer, keras.Model)]
+def _layers(model):
+    return [layer for layer in keras_internals.all_layers(model) if not isinstance(layer, keras.Model)]
 
 
 @contextlib.contextmanager
-def _seeded(seed):
-    """Keras draws the seeds of initializers and layers from Python's generator, whose state others rely on."""
+def _python_seed(seed):
+    """Seed Python's generator, from which Keras takes the seeds of initializers and layers, and restore its state."""
     state = random.getstate()
     random.seed(seed)
     try:

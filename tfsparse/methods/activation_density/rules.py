@@ -1,65 +1,107 @@
-"""What `ActivationDensity` decides by: numbers in, numbers out."""
+"""The rules of activation density, as functions of numbers: widths, ends of stages, returns, channels that stay."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-SHARE = 0.95  # of the groups must be saturated
-FULL = 0.9  # a network as dense as this is not resized any more
+SATURATED_FRACTION = 0.95  # of the groups must be saturated
+MAX_DENSITY = 0.9  # a network with this density or a higher one is not resized
 
 
-def resized(width: int, density: float, smallest: int = 1, multiple: int = 1) -> int:
-    """The width that a density asks for.
+def new_width(width: int, density: float, smallest: int = 1, multiple: int = 1) -> int:
+    """Return the width of a layer after a resize.
 
         multiple * floor(width * density / multiple + 1/2), at least `smallest`, at most `width`
 
-    A half goes up, where Python's `round` would go to the even number. `density` is in [0, 1].
+    A half is rounded up. Python's `round` would round it to the even number.
 
-    >>> resized(64, 0.4), resized(5, 0.5), resized(64, 0.4, multiple=8), resized(64, 0.01, smallest=8)
-    (26, 3, 24, 8)
+    Args:
+        width: Number of channels now.
+        density: Density of the layer, in [0, 1].
+        smallest: Smallest width. Default: 1.
+        multiple: The width is a multiple of it, unless that would make the layer wider. Default: 1.
+
+    Returns:
+        A number of channels.
+
+    Source:
+        Foldy-Porto, Venkatesha, Panda (arXiv 2002.02949): the width becomes width * density. The rest is ours.
+
+    Examples:
+        >>> new_width(64, 0.4), new_width(5, 0.5), new_width(64, 0.4, multiple=8), new_width(64, 0.01, smallest=8)
+        (26, 3, 24, 8)
     """
     least = multiple * math.ceil(smallest / multiple)
     return min(width, max(least, multiple * math.floor(width * density / multiple + 0.5)))
 
 
-def saturated(densities: Sequence, window: int, tolerance: float) -> bool:
-    """Has the density of nearly all groups (95 %) come to rest?
+def is_saturated(densities: Sequence, window: int, tolerance: float) -> bool:
+    """Return whether the densities of at least 95 % of the groups have stopped changing.
 
         max - min over the last `window` epochs < tolerance
 
-    `densities` has a row per epoch since the last resize and a column per group.
+    Args:
+        densities: One row per epoch since the last resize, one column per group.
+        window: Number of epochs.
+        tolerance: Difference of densities.
 
-    >>> saturated([[0.9], [0.500], [0.505]], window=2, tolerance=0.01), saturated([[0.5]], window=2, tolerance=0.01)
-    (True, False)
+    Returns:
+        False also if there are fewer epochs than `window`.
+
+    Examples:
+        >>> is_saturated([[0.9], [0.500], [0.505]], window=2, tolerance=0.01)
+        True
     """
     if len(densities) < window:
         return False
     last = np.asarray(densities[-window:], float)
-    return bool(np.mean(last.max(axis=0) - last.min(axis=0) < tolerance) >= SHARE)
+    return bool(np.mean(last.max(axis=0) - last.min(axis=0) < tolerance) >= SATURATED_FRACTION)
 
 
-def due(
+def is_due(
     densities: Sequence, window: int, tolerance: float, min_epochs: int, max_epochs: int, epochs_left: int
 ) -> bool:
-    """Is the stage to end with a resize? `densities` as for `saturated`.
+    """Return whether the stage ends now with a resize.
 
-        min_epochs <= epochs of the stage, min_epochs <= epochs_left
-        and (saturated, or max_epochs <= epochs of the stage)
+        min_epochs <= epochs of the stage  and  min_epochs <= epochs_left
+        and (is_saturated  or  max_epochs <= epochs of the stage)
 
-    >>> due([[0.9], [0.7]], 2, 0.01, 1, max_epochs=2, epochs_left=1)
-    True
+    Args:
+        densities: One row per epoch of the stage, one column per group.
+        window: Number of epochs, as in `is_saturated`.
+        tolerance: Difference of densities, as in `is_saturated`.
+        min_epochs: Smallest number of epochs of a stage.
+        max_epochs: Largest number of epochs of a stage.
+        epochs_left: Number of epochs that the training still has.
+
+    Returns:
+        True or False.
+
+    Examples:
+        >>> is_due([[0.9], [0.7]], 2, 0.01, 1, max_epochs=2, epochs_left=1)
+        True
     """
     if min(len(densities), epochs_left) < min_epochs:
         return False
-    return len(densities) >= max_epochs or saturated(densities, window, tolerance)
+    return len(densities) >= max_epochs or is_saturated(densities, window, tolerance)
 
 
-def fallen(before: Sequence[float], now: Sequence[float], tolerance: float, lower_is_better: bool = False) -> bool:
-    """Is the best of this stage's epochs worse than the best of the stage before, by more than the tolerance?
+def is_worse(before: Sequence[float], now: Sequence[float], tolerance: float, lower_is_better: bool = False) -> bool:
+    """Return whether the best value of this stage is worse than that of the stage before by more than the tolerance.
 
-    >>> fallen([0.90, 0.92], [0.91, 0.90], tolerance=0.02), fallen([0.90, 0.95], [0.91, 0.92], tolerance=0.02)
-    (False, True)
+    Args:
+        before: Metric after each epoch of the stage before.
+        now: Metric after each epoch of this stage.
+        tolerance: Difference of the metric.
+        lower_is_better: Whether the metric is a loss. Default: False.
+
+    Returns:
+        False also if one of the stages has no values.
+
+    Examples:
+        >>> is_worse([0.90, 0.92], [0.91, 0.90], tolerance=0.02), is_worse([0.90, 0.95], [0.91, 0.92], tolerance=0.02)
+        (False, True)
     """
     if not before or not now:
         return False
@@ -68,24 +110,39 @@ def fallen(before: Sequence[float], now: Sequence[float], tolerance: float, lowe
     return max(before) - max(now) > tolerance
 
 
-def best(densities: Sequence[float], norms: Sequence[float], count: int) -> np.ndarray:
-    """Indices, rising, of the `count` channels of the highest density; ties by larger norm, then by lower index.
+def densest_channels(densities: Sequence[float], norms: Sequence[float], count: int) -> np.ndarray:
+    """Return the channels with the highest densities. Ties: larger norm first, then lower index.
 
-    >>> best([0.1, 0.5, 0.5, 0.9], [9.0, 1.0, 2.0, 0.0], 2)
-    array([2, 3])
+    Args:
+        densities: Density of each channel.
+        norms: Norm of the kernels of each channel.
+        count: Number of channels.
+
+    Returns:
+        Indices of channels, rising.
+
+    Examples:
+        >>> densest_channels([0.1, 0.5, 0.5, 0.9], [9.0, 1.0, 2.0, 0.0], 2)
+        array([2, 3])
     """
     order = np.lexsort((-np.asarray(norms), -np.asarray(densities)))  # stable, and the last key counts first
     return np.sort(order[:count])
 
 
 def training_complexity(macs: Sequence[float], dense: float) -> float:
-    """Multiply-adds of all epochs against those of as many epochs of the dense network.
+    """Return the multiply-adds of the training over those of as many epochs of the dense network.
 
-        sum of macs / (epochs * dense)
+        sum(macs) / (number of epochs * dense)
 
-    `macs`: of one example, per epoch that was trained.
+    Args:
+        macs: Multiply-adds of one example, for each epoch.
+        dense: Multiply-adds of one example in the dense network.
 
-    >>> training_complexity([100, 100, 50, 50], dense=100)
-    0.75
+    Returns:
+        A fraction.
+
+    Examples:
+        >>> training_complexity([100, 100, 50, 50], dense=100)
+        0.75
     """
     return sum(macs) / (len(macs) * dense)

@@ -1,192 +1,198 @@
-"""One training by activation density: `model.fit` once per stage, and what happens between."""
+"""One training by activation density: a `model.fit` for each stage, and the resizes between them."""
 
 import time
 
 import keras
 
 from tfsparse.backend import replicas
-from tfsparse.methods.activation_density import density, resizing
-from tfsparse.methods.activation_density.examples import Shuffled
-from tfsparse.structured import Channels
+from tfsparse.methods.activation_density import resizing
+from tfsparse.methods.activation_density.density import DensityProbe
+from tfsparse.methods.activation_density.examples import ShuffledArrays
+from tfsparse.structured import Channels, shrink
 
 
 class Training:
-    """Train, resize, train, ... from where the record stands to the last epoch.
+    """Train, resize, train, ... from the state of the record to the last epoch.
 
     Args:
-        model: compiled; the dense one, also on a resume.
-        plan, record: see there.
-        data: a `Source`.
-        inputs: what densities are measured on, and how many of them at once.
-        span: `initial_epoch` and `epochs` of `fit`.
-        say: where lines about resizes go.
+        model: The compiled dense model, also if the training is resumed.
+        policy: A `ResizePolicy`.
+        record: A `Record`.
+        data: A `FitData`.
+        examples: Inputs to measure densities on.
+        batch_size: Number of examples per batch.
+        first_epoch: First epoch of the training, from 0.
+        epochs: Epoch at which it ends.
+        print_line: Function that prints a line about a resize.
     """
 
-    def __init__(self, model, plan, record, data, inputs, span, say):
-        self.model, self.plan, self.record = model, plan, record
-        self.first, self.epochs = span
-        self._data, self._inputs, self._say = data, inputs, say
+    def __init__(self, model, policy, record, data, examples, batch_size, first_epoch, epochs, print_line):
+        self.model, self.policy, self.record = model, policy, record
+        self._first_epoch, self._epochs = first_epoch, epochs
+        self._data, self._examples, self._print_line = data, (examples, batch_size), print_line
         self._optimizer = type(model.optimizer), model.optimizer.get_config()
-        self._begun = time.perf_counter() - record.position["seconds"]
-        self._dense = self._before = model
-        self._is_missed = False
+        self._start_time = time.perf_counter() - record.position.seconds
+        self._dense_model = self._model_before = model
+        self._has_warned = False
         self.dense_macs = Channels(model).macs()
         with replicas.strategy_scope(model):
             model.optimizer.build(model.trainable_variables)  # so that its slots are in every file
         if record.is_resumed:
-            self.model = self._rebuilt(len(record.resizes))
+            self.model = self._model_of_stage(len(record.resizes))
             record.load(self.model)
-        self._look()
+        self._set_up_probe()
         if not record.is_resumed:
             self._write()
 
     @property
-    def done(self) -> int:
-        """Epochs so far, those before the first included."""
-        return self.first + len(self.record.epochs)
+    def epoch(self) -> int:
+        """Number of epochs that are done, with those before the first of this training."""
+        return self._first_epoch + len(self.record.entries)
 
     def run(self, callbacks) -> None:
         """Train what is left."""
         if self.record.is_finished:
             return
-        while self.done < self.epochs and not self.record.position["halted"]:
+        while self.epoch < self._epochs and not self.record.position.halted:
             if self.is_due():
                 self._end_stage()
             else:
                 self._fit(callbacks)
-        self._settle()
-        self._went_back()
+        self._finalize_weights()
+        self._roll_back_if_worse()
         self._write(finished=True)
 
     def is_due(self) -> bool:
-        """Does the stage end here?"""
-        return self.plan.due(self.record.epochs, self.record.position, self.epochs - self.done)
+        """Return whether the stage ends now."""
+        return self.policy.is_due(self.record.entries, self.record.position, self._epochs - self.epoch)
 
     def measure(self) -> dict[str, float]:
-        """Measure the densities now, and return what there is to say of the whole network."""
-        found = self._probe.measure()
-        whole = {"density": found.network, "macs": self._graph.macs(), "parameters": self._graph.parameters()}
-        self._found = whole | {"densities": found.groups}
-        return whole
+        """Measure the densities now, and return the figures of the whole network."""
+        densities = self._probe.measure()
+        figures = {"density": densities.network, "macs": self._graph.macs(), "parameters": self._graph.parameters()}
+        self._measured = figures | {"densities": densities.groups}
+        return figures
 
-    def epoch_done(self, logs: dict, halted: bool) -> None:
-        """Remember an epoch, after `measure`; `halted`: a callback of the user's has stopped the training."""
-        entry = {"epoch": self.done + 1} | {name: float(value) for name, value in logs.items()} | self._found
-        entry |= {"stage": self.record.position["size"], "widths": {g.name: len(g) for g in self._probe.groups}}
-        self.record.epochs.append(entry)
-        self.record.position["halted"] = halted
+    def end_epoch(self, logs: dict, halted: bool) -> None:
+        """Add an epoch to the record, after `measure`.
+
+        Args:
+            logs: The metrics of the epoch.
+            halted: Whether a callback of the user has stopped the training.
+        """
+        entry = {"epoch": self.epoch + 1} | {name: float(value) for name, value in logs.items()} | self._measured
+        entry |= {"stage": self.record.position.stage, "widths": {g.name: len(g) for g in self._probe.groups}}
+        self.record.entries.append(entry)
+        self.record.position.halted = halted
         self._write()
 
     # ---- a stage ----------------------------------------------------------------------------------------------------
 
-    def _look(self):
-        """At the model of a new stage."""
+    def _set_up_probe(self):
         self._graph = Channels(self.model)
-        self._probe = density.Probe(self.model, self._graph, *self._inputs)
+        self._probe = DensityProbe(self.model, self._graph, *self._examples)
 
     def _fit(self, callbacks):
-        data = self._data(self.done)
-        watching = [_Measure(self, data["x"]), *callbacks, _Keep(self)]
-        self.model.fit(**data, initial_epoch=self.done, epochs=self.epochs, callbacks=watching)
+        data = self._data.for_stage(self.epoch)
+        callbacks = [_MeasureDensities(self, data["x"]), *callbacks, _EndEpoch(self)]
+        self.model.fit(**data, initial_epoch=self.epoch, epochs=self._epochs, callbacks=callbacks)
 
-    def _settle(self):
-        """What `fit` does at its end, for a model that was kept before that: averaged weights become the weights."""
+    def _finalize_weights(self):
+        """Do what `fit` does at its end, for a model that was written before that: assign averaged weights."""
         weights = self.model.trainable_variables
         self.model.optimizer.finalize_variable_values(weights)
         for weight in weights:  # on JAX an average would be the same array, and predicting takes it away from both
             weight.assign(keras.ops.convert_to_numpy(weight))
 
     def _write(self, finished=False):
-        self.record.position["seconds"] = round(time.perf_counter() - self._begun, 3)
+        self.record.position.seconds = round(time.perf_counter() - self._start_time, 3)
         self.record.write(self.model, finished)
 
     # ---- between stages ---------------------------------------------------------------------------------------------
 
     def _end_stage(self):
-        self._settle()
-        if self._went_back():
+        self._finalize_weights()
+        if self._roll_back_if_worse():
             return
-        entry = self.record.epochs[-1]
-        refusal = self.plan.refusal(entry)
-        if refusal:
-            self._stop(refusal)
+        entry = self.record.entries[-1]
+        reason = self.policy.reason_to_stop(entry)
+        if reason:
+            self.record.position.stopped = reason
+            self._print_line(f"epoch {self.epoch}: no more resizing: {reason}")
         else:
             self._resize(entry)
 
-    def _stop(self, reason):
-        self.record.position["stopped"] = reason
-        self._say(f"epoch {self.done}: no more resizing: {reason}")
-
     def _resize(self, entry):
-        keep = resizing.chosen(self._graph, self._probe.measure(), self.plan.widths(entry))
-        self.record.resized({"epoch": self.done, "keep": keep})
-        self._before = self.model
-        self.model = self._smaller(self.model, keep, self.record.position["size"])
-        self._look()
+        keep = resizing.kept_channels(self._graph, self._probe.measure(), self.policy.new_widths(entry))
+        self.record.add_resize({"epoch": self.epoch, "keep": keep})
+        self._model_before = self.model
+        self.model = self._smaller(self.model, keep, self.record.position.stage)
+        self._set_up_probe()
         self._write()
         old, new = ("-".join(map(str, w)) for w in (entry["widths"].values(), map(len, self._probe.groups)))
-        shares = [f"{100 * macs / self.dense_macs:.0f} %" for macs in (entry["macs"], self._graph.macs())]
-        self._say(
-            f"epoch {self.done}: density {entry['density']:.2f}, widths {old} -> {new}, MACs {' -> '.join(shares)}"
+        macs = [f"{100 * macs / self.dense_macs:.0f} %" for macs in (entry["macs"], self._graph.macs())]
+        self._print_line(
+            f"epoch {self.epoch}: density {entry['density']:.2f}, widths {old} -> {new}, MACs {' -> '.join(macs)}"
         )
 
     def _smaller(self, model, keep, stage):
-        model = resizing.smaller(model, keep)
-        if self.plan.weights == "reinit":
-            model = resizing.fresh(model, *self._optimizer, f"{self.plan.seed} {stage}")
+        model = shrink(model, keep=keep)
+        if self.policy.options.weights == "reinit":
+            model = resizing.reinitialized(model, *self._optimizer, f"{self.policy.options.seed} {stage}")
         return model
 
-    def _went_back(self):
-        """Go back to the stage before if this one is worse; True if so."""
-        position, entries = self.record.position, self.record.epochs
-        if not any(self.plan.monitor in entry for entry in entries):
-            self._miss(entries[-1])
-        fall = None if position["rolled_back"] else self.plan.fall(entries, position["size"])
-        if fall:
-            self._roll_back(fall)
-        return bool(fall)
+    def _roll_back_if_worse(self):
+        """Return to the stage before if this one is worse. Return whether it was."""
+        position, entries = self.record.position, self.record.entries
+        if not any(self.policy.options.monitor in entry for entry in entries):
+            self._warn_of_missing_metric(entries[-1])
+        if position.rolled_back:
+            return False
+        reason = self.policy.reason_to_roll_back(entries, position.stage)
+        if reason:
+            self._roll_back(reason)
+        return bool(reason)
 
-    def _miss(self, entry):
-        if not self._is_missed:
-            self._is_missed = True
-            measured = ", ".join(name for name, value in entry.items() if isinstance(value, float))
-            self._say(
-                f"No {self.plan.monitor} is measured, so accuracy decides nothing. Pass validation_data to fit, or "
-                f"monitor= one of {measured}."
+    def _warn_of_missing_metric(self, entry):
+        if not self._has_warned:
+            self._has_warned = True
+            names = ", ".join(name for name, value in entry.items() if isinstance(value, float))
+            self._print_line(
+                f"No {self.policy.options.monitor} is measured, so the training never returns to an earlier stage. "
+                f"Pass validation_data to fit, or monitor= one of {names}."
             )
 
     def _roll_back(self, reason):
-        stage = self.record.position["size"] - 1
+        stage = self.record.position.stage - 1
         if self.record.directory:
-            self.model = self._rebuilt(stage)
+            self.model = self._model_of_stage(stage)
             self.record.load(self.model, stage)
         else:
-            self.model = self._before
-        self._settle()
-        self.record.rolled_back(f"rolled back, since {reason}")
-        self._look()
+            self.model = self._model_before
+        self._finalize_weights()
+        self.record.undo_resize(f"rolled back, since {reason}")
+        self._set_up_probe()
         self._write()
-        self._say(f"epoch {self.done}: back to the model of stage {stage}, and no more resizing: {reason}")
+        self._print_line(f"epoch {self.epoch}: back to the model of stage {stage}, and no more resizing: {reason}")
 
-    def _rebuilt(self, stage):
-        """A model of a stage's shapes, by the resizes as they were, which may depend on the weights."""
-        model = self._dense
+    def _model_of_stage(self, stage):
+        """Return a model with the shapes of a stage, made by the recorded resizes. They may depend on the weights."""
+        model = self._dense_model
         for number, resize in enumerate(self.record.resizes[:stage]):
             self.record.load(model, number)
             model = self._smaller(model, resize["keep"], number + 1)
         return model
 
 
-class _Measure(keras.callbacks.Callback):
-    """Before the user's callbacks, so that they find the network's figures in the logs; tells the data which epoch it
-    is."""
+class _MeasureDensities(keras.callbacks.Callback):
+    """Runs before the user's callbacks, so that they find the densities in the logs. Sets the epoch of the data."""
 
     def __init__(self, training, data):
         super().__init__()
         self._training, self._data = training, data
 
     def on_epoch_begin(self, epoch, logs=None):
-        if isinstance(self._data, Shuffled):
+        if isinstance(self._data, ShuffledArrays):
             self._data.set_epoch(epoch)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -194,8 +200,8 @@ class _Measure(keras.callbacks.Callback):
         logs |= self._training.measure()
 
 
-class _Keep(keras.callbacks.Callback):
-    """After the user's callbacks, so that it knows whether one of them has stopped the training."""
+class _EndEpoch(keras.callbacks.Callback):
+    """Runs after the user's callbacks, so that it knows whether one of them has stopped the training."""
 
     def __init__(self, training):
         super().__init__()
@@ -203,6 +209,6 @@ class _Keep(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         model = self.model
-        self._training.epoch_done(logs, model.stop_training)
+        self._training.end_epoch(logs, model.stop_training)
         if self._training.is_due():
             model.stop_training = True
