@@ -1,28 +1,39 @@
 """Pruning by activation density: layers become narrower during training."""
 
+import dataclasses
 from typing import Literal
 
+import pydantic
 from pydantic import Field, StrictFloat, StrictInt
 
 from tfsparse.experiments.method import DriverMethod, label_with_options
 from tfsparse.experiments.sections import Section
 from tfsparse.methods.activation_density import ActivationDensity
+from tfsparse.methods.activation_density.options import Options
+
+_FOR_SCRIPTS = ("monitor", "seed")  # a run has a seed of its own, and always measures the accuracy
+_STRICT_TYPES = {
+    int: StrictInt,
+    float: StrictFloat,
+    int | None: StrictInt | None,
+    tuple[int, ...] | None: tuple[StrictInt, ...] | None,
+}
 
 
-class ActivationDensityConfig(Section):
-    """Arguments of `tfsparse.ActivationDensity`, which makes layers narrower during training."""
+def _key(option: dataclasses.Field):
+    """Return the type and the field of an option, as pydantic needs them."""
+    choices, expected = option.metadata.get("choices"), option.metadata["expected"]
+    expected = f"null, or {expected}" if option.default is None else expected
+    type_ = Literal[choices] if choices else _STRICT_TYPES[option.type]
+    return type_, Field(option.default, ge=option.metadata.get("least"), description=expected)
 
-    rounds: StrictInt = Field(3, ge=1, description="a whole number of at least 1, such as 3")
-    weights: Literal["inherit", "reinit"] = Field("inherit", description="inherit or reinit")
-    saturation: StrictFloat = Field(0.01, ge=0, description="a difference of densities of at least 0, such as 0.01")
-    window: StrictInt = Field(5, ge=1, description="a whole number of at least 1, such as 5")
-    min_epochs: StrictInt = Field(10, ge=1, description="a whole number of at least 1, such as 10")
-    max_epochs: StrictInt | None = Field(None, ge=1, description="null, or a whole number, such as 20")
-    prune_epochs: tuple[StrictInt, ...] | None = Field(None, description="null, or rising epochs such as [10, 20]")
-    smallest: StrictInt = Field(8, ge=1, description="a whole number of at least 1, such as 8")
-    multiple: StrictInt = Field(1, ge=1, description="a whole number of at least 1, such as 8")
-    tolerance: StrictFloat = Field(0.02, ge=0, description="a difference of accuracies of at least 0, such as 0.02")
-    examples: StrictInt = Field(5000, ge=1, description="a whole number of at least 1, such as 5000")
+
+ActivationDensityConfig = pydantic.create_model(
+    "ActivationDensityConfig",
+    __base__=Section,
+    __doc__="The options of `tfsparse.ActivationDensity`, which makes layers narrower during training.",
+    **{option.name: _key(option) for option in dataclasses.fields(Options) if option.name not in _FOR_SCRIPTS},
+)
 
 
 class _ActivationDensity(DriverMethod):
@@ -39,7 +50,7 @@ class _ActivationDensity(DriverMethod):
     def driver(self, config, model, directory):
         options = config.activation_density.model_dump()
         driver = ActivationDensity(model, **options, directory=directory, seed=config.seed)
-        driver.plan.check_epochs(0, config.epochs)
+        driver.check_epochs(0, config.epochs)
         return driver
 
 
