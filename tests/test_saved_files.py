@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 
 import tfsparse
-from tfsparse import tfmot
+from tfsparse import methods, tfmot
 from tfsparse.optimizers import compiled_model
 
 FILES = pathlib.Path(__file__).parent / "saved_by_0_1"
 ENTRIES = 8 * 16 + 16 * 4
 PRUNED = 3 * ENTRIES // 4
+
+
+def needs(*names):
+    """The test is about these methods."""
+    return pytest.mark.skipif(not {*names} <= {*methods.names()}, reason=f"without {' and '.join(names)}")
 
 
 def train(model, epochs=2, callbacks=()):
@@ -27,7 +32,10 @@ def num_zeros(model):
     return sum(int(np.sum(kernel.numpy() == 0)) for kernel in kernels)
 
 
-@pytest.mark.parametrize("name", ["global", "feather", "rigl", "gsm", "pll", "one_cycle_rate", "step_rate"])
+GSM = pytest.param("gsm", marks=needs("gsm"))
+
+
+@pytest.mark.parametrize("name", ["global", "feather", "rigl", GSM, "pll", "one_cycle_rate", "step_rate"])
 def test_a_pruned_model_loads_and_stays_pruned(name):
     model = keras.models.load_model(FILES / f"{name}.keras")
     assert num_zeros(model) == compiled_model.sparse_optimizer(model).num_zeros()
@@ -50,6 +58,7 @@ def test_what_pll_has_measured_is_still_there():
     assert np.linalg.norm(directions) == pytest.approx(1, rel=1e-3)
 
 
+@needs("dst")
 def test_trainable_thresholds_load_and_are_removed():
     model = train(keras.models.load_model(FILES / "dst.keras"), callbacks=[tfsparse.DST(0.75)])
     assert num_zeros(tfsparse.finalize(model)) == PRUNED
@@ -61,6 +70,12 @@ def test_wrapped_models_load():
     with tfmot.scope():
         model = tf_keras.models.load_model(FILES / "tfmot.keras")
     assert num_zeros(tfmot.strip_pruning(model)) == PRUNED
+
+
+@needs("dst", "gsm")
+def test_thresholds_and_gsm_of_tf_keras_load():
+    import tf_keras
+
     model = tf_keras.models.load_model(FILES / "tfmot_dst.keras")
     assert isinstance(model.optimizer, tfmot.GSM) and model.optimizer.compression == 4
     assert len(tfmot.finalize(model).weights) == 4
