@@ -50,7 +50,7 @@ class Thresholded(ThresholdedLayerBase, keras.layers.Wrapper):
 
     def call(self, inputs, *args, **kwargs):
         """Call the layer with masked kernels in place of its kernels. Other variables that it writes are assigned."""
-        masked = dict(zip(map(id, self.kernels), self._masked_kernels(), strict=True))
+        masked = dict(zip(map(id, self.kernels), self.masked_kernels(), strict=True))
         variables = self.layer.variables
         state = [(v, masked.get(id(v), v.value)) for v in variables]
         with keras.StatelessScope(state_mapping=state, collect_losses=True) as scope:

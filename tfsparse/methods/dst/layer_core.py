@@ -9,7 +9,7 @@ from tfsparse.optimizers.masked_layer import MaskedLayer
 
 
 class ThresholdedLayerBase(MaskedLayer):
-    """Mixed into a Wrapper of Keras 3 or tf_keras, which calls the layer with `_masked_kernels()`.
+    """Mixed into a Wrapper of Keras 3 or tf_keras, which calls the layer with `masked_kernels()`.
 
         call:                         the layer computes with thresholds.masked(kernel, threshold)
         losses:                       alpha * sum(exp(-threshold))
@@ -35,7 +35,7 @@ class ThresholdedLayerBase(MaskedLayer):
     def build(self, input_shape=None):
         """Build the layer and the thresholds of its kernels. They start at 0: nothing is pruned."""
         super().build(input_shape)
-        pairs = self._owners_and_kernels()
+        pairs = self.owners_and_kernels()
         if not pairs:
             raise ValueError(
                 f"Thresholded got {self.layer.name!r}, which has no trainable kernel of rank >= 2: wrap Dense, "
@@ -48,7 +48,7 @@ class ThresholdedLayerBase(MaskedLayer):
     @property
     def kernels(self) -> list:
         """The kernels of the layer and of layers inside it, in the order of `thresholds`."""
-        return [kernel for _, kernel in self._owners_and_kernels()]
+        return [kernel for _, kernel in self.owners_and_kernels()]
 
     @property
     def own_variables(self) -> list:
@@ -68,7 +68,7 @@ class ThresholdedLayerBase(MaskedLayer):
         own = {"threshold": self.threshold, "alpha": self._initial_alpha, "floor": self.floor}
         return {**super().get_config(), **own}
 
-    def _owners_and_kernels(self):
+    def owners_and_kernels(self):
         """Return pairs of a layer, the wrapped one or one inside it, and a kernel of its own."""
         return [
             (layer, variable)
@@ -86,7 +86,8 @@ class ThresholdedLayerBase(MaskedLayer):
         pairs = zip(self.kernels, self.thresholds, strict=True)
         return [(backend_ops.read(kernel), backend_ops.read(threshold)) for kernel, threshold in pairs]
 
-    def _masked_kernels(self) -> list:
+    def masked_kernels(self) -> list:
+        """Return `kernel * mask` for each kernel, with the gradients of `thresholds.masked`."""
         return [thresholds.masked(*pair) for pair in self._values()]
 
     def _add_threshold(self, owner, kernel):

@@ -65,7 +65,7 @@ class Thresholded(ThresholdedLayerBase, tf_keras.layers.Wrapper):
         """Return (layer, name, masked kernel) for every attribute that holds a kernel."""
         layers = keras_internals.all_layers(self.layer)
         found = []
-        for (owner, kernel), masked in zip(self._owners_and_kernels(), self._masked_kernels(), strict=True):
+        for (owner, kernel), masked in zip(self.owners_and_kernels(), self.masked_kernels(), strict=True):
             holders = [(layer, name) for layer in layers for name, value in vars(layer).items() if value is kernel]
             if not holders:
                 raise ValueError(
