@@ -30,7 +30,7 @@ def train(file: str, folder: pathlib.Path, methods: list[str] | None) -> None:
         result = RESULTS / file / f"{name}.json"
         if result.exists() or name.split("-")[0] not in (methods or [name.split("-")[0]]):
             continue
-        matrix.train({name: config}, folder / file, begin=lambda name: print(name, flush=True))
+        matrix.train({name: config}, folder / file, on_run_begin=lambda name: print(name, flush=True))
         result.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / file / name / "run.json", result)
 

@@ -127,7 +127,7 @@ def test_matrix_trains_what_the_file_asks_for_and_compares_it(workplace, tmp_pat
 def test_where_nothing_is_asked_it_says_so(workplace, tmp_path):
     done = invoke("train", workplace / "small.yaml", "--out", tmp_path / "a", "--set", "prune=null", "--set", "dst={}")
     assert done.exit_code == 0, done.output
-    assert re.search(r"dst \(alpha=0.0005\): accuracy 0\.\d+ at sparsity 0\.\d+ \(asked none\)", done.stdout)
+    assert re.search(r"dst \(alpha=0.0005\): accuracy 0\.\d+ at sparsity 0\.\d+ \(target none\)", done.stdout)
     (row,) = [line for line in invoke("compare", tmp_path / "a").stdout.splitlines() if "digits" in line]
     assert [cell.strip() for cell in row.split("│")[3:5]] == ["dst (alpha=0.0005)", "none"]
 
@@ -216,7 +216,7 @@ def test_interruption_says_how_to_go_on(workplace, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "train", interrupted)
     done = invoke("train", workplace / "small.yaml", "--out", tmp_path / "my run")
     assert done.exit_code == 130
-    assert done.stderr == f"Interrupted. Go on with: tfsparse train --resume --out '{tmp_path / 'my run'}'\n"
+    assert done.stderr == f"Interrupted. Continue with: tfsparse train --resume --out '{tmp_path / 'my run'}'\n"
 
 
 def test_interruption_before_anything_was_written(workplace, tmp_path, monkeypatch):
@@ -313,12 +313,12 @@ def test_runs_that_are_there_already_or_not_finished(workplace, tmp_path):
     again = ("train", workplace / "small.yaml", "--out", workplace / "seed0")
     before = files(workplace)
     assert_refused(invoke(*again), "already holds a run; add --overwrite")
-    assert_refused(invoke(*again, "--resume", "--overwrite"), "leave one of them away")
+    assert_refused(invoke(*again, "--resume", "--overwrite"), "pass only one of them")
     assert_refused(invoke(*again, "--resume", "--set", "epochs=2"), "epochs: 1 -> 2")
     run = json.loads((workplace / "seed0" / "run.json").read_text()) | {"status": "running"}
     (tmp_path / "run.json").write_text(json.dumps(run))
     assert_refused(invoke("compare", tmp_path), f"tfsparse train --resume --out {tmp_path}")
-    assert_refused(invoke("train", workplace / "small.yaml", "--out", tmp_path), "add --resume to go on with it")
+    assert_refused(invoke("train", workplace / "small.yaml", "--out", tmp_path), "add --resume to continue it")
     assert files(workplace) == before
 
 

@@ -69,9 +69,9 @@ def test_broken_off_it_goes_on_and_trains_nothing_twice(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(experiment, "train", kill_the_second)
         with pytest.raises(Killed):
-            matrix.train(runs, tmp_path / "runs", begin=begun.append)
+            matrix.train(runs, tmp_path / "runs", on_run_begin=begun.append)
     first = (tmp_path / "runs" / "dense-seed3" / "run.json").stat().st_mtime_ns
-    records = matrix.train(runs, tmp_path / "runs", begin=begun.append)
+    records = matrix.train(runs, tmp_path / "runs", on_run_begin=begun.append)
     assert begun == ["dense-seed3", "dense-seed4"] * 2
     assert (tmp_path / "runs" / "dense-seed3" / "run.json").stat().st_mtime_ns == first
     assert [record["summary"]["seed"] for record in records.values()] == [3, 4]

@@ -28,7 +28,7 @@ def lines(axes):
 
 def test_groups_take_seeds_together():
     found = plots.groups(reversed(RUNS))
-    assert [(g.method, g.asked_sparsity, len(g.runs)) for g in found] == [
+    assert [(g.method, g.target_sparsity, len(g.runs)) for g in found] == [
         ("dense", 0.0, 1),
         ("one_cycle, magnitude", 0.9, 2),
         ("one_cycle, magnitude", 0.95, 1),
@@ -97,7 +97,7 @@ def test_comparison_stands_at_the_actual_sparsity():
 def test_what_nobody_asked_for_stands_where_it_came_out():
     dst = [run(seed=i, asked=None, sparsity=0.9 + 0.02 * i, accuracy=0.9, method="dst (alpha=0.0005)") for i in (0, 1)]
     (group,) = plots.groups(dst)
-    assert group.asked_sparsity is None and group.mean("sparsity") == pytest.approx(0.91)
+    assert group.target_sparsity is None and group.mean("sparsity") == pytest.approx(0.91)
     (axes,) = plots.comparison([*dst, *RUNS]).axes
     assert [line.get_xdata() for line in axes.get_lines() if "dst" in line.get_label()] == [[pytest.approx(0.91)]]
     assert list(axes.get_xticks()) == [0.9, 0.95]

@@ -15,47 +15,61 @@ from rich.table import Table
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width to keep to
 
-Config = Annotated[pathlib.Path | None, typer.Argument(help="A YAML file; without it: the digits, 90 % sparse.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="E.g. prune.sparsity=0.95.")]
-Out = Annotated[pathlib.Path | None, typer.Option(metavar="DIR", help="Run directory. Default: runs/<name>.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")]
+ConfigFile = Annotated[pathlib.Path | None, typer.Argument(help="YAML file. Default: digits, 90 % sparse.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. prune.sparsity=0.95.")
+]
+RunDirectory = Annotated[pathlib.Path | None, typer.Option(metavar="DIR", help="Run directory. Default: runs/<name>.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in --out.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 Directories = Annotated[list[pathlib.Path], typer.Argument(metavar="DIR...", help="Run directories or run.json files.")]
-Comparison = Annotated[pathlib.Path, typer.Argument(metavar="FILE", help="E.g. configs/comparison/mnist_lenet300.yaml")]
-Plot = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Draw accuracy against sparsity, e.g. a.png.")]
-Model = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="E.g. model.keras; with --html also a run.")]
-Page = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write all of it as one page, e.g. run.html.")]
-
-Patient = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras or .tflite file, a run, SavedModel.")]
-Exported = Annotated[pathlib.Path, typer.Argument(metavar="OUT", help="A new directory, or a name such as out.tflite.")]
-Values = Annotated[str, typer.Option(metavar="DTYPE", help="float32, float16 or int8: how weights are stored.")]
-Dense = Annotated[bool, typer.Option("--dense", help="A SavedModel with zeros and all.")]
-Examples = Annotated[
-    pathlib.Path | None, typer.Option(metavar="FILE", help="Examples for int8 in TFLite: .npy, or .npz by input.")
+Comparison = Annotated[
+    pathlib.Path, typer.Argument(metavar="FILE", help="Comparison, e.g. configs/comparison/mnist_lenet300.yaml.")
 ]
-Planned = Annotated[pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras file, a run, or a config (.yaml).")]
+Plot = Annotated[
+    pathlib.Path | None, typer.Option(metavar="FILE", help="Plot accuracy against sparsity, e.g. to plot.png.")
+]
+Model = Annotated[
+    pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras file; with --html also a run directory.")
+]
+Page = Annotated[
+    pathlib.Path | None, typer.Option(metavar="FILE", help="Write everything to one HTML page, e.g. run.html.")
+]
+AnyModel = Annotated[
+    pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras or .tflite file, run directory or SavedModel.")
+]
+Exported = Annotated[pathlib.Path, typer.Argument(metavar="OUT", help="New directory, or a file such as out.tflite.")]
+DType = Annotated[str, typer.Option(metavar="DTYPE", help="How weights are stored: float32, float16 or int8.")]
+Dense = Annotated[bool, typer.Option("--dense", help="Store the zeros too (SavedModel only).")]
+Examples = Annotated[
+    pathlib.Path | None,
+    typer.Option(metavar="FILE", help="Inputs for int8 in TFLite: .npy, or .npz with an array per input."),
+]
+ModelOrConfig = Annotated[
+    pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras file, run directory or config (.yaml).")
+]
 Target = Annotated[str, typer.Option(metavar="NAME", help="tflite-cpu, xnnpack-arm, savedmodel, or any.")]
-Measure = Annotated[bool, typer.Option("--measure/--no-measure", help="Measure bytes and seconds on this host.")]
+Measure = Annotated[bool, typer.Option("--measure/--no-measure", help="Measure bytes and seconds on this machine.")]
 Sparsity = Annotated[float, typer.Option(help="Fraction of zeros in [0, 1).")]
-Written = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write the config there, e.g. plan.yaml.")]
+PlanFile = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write the config, e.g. to plan.yaml.")]
 
 
 def run() -> None:
-    """Run the command line: exit code 0, 2 for what the user can mend, 130 when interrupted."""
+    """Run the command line. Exit code: 0, 2 for a mistake of the user, 130 for Ctrl-C."""
     try:
         app()
     except KeyboardInterrupt:  # outside of a command
         sys.exit(130)
 
 
-def _plainly(command):
-    """Turn what the user can mend into one message and exit code 2; other errors are bugs and keep their traceback."""
+def _one_line_errors(command):
+    """Print mistakes of the user as one message, with exit code 2. Other errors are bugs and keep their traceback."""
 
     @functools.wraps(command)
     def wrapped(*args, **kwargs):
         try:
             return command(*args, **kwargs)
-        except BrokenPipeError:  # `| head` has seen enough
+        except BrokenPipeError:  # `| head` has read enough
             raise
         except (ValueError, OSError) as error:
             typer.echo(f"Error: {error}", err=True)
@@ -67,8 +81,8 @@ def _plainly(command):
     return wrapped
 
 
-def _version(asked: bool):
-    if asked:
+def _version(is_requested: bool):
+    if is_requested:
         from tfsparse.version import __version__
 
         typer.echo(f"tfsparse {__version__}")
@@ -77,24 +91,30 @@ def _version(asked: bool):
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ):
-    """Train sparse Keras models, exactly as sparse as asked."""
+    """Train sparse Keras models, exactly as sparse as requested."""
 
 
 @app.command()
-@_plainly
+@_one_line_errors
 def train(
-    config: Config = None, set_: Overrides = None, out: Out = None, resume: Resume = False, overwrite: Overwrite = False
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    out: RunDirectory = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
 ):
-    """Train what CONFIG says, dense or sparse, into a run directory."""
+    """Train a config, dense or sparse, into a run directory."""
     if resume and overwrite:
-        raise ValueError("--resume goes on with a run and --overwrite replaces it; leave one of them away.")
+        raise ValueError("--resume continues a run and --overwrite replaces it; pass only one of them.")
     run_config = _config(config, set_ or [], out if resume else None)
     directory = out or pathlib.Path("runs", run_config.name)
-    from tfsparse import report
     from tfsparse.backend import run_directory
     from tfsparse.experiments import experiment
+    from tfsparse.reporting.report import report as report_of
 
     try:
         with _progress(run_config.epochs) as progress:
@@ -102,14 +122,14 @@ def train(
     except KeyboardInterrupt:
         typer.echo(_interrupted(directory), err=True)
         raise typer.Exit(130) from None
-    console.print(report(run_directory.read_model(directory / "model.keras")))
-    _conclude(run, directory)
+    console.print(report_of(run_directory.read_model(directory / "model.keras")))
+    _print_summary(run, directory)
 
 
 @app.command()
-@_plainly
-def matrix(file: Comparison, set_: Overrides = None, out: Out = None, plot: Plot = None):
-    """Train every method, sparsity and seed of a comparison; what is finished is left alone, the rest is resumed."""
+@_one_line_errors
+def matrix(file: Comparison, set_: Overrides = None, out: RunDirectory = None, plot: Plot = None):
+    """Train every method, sparsity and seed of a comparison. Finished runs are kept, interrupted ones are resumed."""
     from tfsparse.experiments import matrix as comparison
     from tfsparse.experiments import plots
 
@@ -125,16 +145,16 @@ def matrix(file: Comparison, set_: Overrides = None, out: Out = None, plot: Plot
 
 
 @app.command()
-@_plainly
+@_one_line_errors
 def compare(directories: Directories, out: Plot = None):
-    """Print finished runs side by side, seeds taken together, and plot them."""
+    """Print finished runs in a table, with means over seeds, and plot them."""
     from tfsparse.backend import run_directory
     from tfsparse.experiments import plots
 
     found = {directory: run_directory.read(directory) for directory in directories}
     for directory, run in found.items():
         if run["status"] != "finished":
-            raise ValueError(f"{directory} has not finished; first run: {_resume_command(directory)}")
+            raise ValueError(f"{directory} is not finished; run first: {_resume_command(directory)}")
     console.print(_table(plots.groups(found.values())))
     if out:
         plots.save(plots.comparison(found.values()), out)
@@ -142,12 +162,12 @@ def compare(directories: Directories, out: Plot = None):
 
 
 @app.command()
-@_plainly
+@_one_line_errors
 def report(file: Model, html: Page = None):
-    """Print target and actual sparsity of every layer of a saved model, or write what is known of a run as a page."""
-    from tfsparse import report as report_of
+    """Print the target and the actual sparsity of each weight of a saved model, or write an HTML page."""
     from tfsparse.backend import run_directory
     from tfsparse.reporting import page
+    from tfsparse.reporting.report import report as report_of
 
     if html:
         page.write(file, html)
@@ -157,36 +177,37 @@ def report(file: Model, html: Page = None):
 
 
 @app.command()
-@_plainly
+@_one_line_errors
 def export(
-    file: Model, out: Exported, values: Values = "float32", dense: Dense = False, representative: Examples = None
+    file: Model, out: Exported, values: DType = "float32", dense: Dense = False, representative: Examples = None
 ):
-    """Write a saved model as a SavedModel, or to a name that ends in .tflite as a TFLite file; zeros take few bytes."""
+    """Export a saved model as a SavedModel, or as a TFLite file if OUT ends in .tflite. Zeros take few bytes."""
     _check_export(out, values, dense, representative)
-    import tfsparse
     from tfsparse.backend import run_directory
+    from tfsparse.export.saved_model import export as export_saved_model
+    from tfsparse.export.tflite import export_tflite
 
     model = run_directory.read_model(file)
     if out.suffix == ".tflite":
-        console.print(tfsparse.export_tflite(model, out, values, representative))
+        console.print(export_tflite(model, out, values, representative))
     else:
-        typer.echo(f"SavedModel: {tfsparse.export(model, out, values, dense)}")
+        typer.echo(f"SavedModel: {export_saved_model(model, out, values, dense)}")
 
 
 @app.command()
-@_plainly
-def doctor(model: Patient, target: Target = "tflite-cpu", measure: Measure = True):
-    """Say why MODEL is not smaller or faster by its zeros, weight by weight, and what to train instead."""
-    from tfsparse import doctor as diagnosis_of
+@_one_line_errors
+def doctor(model: AnyModel, target: Target = "tflite-cpu", measure: Measure = True):
+    """Explain for each weight why its zeros do not make MODEL smaller or faster, and what to train instead."""
+    from tfsparse.doctor.diagnosis import doctor as diagnosis_of
 
     console.print(diagnosis_of(model, target, measure))
 
 
 @app.command()
-@_plainly
-def plan(model: Planned, target: Target = "tflite-cpu", sparsity: Sparsity = 0.9, out: Written = None):
-    """Choose what to prune in which pattern so that it pays, and write the config for `tfsparse train`."""
-    from tfsparse import plan as plan_of
+@_one_line_errors
+def plan(model: ModelOrConfig, target: Target = "tflite-cpu", sparsity: Sparsity = 0.9, out: PlanFile = None):
+    """Choose for each weight the pattern of zeros that pays on a target, and write a config for `tfsparse train`."""
+    from tfsparse.doctor.planning import plan as plan_of
 
     chosen = plan_of(model, target, sparsity)
     console.print(chosen)
@@ -196,14 +217,14 @@ def plan(model: Planned, target: Target = "tflite-cpu", sparsity: Sparsity = 0.9
 
 
 def _check_export(out, values, dense, representative):
-    """Each option is for one kind of file."""
+    """Check that the options are those of the kind of file."""
     if out.suffix == ".tflite" and dense:
-        raise ValueError(f"--dense is for a SavedModel: leave it out, or write another name than {out}.")
+        raise ValueError(f"--dense is for a SavedModel: remove it, or write another name than {out}.")
     if out.suffix != ".tflite" and representative:
-        raise ValueError(f"--representative is for a TFLite file: leave it out, or write {out}.tflite.")
+        raise ValueError(f"--representative is for a TFLite file: remove it, or write {out}.tflite.")
     if out.suffix == ".tflite" and values == "int8" and not representative:
         raise ValueError(
-            "--values int8 scales activations by what the model does with examples: keep some that it was trained on, "
+            "--values int8 needs inputs to measure the range of activations: write some of the training inputs with "
             'numpy.save("examples.npy", x[:200]), and add --representative examples.npy.'
         )
 
@@ -219,7 +240,7 @@ def _config(path, overrides, resumed):
 
 @contextlib.contextmanager
 def _progress(epochs):
-    """Yield a Keras callback that keeps one line up to date on a terminal, and prints one per epoch elsewhere."""
+    """Yield a Keras callback that updates one line on a terminal, and prints a line per epoch elsewhere."""
     import keras
 
     columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
@@ -247,18 +268,18 @@ def _progress(epochs):
 
 
 def _line(shown, logs):
-    """Return the epoch and the newest metrics; validation and sparsity stay until there are newer ones."""
+    """Return the epoch and the newest metrics. Validation and sparsity are shown until there are newer ones."""
     names = {"loss": "loss", "accuracy": "accuracy", "val_accuracy": "validation"}
     names |= {"sparsity": "sparsity", "density": "density"}
     shown |= {key: f"{name} {logs[key]:.4f}" for key, name in names.items() if key in (logs or {})}
     return "  ".join(shown.values())
 
 
-def _conclude(run, directory):
+def _print_summary(run, directory):
     summary = run["summary"]
     console.print(
         f"{summary['method']}: accuracy {summary['accuracy']:.4f} at sparsity {summary['sparsity']:.4f} "
-        f"(asked {_asked(summary['asked_sparsity'])}), {summary['seconds']:.0f} s of training",
+        f"(target {_target(summary['asked_sparsity'])}), {summary['seconds']:.0f} s of training",
         highlight=False,
     )
     for path in sorted(directory.iterdir()):
@@ -272,14 +293,14 @@ def _resume_command(directory):
 def _interrupted(directory):
     if not (directory / "run.json").is_file():
         return "Interrupted before training began; nothing was written."
-    return f"Interrupted. Go on with: {_resume_command(directory)}"
+    return f"Interrupted. Continue with: {_resume_command(directory)}"
 
 
 def _table(groups):
     table = Table(title="accuracy: validation, mean ± sample standard deviation over seeds")
     for name in ("data", "model", "method"):
         table.add_column(name)
-    for name in ("asked", "sparsity", "seeds", "accuracy", "best", "seconds"):
+    for name in ("target", "sparsity", "seeds", "accuracy", "best", "seconds"):
         table.add_column(name, justify="right")
     for group in groups:
         several = len(group.runs) > 1
@@ -287,10 +308,16 @@ def _table(groups):
             f"{group.mean(key):.4f}" + (f" ± {group.deviation(key):.4f}" if several else "")
             for key in ("accuracy", "best_accuracy")
         )
-        numbers = (_asked(group.asked_sparsity), f"{group.mean('sparsity'):.4f}", str(len(group.runs)), accuracy, best)
+        numbers = (
+            _target(group.target_sparsity),
+            f"{group.mean('sparsity'):.4f}",
+            str(len(group.runs)),
+            accuracy,
+            best,
+        )
         table.add_row(group.data, group.model, group.method, *numbers, f"{group.mean('seconds'):.0f}")
     return table
 
 
-def _asked(sparsity):
+def _target(sparsity):
     return "none" if sparsity is None else f"{sparsity:g}"

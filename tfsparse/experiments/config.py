@@ -1,4 +1,4 @@
-"""The configuration of one training run: read from YAML, changed, checked, compared. What is in it: `sections`."""
+"""Read the config of a training run from YAML, change it, check it, and compare it with another."""
 
 import copy
 import difflib
@@ -18,18 +18,34 @@ QUICK_START = pathlib.Path(__file__).with_name("configs") / "quickstart.yaml"
 
 
 def load(path: str | os.PathLike, overrides: Sequence[str] = ()) -> RunConfig:
-    """Return the config of the YAML file at `path`, changed by `overrides` of the form `"prune.sparsity=0.95"`.
+    """Read a config from a YAML file.
 
-    Raises ConfigError for a file that cannot be read, that is not YAML, or whose keys and values are not a config.
+    Args:
+        path: The file.
+        overrides: Changes, such as `"prune.sparsity=0.95"`. Default: none.
 
-    >>> load("configs/mnist_lenet300_one_cycle.yaml", ["prune.sparsity=0.95"]).prune.sparsity
-    0.95
+    Returns:
+        The config.
+
+    Raises:
+        ConfigError: If the file cannot be read, is not YAML, or is not a valid config.
+
+    Examples:
+        >>> load("configs/mnist_lenet300_one_cycle.yaml", ["prune.sparsity=0.95"]).prune.sparsity
+        0.95
     """
     return validate(read(path), overrides, source=str(path))
 
 
 def read(path: str | os.PathLike):
-    """Return what a YAML file says, whatever it is. Raises ConfigError for one that cannot be read or is not YAML."""
+    """Read a YAML file, whatever it contains.
+
+    Returns:
+        The content: dicts, lists, strings, numbers, or None.
+
+    Raises:
+        ConfigError: If the file cannot be read or is not YAML.
+    """
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -39,7 +55,19 @@ def read(path: str | os.PathLike):
 
 
 def validate(values: dict, overrides: Sequence[str] = (), source: str = "config") -> RunConfig:
-    """Return the config that `values` says; `source` is what messages call it. Raises ConfigError."""
+    """Check the values of a config.
+
+    Args:
+        values: The config as a dict.
+        overrides: Changes, such as `"prune.sparsity=0.95"`. Default: none.
+        source: What error messages call the config. Default: "config".
+
+    Returns:
+        The config.
+
+    Raises:
+        ConfigError: If it is not a valid config. The message lists all errors.
+    """
     if not isinstance(values, dict):
         raise ConfigError(f"{source} holds {_kind(values)}, expected sections such as\ndata:\n  name: digits")
     values = copy.deepcopy(values)
@@ -53,7 +81,7 @@ def validate(values: dict, overrides: Sequence[str] = (), source: str = "config"
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """Return one line per key in which two configs differ: `epochs: 10 -> 20`."""
+    """Return a line for each key in which two configs differ, such as `epochs: 10 -> 20`."""
     before, after = (_flat(c.model_dump(mode="json")) for c in (old, new))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys]
@@ -63,7 +91,7 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's floats: PyYAML takes 1e-3 for a string."""
+    """Loader that reads `1e-3` as a number, as YAML 1.2 does. PyYAML reads a string."""
 
 
 _Loader.add_implicit_resolver(
@@ -87,7 +115,7 @@ def _set(values, override):
         raise ConfigError(f"--set {override!r} is not key=value; write e.g. --set prune.sparsity=0.95")
     for depth, section in enumerate(sections, start=1):
         inner = values.get(section)
-        if isinstance(inner, str):  # the short form of a section that has only its name
+        if isinstance(inner, str):  # the short form of a section with a name
             inner = {"name": inner}
         if not isinstance(inner, dict | None):
             above = ".".join(path[:depth])
@@ -122,7 +150,7 @@ def _unknown_key(path, location, section):
 
 
 def _section_at(location):
-    """Return the class of the section at `location`, or None where a section has a part that no class describes."""
+    """Return the class of the section at a location of pydantic's error, or None if there is none."""
     section = RunConfig
     for part in location:
         field = section.model_fields.get(part) if section else None
@@ -131,7 +159,7 @@ def _section_at(location):
 
 
 def _section_in(annotation):
-    """Return the class of a section inside unions and annotations, or None."""
+    """Return the section class inside of a type with unions and annotations, or None."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next(filter(None, map(_section_in, typing.get_args(annotation))), None)

@@ -1,10 +1,12 @@
-"""Train what a config says into a run directory that is never half-written and can be resumed bit for bit.
+"""Train a config into a run directory. A run can be resumed with the same bits as an uninterrupted one.
 
-run.json       config, versions, metrics of every epoch, report; its status becomes "finished" last of all
-model.keras    the model after the last whole epoch, with optimizer state and masks
-savedmodel/    the sparse model for serving
-tensorboard/   curves
-training.png   sparsity and accuracy over training
+Files of a run directory:
+
+    run.json       config, versions, metrics of every epoch, report; the status "finished" is written last
+    model.keras    the model after the last whole epoch, with optimizer state and masks
+    savedmodel/    the sparse model for serving
+    tensorboard/   curves
+    training.png   sparsity and accuracy over training
 """
 
 import contextlib
@@ -18,13 +20,17 @@ from collections.abc import Sequence
 
 import keras
 
-import tfsparse
 from tfsparse.backend import files, run_directory
 from tfsparse.backend.precision import dtype_policy
+from tfsparse.callbacks.sparsity_logger import SparsityLogger
 from tfsparse.experiments import assembly, plots, records
 from tfsparse.experiments.run_config import RunConfig
 from tfsparse.experiments.sections import ConfigError
 from tfsparse.experiments.zoo import data as zoo_data
+from tfsparse.export.saved_model import export
+from tfsparse.reporting.report import report as report_of
+from tfsparse.structured.channels import Channels
+from tfsparse.version import __version__
 
 
 def train(
@@ -34,23 +40,33 @@ def train(
     overwrite: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict:
-    """Train `config` and return the run, which is also written to `out_dir/run.json`.
+    """Train a config into a run directory.
 
-    After every epoch `model.keras` is replaced in one step, so whatever interrupts the run leaves a file that loads.
-    resume: go on behind the last whole epoch of the same config, to the weights and metrics of an uninterrupted run,
-    bit for bit. overwrite: replace an earlier run. callbacks: come after the run's own.
+    After every epoch `model.keras` is replaced in one step: a run that is interrupted leaves a file that loads. The
+    seed is set for the whole process, and so are TensorFlow's deterministic kernels, unless `deterministic: false`.
 
-    Seeds, and on TensorFlow deterministic kernels unless `deterministic: false`, are set for the whole process.
+    Args:
+        config: The config.
+        out_dir: The run directory.
+        resume: Continue after the last whole epoch of a run of the same config. Weights and metrics have the same bits
+            as those of an uninterrupted run. Default: False.
+        overwrite: Replace an earlier run. Default: False.
+        callbacks: Callbacks of Keras that are called after the run's own. Default: none.
 
-    Raises RunError for a directory that holds something else, ConfigError and other ValueErrors for a config that
-    cannot be trained; in all these cases before anything is written.
+    Returns:
+        The record of the run, the content of `run.json`.
 
-    >>> run = train(config.load("configs/digits_quickstart.yaml"), "runs/digits")
-    >>> run["summary"]["sparsity"]
-    0.9
+    Raises:
+        RunError: If the directory holds something else. Then nothing is written.
+        ValueError: If the config cannot be trained (ConfigError, and errors of the method). Then nothing is written.
+
+    Examples:
+        >>> run = train(config.load("configs/digits_quickstart.yaml"), "runs/digits")
+        >>> run["summary"]["sparsity"]
+        0.9
     """
     directory = pathlib.Path(out_dir)
-    run = records.resumed(directory, config) if resume else records.fresh(directory, config, overwrite)
+    run = records.resumed_run(directory, config) if resume else records.new_run(directory, config, overwrite)
     if run["status"] == "finished":
         return run
     if config.deterministic and keras.backend.backend() == "tensorflow":
@@ -59,47 +75,47 @@ def train(
         tf.config.experimental.enable_op_determinism()
     with dtype_policy(config.precision):
         start = () if run["checkpoints"] else assembly.start_models(config.start)
-        keras.utils.set_random_seed(config.seed)  # after reading models, which draws numbers: a ticket needs the first
+        keras.utils.set_random_seed(config.seed)  # after reading models, which uses random numbers
         fit = _fit_in_stages if assembly.driver_method(config) else _fit
         model = fit(config, directory, run, start, callbacks)
         return _finish(config, directory, run, model)
 
 
-_TIMES = {"measuring_share"}  # logs that another run of the same config would not repeat
-_LOOKS = 20  # in an epoch, at how much of the network is multiplied: phases of a schedule may be shorter than an epoch
+_NOT_REPRODUCIBLE = {"measuring_share"}  # logs that depend on wall time
+_MEASUREMENTS_PER_EPOCH = 20  # of the multiply-adds: a phase of a schedule may be shorter than an epoch
 
 
-class _Keeper(keras.callbacks.Callback):
-    """Opens the run directory when everything else has been checked, and keeps it true after every epoch.
+class _RunRecorder(keras.callbacks.Callback):
+    """Creates the run directory in the first epoch, and updates it after every epoch.
 
-    Before TensorBoard, so that it finds the shares of multiply-adds in the logs.
+    It comes before TensorBoard, which writes the fractions of multiply-adds that it adds to the logs.
     """
 
     def __init__(self, directory, run):
         super().__init__()
         self._directory, self._run = directory, run
 
-    def on_epoch_begin(self, epoch, logs=None):  # on_train_begin comes before Prune knows whether it can run
+    def on_epoch_begin(self, epoch, logs=None):  # in on_train_begin a method may still raise
         if not self._run["checkpoints"]:
             _begin(self._directory, self._run, self.model)
-        self._begun, self._shares = time.perf_counter(), []
+        self._start, self._fractions = time.perf_counter(), []
 
     def on_train_batch_end(self, batch, logs=None):
-        if (batch + 1) * _LOOKS // self.params["steps"] > len(self._shares):
-            self._shares.append(_macs_share(self.model))
+        if (batch + 1) * _MEASUREMENTS_PER_EPOCH // self.params["steps"] > len(self._fractions):
+            self._fractions.append(_macs_fraction(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
-        share = _macs_share(self.model)
-        if share is not None:
-            logs |= {"macs_share": share, "mean_macs_share": statistics.fmean(self._shares)}
-        entry = {key: float(value) for key, value in logs.items() if key not in _TIMES}
+        fraction = _macs_fraction(self.model)
+        if fraction is not None:
+            logs |= {"macs_share": fraction, "mean_macs_share": statistics.fmean(self._fractions)}
+        entry = {key: float(value) for key, value in logs.items() if key not in _NOT_REPRODUCIBLE}
         self._run["epochs"].append({"epoch": epoch + 1} | entry)
-        self._run["seconds"].append(round(time.perf_counter() - self._begun, 3))
+        self._run["seconds"].append(round(time.perf_counter() - self._start, 3))
         run_directory.write_model(self._directory, self._run, self.model)
 
 
-class _Curves(keras.callbacks.TensorBoard):
-    """TensorBoard that makes its directory in the first epoch: before that Prune may still refuse the run."""
+class _TensorBoard(keras.callbacks.TensorBoard):
+    """TensorBoard that creates its directory in the first epoch: before that, a method may still raise."""
 
     def on_train_begin(self, logs=None):
         self._is_open = False
@@ -112,11 +128,12 @@ class _Curves(keras.callbacks.TensorBoard):
 
 
 def _fit(config, directory, run, start, callbacks):
-    done = len(run["epochs"])
-    if done == config.epochs:
+    """Train by a callback, or dense."""
+    epochs_done = len(run["epochs"])
+    if epochs_done == config.epochs:
         return run_directory.load_model(directory, run)
     assembly.callbacks(config)  # before the data: a typo should not wait for a download
-    data = _data(config, done)
+    data = _data(config, epochs_done)
     model = (
         run_directory.load_model(directory, run)
         if run["checkpoints"]
@@ -124,23 +141,24 @@ def _fit(config, directory, run, start, callbacks):
     )
     pruning = assembly.callbacks(config, data.validation, lambda: _first_batch(config))
     logs = str(directory / "tensorboard")
-    counting = [tfsparse.SparsityLogger(logs)] if pruning else []
+    loggers = [SparsityLogger(logs)] if pruning else []
+    recorders = [_RunRecorder(directory, run), _TensorBoard(logs, write_graph=False)]
     with _interruptible():
         model.fit(
             data.train,
             epochs=config.epochs,
-            initial_epoch=done,
+            initial_epoch=epochs_done,
             steps_per_epoch=data.steps_per_epoch,
             validation_data=data.validation,
-            callbacks=[*pruning, *counting, _Keeper(directory, run), _Curves(logs, write_graph=False), *callbacks],
-            shuffle=False,  # the data come shuffled
+            callbacks=[*pruning, *loggers, *recorders, *callbacks],
+            shuffle=False,  # the data set is shuffled already
             verbose=0,
         )
     return model
 
 
 def _fit_in_stages(config, directory, run, start, callbacks):
-    """Train a network that shrinks: what a resume needs its driver keeps, in a directory of its own."""
+    """Train by a driver, which keeps what a resume needs in a directory of its own."""
     assembly.callbacks(config)
     data = _data(config)
     model = assembly.compiled_model(config, data, *start)
@@ -148,7 +166,7 @@ def _fit_in_stages(config, directory, run, start, callbacks):
     driver = method.driver(config, model, directory / method.name)
     if not run["checkpoints"]:
         _begin(directory, run, model)
-    logs = _Curves(str(directory / "tensorboard"), write_graph=False)
+    logs = _TensorBoard(str(directory / "tensorboard"), write_graph=False)
     with _interruptible():
         driver.fit(
             lambda epoch: _data(config, epoch).train,
@@ -168,8 +186,8 @@ def _fit_in_stages(config, directory, run, start, callbacks):
 
 
 def _shrunk(driver, dense, data):
-    """What became of the network; its accuracy is measured, for it may be that of an earlier stage."""
-    now, before = (tfsparse.Channels(model) for model in (driver.model, dense))
+    """Return the sizes and the accuracy of the smaller model, which may be that of an earlier stage."""
+    now, before = (Channels(model) for model in (driver.model, dense))
     return {
         "accuracy": driver.model.evaluate(data.validation, verbose=0, return_dict=True)["accuracy"],
         "parameters": now.parameters(),
@@ -181,9 +199,9 @@ def _shrunk(driver, dense, data):
     }
 
 
-def _macs_share(model):
-    """How many of the multiply-adds of a dense forward pass are not by zero; None where that is not known."""
-    report = tfsparse.report(model)
+def _macs_fraction(model):
+    """Return the multiply-adds that are not by zero, over those of the dense model; None if they are not known."""
+    report = report_of(model)
     return report.effective_flops / report.flops if report.flops else None
 
 
@@ -210,13 +228,13 @@ def _data(config, first_epoch=0):
 
 
 def _first_batch(config):
-    """Of the first epoch, also when later ones are trained; for what looks at the same examples all the time."""
+    """Return the first batch of the first epoch, also when a run is resumed in a later one."""
     return next(iter(_data(config).train))
 
 
 @contextlib.contextmanager
 def _interruptible():
-    """Let Ctrl-C be Ctrl-C: on JAX Keras then tidies up with arrays that the broken-off step has taken, and fails."""
+    """Raise KeyboardInterrupt for Ctrl-C: on JAX, Keras's cleanup then uses donated arrays and raises another error."""
     try:
         yield
     except Exception as error:
@@ -227,7 +245,7 @@ def _interruptible():
 
 def _check_steps(config, data):
     steps, at_once = data.steps_per_epoch, config.steps_per_execution
-    if steps % at_once:  # Keras would run on into the next epoch's batches
+    if steps % at_once:  # Keras would use batches of the next epoch
         fit = max(n for n in range(1, at_once) if steps % n == 0)
         raise ConfigError(f"steps_per_execution={at_once} does not divide the {steps} steps of an epoch; write {fit}")
 
@@ -236,10 +254,10 @@ def _check_steps(config, data):
 
 
 def _finish(config, directory, run, model):
-    report = tfsparse.report(model).as_dict()
+    report = report_of(model).as_dict()
     run |= {"summary": _summary(config, run, report), "report": report}
     records.remove_temporary_files(directory)
-    files.write(directory / "savedmodel", lambda path: tfsparse.export(model, path))
+    files.write(directory / "savedmodel", lambda path: export(model, path))
     plots.save(plots.training(run), directory / "training.png")
     run["status"] = "finished"
     run_directory.write_run(directory, run)
@@ -247,14 +265,16 @@ def _finish(config, directory, run, model):
 
 
 def _summary(config, run, report):
-    """What `compare` tabulates. Where a sparsity is asked, the best accuracy is that of an epoch as sparse as the last;
-    where none is, of any epoch, and `best_sparsity` says how sparse it was. Of a network that shrank it is that of an
-    epoch in the last shapes.
+    """Return the figures that `compare` shows.
+
+    The best accuracy is that of an epoch as sparse as the last, if there is a target; else that of any epoch, and
+    `best_sparsity` says how sparse the model was. For a model that became smaller, it is that of an epoch in the last
+    shapes.
     """
-    last, asked = run["epochs"][-1], assembly.target_sparsity(config)
-    needed = 0.0 if asked is None else last.get("sparsity", 0.0) - 1e-6
+    last, target = run["epochs"][-1], assembly.target_sparsity(config)
+    minimum = 0.0 if target is None else last.get("sparsity", 0.0) - 1e-6
     shrunk = run.get("shrunk", {})
-    candidates = [e for e in run["epochs"] if e.get("sparsity", 0.0) >= needed]
+    candidates = [e for e in run["epochs"] if e.get("sparsity", 0.0) >= minimum]
     candidates = [e for e in candidates if not shrunk or e["macs"] == shrunk["macs"]]
     best = max(candidates, key=lambda e: e["val_accuracy"])
     measured = {
@@ -268,7 +288,7 @@ def _summary(config, run, report):
         "model": str(config.model),
         "method": assembly.label(config),
         "seed": config.seed,
-        "asked_sparsity": report["sparsity"] if asked == 0 and config.start.mask else asked,
+        "asked_sparsity": report["sparsity"] if target == 0 and config.start.mask else target,
         "sparsity": report["sparsity"],
         "accuracy": last["val_accuracy"],
         "best_accuracy": best["val_accuracy"],
@@ -280,11 +300,9 @@ def _summary(config, run, report):
 
 
 def _training_complexity(epochs):
-    """Of the multiply-adds of as many dense epochs the share that was not by zero; a network that shrinks has one
-    shape throughout an epoch.
-    """
-    shares = [e.get("mean_macs_share", e["macs_share"]) for e in epochs if "macs_share" in e]
-    return statistics.fmean(shares) if shares else None
+    """Return the multiply-adds of all epochs that were not by zero, over those of as many dense epochs."""
+    fractions = [e.get("mean_macs_share", e["macs_share"]) for e in epochs if "macs_share" in e]
+    return statistics.fmean(fractions) if fractions else None
 
 
 def _environment():
@@ -292,7 +310,7 @@ def _environment():
     installed = {d.metadata["Name"] for d in importlib.metadata.distributions()}
     versions = {name: importlib.metadata.version(name) for name in packages if name in installed}
     return {
-        "versions": {"python": platform.python_version(), "tfsparse": tfsparse.__version__, **versions},
+        "versions": {"python": platform.python_version(), "tfsparse": __version__, **versions},
         "backend": keras.backend.backend(),
         "platform": platform.platform(),
         "devices": keras.distribution.list_devices(),

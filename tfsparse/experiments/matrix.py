@@ -1,12 +1,15 @@
-"""Methods x sparsities x seeds: every training that a comparison asks for, one after the other, resumable.
+"""Comparisons: every method, sparsity and seed of a YAML file is trained, one after the other.
 
-    base:        what all runs have in common, a config
+Keys of the file:
+
+    base:        the config that all runs have in common
     sparsities:  [0.9, 0.95]
     seeds:       [0, 1, 2]
-    methods:     a name, and what it changes in the base, as after `--set`:
+    methods:     for each name, its changes of the base, as after `--set`:
                  agp: [prune.schedule=polynomial, prune.sparsity=$sparsity]
 
-`$sparsity` and `$compression`, 1 / (1 - sparsity), stand for what is asked; a method without them is run once per seed.
+`$sparsity` is replaced by each sparsity, and `$compression` by 1 / (1 - sparsity). A method that uses neither is
+trained once per seed.
 """
 
 import os
@@ -24,7 +27,7 @@ from tfsparse.experiments.sections import ConfigError
 
 
 class Matrix(pydantic.BaseModel):
-    """What a file of a comparison holds."""
+    """The content of a comparison file."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
     base: dict
@@ -34,12 +37,21 @@ class Matrix(pydantic.BaseModel):
 
 
 def load(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dict[str, RunConfig]:
-    """Return the config of every run by its name, such as `agp-0.9-seed0`; `overrides` are of the base.
+    """Read a comparison file.
 
-    Raises ConfigError for a file that is no comparison, and for the first run that is no config.
+    Args:
+        path: The file.
+        overrides: Changes of the base, such as `"epochs=3"`. Default: none.
 
-    >>> list(load("configs/comparison/mnist_lenet300.yaml"))[:4]
-    ['dense-seed0', 'dense-seed1', 'dense-seed2', 'one_cycle-0.9-seed0']
+    Returns:
+        `{name: config}` of all runs. A name is such as `agp-0.9-seed0`.
+
+    Raises:
+        ConfigError: If the file is not a comparison, or one of its runs is not a valid config.
+
+    Examples:
+        >>> list(load("configs/comparison/mnist_lenet300.yaml"))[:4]
+        ['dense-seed0', 'dense-seed1', 'dense-seed2', 'one_cycle-0.9-seed0']
     """
     try:
         matrix = Matrix.model_validate(configs.read(path))
@@ -57,37 +69,45 @@ def train(
     runs: dict[str, RunConfig],
     out_dir: str | os.PathLike,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    begin: Callable[[str], None] = lambda name: None,
+    on_run_begin: Callable[[str], None] = lambda name: None,
 ) -> dict[str, dict]:
-    """Train every run into a directory of its name in `out_dir`, and return their records; `begin` hears each name.
+    """Train every run into `out_dir/<name>`. Finished runs are skipped, and an interrupted one is resumed.
 
-    Finished runs are not trained again, and one that was broken off goes on where it was.
+    Args:
+        runs: `{name: config}`.
+        out_dir: The folder of all run directories.
+        callbacks: Callbacks of Keras for every run. Default: none.
+        on_run_begin: Function that is called with the name of a run before it is trained. Default: none.
 
-    Raises RunError for a directory that holds something else, before anything is trained there.
+    Returns:
+        `{name: record}`.
+
+    Raises:
+        RunError: If a directory holds something else.
     """
     records = {}
     for name, config in runs.items():
-        begin(name)
+        on_run_begin(name)
         directory = pathlib.Path(out_dir, name)
-        begun = (directory / "run.json").is_file()
-        keras.backend.clear_session()  # or the models of all runs would stay in memory
-        records[name] = experiment.train(config, directory, resume=begun, callbacks=callbacks)
+        exists = (directory / "run.json").is_file()
+        keras.backend.clear_session()  # otherwise the models of all runs stay in memory
+        records[name] = experiment.train(config, directory, resume=exists, callbacks=callbacks)
     return records
 
 
 def _runs(matrix: Matrix) -> Iterator[tuple[str, list[str]]]:
-    """Names and overrides."""
+    """Yield the name and the overrides of every run."""
     for method, changes in matrix.methods.items():
         targets = matrix.sparsities if any("$" in change for change in changes) else (None,)
         for sparsity in targets:
             for seed in matrix.seeds:
                 parts = [method, *([] if sparsity is None else [f"{sparsity:g}"]), f"seed{seed}"]
-                yield "-".join(parts), [*_filled(changes, sparsity), f"seed={seed}"]
+                yield "-".join(parts), [*_substituted(changes, sparsity), f"seed={seed}"]
 
 
-def _filled(changes, sparsity):
-    asked = {} if sparsity is None else {"sparsity": sparsity, "compression": 1 / (1 - sparsity)}
-    return [string.Template(change).safe_substitute(asked) for change in changes]
+def _substituted(changes, sparsity):
+    values = {} if sparsity is None else {"sparsity": sparsity, "compression": 1 / (1 - sparsity)}
+    return [string.Template(change).safe_substitute(values) for change in changes]
 
 
 def _config(matrix, name, overrides, path):

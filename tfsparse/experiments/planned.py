@@ -8,7 +8,12 @@ from tfsparse.experiments.zoo import data, models
 
 
 def read(path: str | os.PathLike) -> tuple[dict, KerasSource]:
-    """What the YAML file says, and its model, with first weights. Raises ValueErrors."""
+    """Return the content of a config file, and its model with initial weights.
+
+    Raises:
+        ConfigError: If the file is not a config.
+        ValueError: If the data set or the model cannot be had.
+    """
     config = configs.load(path)
     shown = data.load(
         config.data.name, config.data.batch_size, data_dir=config.data.dir, image_size=config.data.image_size

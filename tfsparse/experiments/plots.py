@@ -1,4 +1,4 @@
-"""Figures of runs; they know nothing of screens or files: `figure.savefig(path)` draws them."""
+"""Figures of one run and of several runs."""
 
 import dataclasses
 import itertools
@@ -13,36 +13,45 @@ from matplotlib.figure import Figure
 from tfsparse.backend import files
 
 _MARKERS = "osD^vPX*"
-_ACROSS = {"sparsity": "sparsity (fraction of zeros)", "training_complexity": "training complexity (1: dense)"}
-_NARROWEST = 0.02  # of an axis: what differs by less shall not look as if it did
-_SHARES = {"sparsity": "sparsity", "density": "density", "macs_share": "MACs of a dense pass"}
+_X_LABELS = {"sparsity": "sparsity (fraction of zeros)", "training_complexity": "training complexity (1: dense)"}
+_SMALLEST_RANGE = 0.02  # of an x-axis: smaller differences shall not look large
+_FRACTIONS = {"sparsity": "sparsity", "density": "density", "macs_share": "MACs of a dense pass"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but the seed; asked_sparsity is None where the method decides."""
+    """Runs that differ only in the seed.
+
+    Attributes:
+        method: The label of the method.
+        model: The model, with its options.
+        data: The data set.
+        target_sparsity: The target, a fraction in [0, 1); None if the method decides how much is pruned.
+        runs: The records.
+    """
 
     method: str
     model: str
     data: str
-    asked_sparsity: float | None
+    target_sparsity: float | None
     runs: Sequence[dict]
 
     def mean(self, key: str) -> float:
-        """Return the mean over seeds of `key` of the summaries."""
+        """Return the mean over seeds of a key of the summaries."""
         return statistics.fmean(run["summary"][key] for run in self.runs)
 
     def deviation(self, key: str) -> float:
-        """Return the sample standard deviation over seeds, 0 for a single run."""
+        """Return the sample standard deviation over seeds; 0 for a single run."""
         values = [run["summary"][key] for run in self.runs]
         return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def groups(runs: Iterable[dict]) -> list[Group]:
-    """Return the runs grouped over seeds: by data, model, method and sparsity asked, in this order.
+    """Return the runs in groups over seeds, sorted by data, model, method and target sparsity.
 
-    >>> [group.method for group in groups(runs)]
-    ['dense', 'one_cycle, magnitude']
+    Examples:
+        >>> [group.method for group in groups(runs)]
+        ['dense', 'one_cycle, magnitude']
     """
 
     def key(run):
@@ -50,11 +59,11 @@ def groups(runs: Iterable[dict]) -> list[Group]:
         return summary["data"], summary["model"], summary["method"], summary["asked_sparsity"]
 
     ordered = itertools.groupby(sorted(runs, key=key), key)
-    return [Group(method, model, data, asked, list(same)) for (data, model, method, asked), same in ordered]
+    return [Group(method, model, data, target, list(same)) for (data, model, method, target), same in ordered]
 
 
 def training(run: dict) -> Figure:
-    """Return accuracy after every epoch of one run, and sparsity or density, and what of a dense pass is left."""
+    """Return a figure of one run: accuracy, sparsity or density, and multiply-adds after every epoch."""
     epochs = [entry["epoch"] for entry in run["epochs"]]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -64,31 +73,30 @@ def training(run: dict) -> Figure:
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     handles = axes.get_legend_handles_labels()[0]
-    shares = _shares(run["epochs"])
-    if shares:
+    fractions = _fractions(run["epochs"])
+    if fractions:
         other = axes.twinx()
-        for (label, values), line in zip(shares.items(), ("C3s--", "C1D:"), strict=False):
+        for (label, values), line in zip(fractions.items(), ("C3s--", "C1D:"), strict=False):
             other.plot(epochs, values, line, markersize=4, label=label)
-        other.set(ylabel="sparsity (fraction of zeros)" if [*shares] == ["sparsity"] else "fraction", ylim=(0, 1.02))
+        other.set(ylabel="sparsity (fraction of zeros)" if [*fractions] == ["sparsity"] else "fraction", ylim=(0, 1.02))
         handles += other.get_legend_handles_labels()[0]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
 
 
 def comparison(runs: Iterable[dict]) -> Figure:
-    """Return final accuracy against sparsity, and against training complexity where all runs know theirs: a line of
-    means over seeds per method, single runs as small dots.
+    """Return a figure of final accuracy against sparsity, and against training complexity if all runs have it.
 
-    Dense runs have no sparsity to stand at and are drawn as a level.
+    Each method is a line through the means over seeds. Small dots are single runs. Dense runs are a horizontal line.
     """
     found = groups(runs)
-    keys = [key for key in _ACROSS if all(key in run["summary"] for group in found for run in group.runs)]
+    keys = [key for key in _X_LABELS if all(key in run["summary"] for group in found for run in group.runs)]
     figure = Figure(figsize=(2 + 6 * len(keys), 5), layout="constrained")
     figure.suptitle(_subject(found))
     for axes, key in zip(figure.subplots(1, len(keys), sharey=True, squeeze=False)[0], keys, strict=True):
         _lines(axes, found, key)
     figure.axes[0].set_ylabel("final validation accuracy")
-    ticks = sorted({group.asked_sparsity for group in found if group.asked_sparsity})
+    ticks = sorted({group.target_sparsity for group in found if group.target_sparsity})
     if ticks:
         figure.axes[0].set_xticks(ticks)
     handles = figure.axes[0].get_legend_handles_labels()[0]
@@ -97,20 +105,21 @@ def comparison(runs: Iterable[dict]) -> Figure:
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
-    """Write `figure` to `path`, whole or not at all; the ending of the name says the format.
+    """Write a figure to a file, in the format of its suffix.
 
-    Raises ValueError for a format that matplotlib does not know.
+    Raises:
+        ValueError: If matplotlib does not know the format.
     """
     known = figure.canvas.get_supported_filetypes()
     if pathlib.Path(path).suffix[1:].lower() not in known:
-        raise ValueError(f"{path} does not end in the name of a picture format; write {path}.png ({', '.join(known)}).")
+        raise ValueError(f"{path} does not end in an image format; write {path}.png ({', '.join(known)}).")
     files.write(pathlib.Path(path), lambda temporary: figure.savefig(temporary, dpi=150))
 
 
-def _shares(entries):
-    """What of an epoch is a fraction, by its name in the legend; nothing for a dense run."""
-    there = {label: [entry[key] for entry in entries] for key, label in _SHARES.items() if key in entries[-1]}
-    return there if there.keys() - {_SHARES["macs_share"]} else {}
+def _fractions(entries):
+    """Return `{label: values}` of the fractions in the entries of the epochs; empty for a dense run."""
+    present = {label: [entry[key] for entry in entries] for key, label in _FRACTIONS.items() if key in entries[-1]}
+    return present if present.keys() - {_FRACTIONS["macs_share"]} else {}
 
 
 def _lines(axes, found, key):
@@ -118,18 +127,18 @@ def _lines(axes, found, key):
     for number, (_, line) in enumerate(lines):
         _draw(axes, list(line), key, _label(found), color=f"C{number % 10}", marker=_MARKERS[number % len(_MARKERS)])
     low, high = axes.get_xlim()
-    spare = max(_NARROWEST - (high - low), 0) / 2
-    axes.set_xlim(low - spare, high + spare)
-    axes.set_xlabel(_ACROSS[key])
+    margin = max(_SMALLEST_RANGE - (high - low), 0) / 2
+    axes.set_xlim(low - margin, high + margin)
+    axes.set_xlabel(_X_LABELS[key])
     axes.xaxis.set_major_formatter("{x:.4g}")
     axes.grid(alpha=0.3)
 
 
 def _draw(axes, line, key, label, color, marker):
-    dense = [group for group in line if group.asked_sparsity == 0]
+    dense = [group for group in line if group.target_sparsity == 0]
     for group in dense:
         axes.axhline(group.mean("accuracy"), color=color, linestyle="--", label=label(group))
-    sparse = [group for group in line if group.asked_sparsity != 0]
+    sparse = [group for group in line if group.target_sparsity != 0]
     if not sparse:
         return
     for group in sparse:
@@ -140,7 +149,7 @@ def _draw(axes, line, key, label, color, marker):
 
 
 def _label(found):
-    """Return the namer of lines: the method, and the model and data only where they differ."""
+    """Return the function that labels a line: the method, with model and data only if these differ."""
     same = len({(group.model, group.data) for group in found}) == 1
     return lambda group: group.method if same else f"{group.method}: {group.model} on {group.data}"
 
@@ -155,5 +164,5 @@ def _subject(found):
 
 def _title(run):
     summary = run["summary"]
-    asked = f" at sparsity {summary['asked_sparsity']:g}" if summary["asked_sparsity"] else ""
-    return f"{summary['model']} on {summary['data']}\n{summary['method']}{asked}, seed {summary['seed']}"
+    target = f" at sparsity {summary['asked_sparsity']:g}" if summary["asked_sparsity"] else ""
+    return f"{summary['model']} on {summary['data']}\n{summary['method']}{target}, seed {summary['seed']}"

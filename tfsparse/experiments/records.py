@@ -1,4 +1,4 @@
-"""The record of a run that is to begin, or to go on."""
+"""Start a run directory, or continue the run in it."""
 
 import pathlib
 
@@ -10,18 +10,22 @@ from tfsparse.experiments.run_config import RunConfig
 _FILES = ("model.keras", "savedmodel", "tensorboard", "training.png", "activation_density")  # besides run.json
 
 
-def fresh(directory: pathlib.Path, config: RunConfig, overwrite: bool = False) -> dict:
-    """Return the record of a run that is to begin in `directory`; nothing is written yet.
+def new_run(directory: pathlib.Path, config: RunConfig, overwrite: bool = False) -> dict:
+    """Create the record of a new run in `directory`. Nothing is written yet.
 
-    Raises RunError if `directory` holds a run, unless `overwrite`, or files that are not a run's.
+    Returns:
+        The record.
+
+    Raises:
+        RunError: If `directory` holds a run, unless `overwrite`, or files that are not a run's.
     """
     is_run = (directory / "run.json").is_file()
     if directory.exists() and not is_run and not _is_empty(directory):
         raise RunError(f"{directory} exists and is not a run of tfsparse; choose another directory with --out.")
     if is_run and not overwrite:
-        go_on = "" if run_directory.read(directory)["status"] == "finished" else "--resume to go on with it, "
+        resume = "" if run_directory.read(directory)["status"] == "finished" else "--resume to continue it, "
         raise RunError(
-            f"{directory} already holds a run; add {go_on}--overwrite to replace it, or choose another --out."
+            f"{directory} already holds a run; add {resume}--overwrite to replace it, or choose another --out."
         )
     return {
         "status": "running",
@@ -29,8 +33,8 @@ def fresh(directory: pathlib.Path, config: RunConfig, overwrite: bool = False) -
         "config": config.model_dump(mode="json"),
         "seed": config.seed,
         "epochs": [],
-        "seconds": [],  # of every epoch; apart from the metrics, which are the same in every run
-        "checkpoints": [],  # of model.keras after 0, 1, ... epochs: SHA-256, and the random states that it lacks
+        "seconds": [],  # of every epoch; not among the metrics, which are the same in every run
+        "checkpoints": [],  # of model.keras after 0, 1, ... epochs: its SHA-256, and the random states
     }
 
 
@@ -38,17 +42,21 @@ def _is_empty(directory):
     return directory.is_dir() and all(path.name.startswith(files.TEMPORARY_PREFIX) for path in directory.iterdir())
 
 
-def resumed(directory: pathlib.Path, config: RunConfig) -> dict:
-    """Return the record of the run in `directory`, cut to the epochs that its model.keras has.
+def resumed_run(directory: pathlib.Path, config: RunConfig) -> dict:
+    """Read the record of the run in `directory`, without the epochs that `model.keras` does not have.
 
-    Raises RunError if there is no run, if its config differs, or if model.keras is not the run's.
+    Returns:
+        The record.
+
+    Raises:
+        RunError: If there is no run, its config differs, or the run did not write `model.keras`.
     """
     run = run_directory.read(directory)
     changed = configs.differences(configs.validate(run["config"], source=str(directory / "run.json")), config)
     if changed:
         raise RunError(
-            f"{directory} was trained with another config, so it cannot be resumed with this one. Take these back or "
-            "choose another --out:\n" + "\n".join(f"  {line}" for line in changed)
+            f"{directory} was trained with another config, so it cannot be resumed with this one. Undo these changes "
+            "or choose another --out:\n" + "\n".join(f"  {line}" for line in changed)
         )
     if run["status"] != "finished":
         saved = run_directory.num_checkpoints(directory, run)

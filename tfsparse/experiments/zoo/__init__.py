@@ -1,1 +1,1 @@
-"""What the configs train: `models`, `data`, and the learning rates `one_cycle` and `step_rate`."""
+"""The models and data sets that configs can name."""

@@ -1,4 +1,4 @@
-"""What the architectures of the zoo share: they are registered by name, and end in logits."""
+"""The registry of architectures, and the layer they all end with."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,14 @@ ARCHITECTURES: dict[str, Callable] = {}
 
 
 def architecture(min_side: int = 0) -> Callable:
-    """Register a function `(inputs, num_classes, **options) -> logits`; `min_side` > 0 also demands an image."""
+    """Register a function `(inputs, num_classes, **options) -> logits` under its name; a decorator.
+
+    Args:
+        min_side: Smallest height and width of an image, in pixels. Default: 0, inputs of any shape.
+
+    Returns:
+        The decorator.
+    """
 
     def register(function):
         function.min_side = min_side
@@ -19,5 +26,5 @@ def architecture(min_side: int = 0) -> Callable:
 
 
 def logits(x, num_classes: int, **options):
-    """Return the scores of the classes, from one last dense layer with these options."""
+    """Return the logits of a dense layer with these options."""
     return layers.Dense(num_classes, name="logits", **options)(x)

@@ -1,4 +1,4 @@
-"""Changes of training images, drawn from a seed: functions `(images, seed) -> images` of one batch, by name."""
+"""Random changes of training images: functions `(images, seed) -> images` of one batch, by name."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def pad_crop_flip(images, seed, pad: int = 4):
-    """Return the batch with `pad` black pixels around each image, cropped at random, every second image mirrored."""
+    """Pad each image with `pad` black pixels, crop it at random, and mirror it with probability 1/2."""
     count, height, width, _ = images.shape
     crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
     padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])

@@ -1,4 +1,4 @@
-"""Networks of images with BatchNormalization: ResNets, WideResNets, VGGs."""
+"""Convolutional networks with BatchNormalization: ResNets, WideResNets, VGGs."""
 
 from keras import layers, ops
 
@@ -53,9 +53,9 @@ def _residual_block(x, filters, stride, shortcut, name):
 
 
 def _padding_shortcut(x, filters, stride, name):
-    """Option A of He et al.: every `stride`-th pixel, the missing channels zero."""
+    """Option A of He et al.: every `stride`-th pixel, and zeros for the missing channels."""
     missing = filters - x.shape[-1]
-    x = layers.AveragePooling2D(1, strides=stride, name=name)(x)  # a window of one pixel: subsampling in a stock layer
+    x = layers.AveragePooling2D(1, strides=stride, name=name)(x)  # windows of one pixel: subsampling
     return ops.pad(x, [[0, 0], [0, 0], [0, 0], [missing // 2, missing - missing // 2]])
 
 
@@ -132,7 +132,7 @@ def _vgg(x, num_classes, plan):
 
 
 def _conv(x, filters, name, size=3, strides=1):
-    """A convolution without bias: BatchNormalization follows every one of them and has its own."""
+    """Return a convolution without bias, since BatchNormalization with a bias follows."""
     conv = layers.Conv2D(
         filters, size, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
     )
@@ -140,7 +140,7 @@ def _conv(x, filters, name, size=3, strides=1):
 
 
 def _batch_norm(x, name):
-    # The papers' moving average; Keras' own 0.99 still lags behind after the few epochs of a small data set.
+    # The papers' momentum. Keras's default 0.99 is too slow for the few epochs of a small data set.
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 

@@ -1,4 +1,4 @@
-"""Labelled images as deterministic, resumable batches: scikit-learn's digits and every image dataset of TFDS."""
+"""Labelled images as deterministic batches that can be resumed: scikit-learn's digits, and image data sets of TFDS."""
 
 import dataclasses
 import difflib
@@ -15,23 +15,29 @@ import tensorflow as tf
 from tfsparse.backend import extras
 from tfsparse.experiments.zoo.augmentation import AUGMENTATIONS
 
-_MEMORY_LIMIT = 2 * 1024**3  # bytes of decoded images; above it they are streamed
+_MEMORY_LIMIT = 2 * 1024**3  # bytes of decoded images; larger data sets are streamed
 _SHUFFLE_BUFFER = 16_384  # encoded images, when streaming
 _STATISTICS_SAMPLE = 10_000  # training images that give mean and std, when streaming
 
 
 class DatasetUnavailable(ValueError):
-    """A known dataset is neither prepared on this machine nor downloadable from it."""
+    """A known data set is not prepared on this machine and cannot be downloaded."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Batches of `(image, label)`: float32 `(batch, height, width, channels)`, standardised per channel if not asked
-    otherwise, and int64.
+    """A data set in batches of `(images, labels)`: float32 `(batch, height, width, channels)`, and int64.
 
-    train covers the epochs back to back: `model.fit(data.train, steps_per_epoch=data.steps_per_epoch, shuffle=False)`.
-    mean, std: per channel, what inference must subtract from images scaled to [0, 1] and then divide by: those of the
-        training images, or 0 and 1.
+    Attributes:
+        name: Name of the data set.
+        train: Batches of all epochs, one after the other:
+            `model.fit(data.train, steps_per_epoch=data.steps_per_epoch, shuffle=False)`.
+        validation: Batches of the validation images.
+        steps_per_epoch: Batches of one epoch.
+        num_classes: Number of classes.
+        input_shape: `(height, width, channels)`.
+        mean: Per channel, what inference subtracts from images in [0, 1]: the mean of the training images, or 0.
+        std: Per channel, what inference then divides by: the standard deviation of the training images, or 1.
     """
 
     name: str
@@ -46,7 +52,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """Raw batches: `train(epoch, seed, batch_size)` shuffled anew per epoch, `validation(batch_size)` in order."""
+    """Raw batches: `train(epoch, seed, batch_size)`, shuffled in each epoch, and `validation(batch_size)`, in order."""
 
     train: Callable
     validation: Callable
@@ -70,22 +76,37 @@ def load(
     image_size: int | None = None,
     standardize: bool = True,
 ) -> Data:
-    """Return the dataset `name` as training and validation batches.
+    """Load a data set as training and validation batches.
 
-    The batches of epoch e are a pure function of (seed, e), augmentation included: `first_epoch=e` resumes a run with
-    bit for bit the batches that it would have seen uninterrupted.
+    The batches of an epoch depend only on the seed and the epoch, with augmentation. So a run that is resumed at
+    `first_epoch` has the same batches, bit for bit, as an uninterrupted one.
 
-    name: "digits" (scikit-learn's 1,797 8x8 digits, no network) or an image classification dataset of TFDS, which is
-    read from data_dir, else TFDS_DATA_DIR, else ~/tensorflow_datasets, and downloaded to there if it is not prepared.
-    augment: None, or "pad_crop_flip": 4 black pixels around, a random crop, a flip of every second image.
-    epochs, first_epoch: as `epochs` and `initial_epoch` of `fit`. image_size: resize to a square of this side, pixels.
-    standardize: False leaves the pixels in [0, 1], black to white.
+    Args:
+        name: "digits" (1,797 images of 8x8 pixels from scikit-learn, no network), or an image classification data set
+            of TFDS. It is downloaded if it is not prepared.
+        batch_size: Images per batch, >= 1. Default: 128.
+        seed: Seed of the order and of the augmentation. Default: 0.
+        data_dir: Folder of TFDS. Default: None, the variable TFDS_DATA_DIR or else ~/tensorflow_datasets.
+        augment: None, or "pad_crop_flip": 4 black pixels around each image, a random crop, and a flip with probability
+            1/2. Default: None.
+        epochs: As `epochs` of `fit`. Default: 1.
+        first_epoch: As `initial_epoch` of `fit`. Default: 0.
+        validation_batch_size: Default: None, `batch_size`.
+        image_size: Side in pixels of the square to which images are resized. Default: None, not resized.
+        standardize: Subtract the mean of the training images and divide by their standard deviation, per channel.
+            False leaves pixels in [0, 1]. Default: True.
 
-    Raises DatasetUnavailable when the data are not here and cannot be downloaded; ValueError for everything else.
+    Returns:
+        The data set.
 
-    >>> data = load("digits", batch_size=32, epochs=3)
-    >>> data.steps_per_epoch, data.input_shape, data.num_classes
-    (44, (8, 8, 1), 10)
+    Raises:
+        DatasetUnavailable: If the data set is not prepared and cannot be downloaded.
+        ValueError: If an argument is invalid, or the data set is not one of labelled images.
+
+    Examples:
+        >>> data = load("digits", batch_size=32, epochs=3)
+        >>> data.steps_per_epoch, data.input_shape, data.num_classes
+        (44, (8, 8, 1), 10)
     """
     if augment not in (None, *AUGMENTATIONS):
         raise ValueError(f"augment={augment!r} is unknown; write augment=None or one of {sorted(AUGMENTATIONS)}.")
@@ -142,7 +163,7 @@ def _digits(image_size):
     digits = extras.require("sklearn.datasets", "cli").load_digits()
     images, labels = digits.images[..., None].astype("uint8"), digits.target.astype("int64")
     images = _resize(tf.constant(images), image_size).numpy() if image_size else images
-    # Fixed, whatever the seed of the run: two runs with different seeds must be measured on the same 360 digits.
+    # The split does not depend on the seed of the run: all runs are validated on the same 360 digits.
     x, x_test, y, y_test = train_test_split(images, labels, test_size=360, stratify=labels, random_state=0)
     return _memory_source((x, y), (x_test, y_test), num_classes=10, peak=16)
 
@@ -188,7 +209,7 @@ def _from_tfds(name, data_dir, image_size):
         raise ValueError(f"The images of {name!r} differ in size, {shape}; write load({name!r}, image_size=224).")
     _prepare(builder, directory)
     splits = builder.info.splits
-    decoders = {image: _tfds().decode.SkipDecoding()}  # shuffling moves the encoded bytes, a tenth of the pixels
+    decoders = {image: _tfds().decode.SkipDecoding()}  # shuffling then moves the encoded bytes, a tenth of the pixels
 
     def encoded(split):
         examples = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
@@ -213,8 +234,8 @@ def _streaming_source(training, held_out, decode, size, shape, num_classes, peak
     mean, std = _statistics(images for images, _ in sample.as_numpy_iterator())
 
     def train(epoch, seed, batch_size):
-        # Runs inside flat_map, so this seeds flat_map's own graph: the program's seed neither changes nor matters.
-        # Odd because the seed pair (0, tensor) trips TensorFlow's test for (0, 0).
+        # This runs inside flat_map and seeds only flat_map's own graph, not the program.
+        # The seed is odd, because TensorFlow's check for the seed pair (0, 0) fails for (0, tensor).
         tf.random.set_seed(2 * seed + 1)
         shuffled = training.shuffle(_SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False)
         return shuffled.map(decode, tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True)
@@ -243,7 +264,7 @@ def _supervised_keys(builder):
 
 
 def _held_out_split(builder, encoded):
-    """Return "test", or "validation" where there is none or its labels are secret (-1, as those of ImageNet)."""
+    """Return "test", or "validation" if there is no test split or its labels are secret (-1, as in ImageNet)."""
     for split in ("test", "validation"):
         if split in builder.info.splits and next(encoded(split).as_numpy_iterator())[1] >= 0:
             return split
@@ -281,7 +302,7 @@ def _prepare(builder, directory):
 
 
 def _check_connection(builder):
-    """Ask once for the address of each server: TFDS would ask ten times, for minutes."""
+    """Look up the address of each server once. TFDS tries ten times, which takes minutes."""
     if not urllib.request.getproxies():
         for host in {urllib.parse.urlsplit(url).hostname for url in builder.url_infos or ()}:
             socket.getaddrinfo(host, 443)

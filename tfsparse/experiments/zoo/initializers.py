@@ -1,9 +1,9 @@
-"""How the small networks begin: as Keras has it, or as PyTorch, whose starts some papers prune from.
+"""Initial weights of the small networks: those of Keras, or those of PyTorch, which some papers use.
 
-    "keras"   Glorot-uniform kernels, orthogonal recurrent ones, biases 0, those of forget gates 1
+    "keras"   Glorot-uniform kernels, orthogonal recurrent kernels, biases 0, those of forget gates 1
     "torch"   kernels and biases U(-b, b), b = 1 / sqrt(fan_in); recurrent layers: kernels b = 1 / sqrt(units), biases 0
 
-Every call returns new initializers: one that is used twice gives the same numbers twice.
+Every call returns new initializers, because an initializer that is used twice gives the same numbers twice.
 """
 
 import math
@@ -14,30 +14,48 @@ _NAMES = ("keras", "torch")
 
 
 def dense(initializer: str, fan_in: int) -> dict:
-    """Return the arguments of a dense or convolutional layer that say how it begins.
+    """Return the initializers of a dense or convolutional layer.
 
-    fan_in: inputs of one unit, >= 1; of a convolution kernel height x width x channels.
+    Args:
+        initializer: "keras" or "torch".
+        fan_in: Inputs of one unit, >= 1. For a convolution: kernel height x width x channels.
 
-    Raises ValueError for an unknown name.
+    Returns:
+        Arguments of the layer.
 
-    Source: torch.nn.Linear and Conv2d, whose Kaiming-uniform with a = sqrt(5) is U(-b, b).
+    Raises:
+        ValueError: If the name is unknown.
 
-    >>> dense("torch", fan_in=400)["bias_initializer"].maxval
-    0.05
+    Source:
+        torch.nn.Linear and Conv2d, whose Kaiming-uniform with a = sqrt(5) is U(-b, b).
+
+    Examples:
+        >>> dense("torch", fan_in=400)["bias_initializer"].maxval
+        0.05
     """
     _check(initializer)
     return _uniform(1 / math.sqrt(fan_in), "kernel", "bias") if initializer == "torch" else {}
 
 
 def recurrent(initializer: str, units: int) -> dict:
-    """Return the arguments of an LSTM of `units` >= 1 that say how it begins.
+    """Return the initializers of an LSTM.
 
-    Raises ValueError for an unknown name.
+    Args:
+        initializer: "keras" or "torch".
+        units: Units of the layer, >= 1.
 
-    Source: Liu et al., "Dynamic Sparse Training" (ICLR 2020), its code; torch.nn.LSTM draws the biases too.
+    Returns:
+        Arguments of the layer.
 
-    >>> recurrent("torch", units=100)["recurrent_initializer"].maxval
-    0.1
+    Raises:
+        ValueError: If the name is unknown.
+
+    Source:
+        Liu et al., "Dynamic Sparse Training" (ICLR 2020), its code. In torch.nn.LSTM the biases are random, too.
+
+    Examples:
+        >>> recurrent("torch", units=100)["recurrent_initializer"].maxval
+        0.1
     """
     _check(initializer)
     if initializer == "keras":

@@ -1,4 +1,4 @@
-"""Architectures of the pruning papers, by name: built, uncompiled, ending in logits."""
+"""Architectures of the pruning papers and of keras.applications, by name."""
 
 import difflib
 import inspect
@@ -6,24 +6,32 @@ import re
 
 import keras
 
-from tfsparse.experiments.zoo import convnets, small  # noqa: F401  both register their architectures
+from tfsparse.experiments.zoo import convnets, small  # noqa: F401  they register their architectures
 from tfsparse.experiments.zoo.architecture import ARCHITECTURES
 
 _WIDE_RESNET = re.compile(r"wrn_(\d+)_(\d+)")
 
 
 def build(name: str, input_shape: tuple[int, ...], num_classes: int, **options) -> keras.Model:
-    """Return the architecture `name`, built but not compiled; its output is logits, shape `(batch, num_classes)`.
+    """Build a model that ends in logits of shape `(batch, num_classes)`. It is not compiled.
 
-    name: one of `names()`, any `wrn_D_K` with D = 6n + 4, in any case of letters.
-    input_shape: `(height, width, channels)` without the batch; `mlp` and `lenet_300_100` take any rank.
-    options: what else it takes: e.g. `widths` of `mlp`, `units` of `lstm`, `initializer` ("keras" or "torch") of
-        these and LeNets, `activation` of the convolutions of `lenet_5`, `dropout` of `wrn_D_K`, `alpha` of MobileNetV2.
+    Args:
+        name: One of `names()`, or any `wrn_D_K` with D = 6n + 4. Upper or lower case.
+        input_shape: `(height, width, channels)`, without the batch. `mlp` and `lenet_300_100` take any rank.
+        num_classes: Number of classes.
+        **options: Options of the architecture: `widths` of `mlp`, `units` of `lstm`, `initializer` ("keras" or "torch")
+            of these and of LeNets, `activation` of the convolutions of `lenet_5`, `dropout` of `wrn_D_K`, `alpha` of
+            MobileNetV2 and others.
 
-    Raises ValueError for an unknown name or option, and for a shape that the architecture cannot take.
+    Returns:
+        The model.
 
-    >>> build("lenet_300_100", (28, 28, 1), 10).count_params()
-    266610
+    Raises:
+        ValueError: If the name or an option is unknown, or the architecture cannot take the shape.
+
+    Examples:
+        >>> build("lenet_300_100", (28, 28, 1), 10).count_params()
+        266610
     """
     input_shape = tuple(input_shape)
     key = name.lower()
@@ -42,10 +50,11 @@ def build(name: str, input_shape: tuple[int, ...], num_classes: int, **options) 
 
 
 def names() -> list[str]:
-    """Return the names that `build` knows; of the family `wrn_D_K` (D = 6n + 4) only the usual members.
+    """Return the names that `build` knows. Of the family `wrn_D_K` only the usual members are listed.
 
-    >>> "resnet_20" in names()
-    True
+    Examples:
+        >>> "resnet_20" in names()
+        True
     """
     wide = ["wrn_16_8", "wrn_22_2", "wrn_28_10", "wrn_40_2"]
     return sorted([*ARCHITECTURES, *wide]) + sorted(f.__name__ for f in _applications().values())
@@ -95,6 +104,7 @@ def _unknown(name, input_shape, num_classes):
     near = [canonical[key] for key in difflib.get_close_matches(name.lower(), canonical, n=3, cutoff=0.4)]
     near = near or ["mlp", "lenet_5", "resnet_20"]
     return (
-        f"Unknown model {name!r}; the nearest names are {', '.join(near)} (all: tfsparse.experiments.zoo.models.names()). "
+        f"Unknown model {name!r}; the nearest names are {', '.join(near)} "
+        "(all: tfsparse.experiments.zoo.models.names()). "
         f'Write build("{near[0]}", {input_shape}, {num_classes}).'
     )

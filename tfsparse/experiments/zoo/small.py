@@ -1,4 +1,4 @@
-"""Networks of a CPU's size: dense, LeCun's, and one that reads an image row by row."""
+"""Networks that train fast on a CPU: dense ones, LeNets, and an LSTM that reads images row by row."""
 
 import math
 
