@@ -24,7 +24,7 @@ class ActivationDensity:
         a stage ends when:    max - min of the last `window` densities < saturation, for 95 % of the layers
         then, at most `rounds` times:
             width = floor(width * density + 1/2), the channels with the highest density stay
-            training goes on with a new, smaller model: `driver.model`
+            training continues with a new, smaller model: `driver.model`
         no more resizing when it would change no layer, or when the network's density is at least 0.9
         back to the model of the stage before when the best `monitor` of a stage is worse by more than `tolerance`
 
@@ -32,8 +32,8 @@ class ActivationDensity:
     epochs to come: the smaller model must recover, and its accuracy must be measured. Densities are measured in
     inference mode on fixed examples.
 
-    Each stage is one `model.fit`. Callbacks begin anew with the new model; the number of the epoch goes on. Learning
-    rates of a callback follow the epoch. Those of a `LearningRateSchedule` go on with weights="inherit" and start again
+    Each stage is one `model.fit`. Callbacks begin anew with the new model; epoch numbers continue. Learning
+    rates of a callback follow the epoch. Those of a `LearningRateSchedule` continue with weights="inherit" and start again
     with weights="reinit".
 
     With a `directory` the model and the state of the training are saved after every epoch. If the same script is
