@@ -32,9 +32,9 @@ class ActivationDensity:
     epochs to come: the smaller model must recover, and its accuracy must be measured. Densities are measured in
     inference mode on fixed examples.
 
-    Each stage is one `model.fit`. Callbacks begin anew with the new model; epoch numbers continue. Learning
-    rates of a callback follow the epoch. Those of a `LearningRateSchedule` continue with weights="inherit" and start again
-    with weights="reinit".
+    Each stage is one `model.fit`. Callbacks begin anew with the new model; epoch numbers continue. Learning rates of a
+    callback follow the epoch. Those of a `LearningRateSchedule` continue with weights="inherit" and start again with
+    weights="reinit".
 
     With a `directory` the model and the state of the training are saved after every epoch. If the same script is
     started again, it continues after the last whole epoch. It ends with the same bits as an uninterrupted run if the
