@@ -16,6 +16,18 @@ def test_a_damaged_run_json_is_named(tmp_path, content):
         run_directory.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "traffic, sync_stats", [(None, None), ({"events": 3, "bytes": 24}, {"num_syncs": 3, "bytes": 24})]
+)
+def test_a_record_of_before_has_the_present_names(tmp_path, traffic, sync_stats):
+    run = {"status": "finished", "config": {}, "checkpoints": []}
+    former = run | {"epochs": [{"epoch": 1, "churn": 0.5, "loss": 2.0}], "report": {"rows": [], "traffic": traffic}}
+    (tmp_path / "run.json").write_text(json.dumps(former))
+    present = run_directory.read(tmp_path)
+    assert list(present["epochs"][0].items()) == [("epoch", 1), ("mask_change_rate", 0.5), ("loss", 2.0)]
+    assert present["report"] == {"rows": [], "sync_stats": sync_stats}
+
+
 def test_dropout_goes_on_where_it_was(tmp_path):
     model = keras.Sequential([keras.Input((50,)), keras.layers.Dropout(0.5)])
     model.compile("sgd", "mse")

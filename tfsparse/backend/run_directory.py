@@ -38,10 +38,20 @@ def read(directory: str | os.PathLike) -> dict:
     except (OSError, ValueError) as error:
         run, reason = None, error.strerror if isinstance(error, OSError) else str(error)
     if isinstance(run, dict) and {"status", "config", "epochs", "checkpoints"} <= run.keys():
-        return run
+        return _with_present_names(run)
     raise RunError(
         f"{directory} holds no run: cannot read {path} ({reason}). Pass a directory that tfsparse train wrote."
     )
+
+
+def _with_present_names(run):
+    """Rename what records from before version 0.1 call `churn` and `traffic`."""
+    run["epochs"] = [{"mask_change_rate" if k == "churn" else k: v for k, v in e.items()} for e in run["epochs"]]
+    report = run.get("report", {})
+    if "traffic" in report:
+        traffic = report.pop("traffic")
+        report["sync_stats"] = traffic and {"num_syncs": traffic["events"], "bytes": traffic["bytes"]}
+    return run
 
 
 def num_checkpoints(directory: pathlib.Path, run: dict) -> int:
