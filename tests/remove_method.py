@@ -17,7 +17,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = ("test_site.py", "test_documents.py", "test_notebooks.py", "experiments/test_commands.py")
+PAGES = ("test_site.py", "test_documents.py", "test_notebooks.py", "experiments/test_documented_commands.py")
 
 
 def removed(method: str, copy: pathlib.Path) -> list[str]:

@@ -1,5 +1,6 @@
 """What configs become."""
 
+import itertools
 import types
 
 import keras
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 from small_config import configs, small
 
+import tfsparse
 from tfsparse.experiments import assembly, config, sections
 from tfsparse.experiments.config import ConfigError
+from tfsparse.experiments.methods import METHODS
 from tfsparse.experiments.zoo import models
 
 DIGITS = types.SimpleNamespace(input_shape=(8, 8, 1), num_classes=10, steps_per_epoch=11)
@@ -74,3 +77,37 @@ def test_weights_come_from_the_file(tmp_path):
         assembly.compiled_model(small("prune=null", "model.widths=[9]", "start.weights=base.keras"), DIGITS, *start)
     with pytest.raises(ConfigError, match="start: ticket.keras does not fit: mask holds one of shape"):
         assembly.compiled_model(small("model.widths=[9]", "start.mask=ticket.keras"), DIGITS, None, trained)
+
+
+# ------------------------------------------------------------------------------------------------------ several methods
+
+
+SECTIONS = {
+    "activation_density": "activation_density={}",
+    "dst": "dst={}",
+    "gsm": "optimizer={name: gsm, compression: 4}",
+    "pll": "pll={}",
+    "prune": "prune={sparsity: 0.5}",
+}
+
+
+@pytest.mark.parametrize("first, second", [*itertools.combinations(sorted(METHODS), 2)])
+def test_two_methods_are_refused_unless_both_combine(first, second):
+    asked, pair = small("prune=null", SECTIONS[first], SECTIONS[second]), (METHODS[first], METHODS[second])
+    if all(method.combines for method in pair):
+        (callback,) = assembly.callbacks(asked)
+        assert isinstance(callback, tfsparse.Prune), "the schedule decides the target"
+        return
+    with pytest.raises(ConfigError, match="both decide which weights are pruned") as caught:
+        assembly.callbacks(asked)
+    assert all(f"--set {method.remove}" in str(caught.value) for method in pair)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_mask_to_start_from_is_refused_with_methods_that_do_not_combine(name):
+    asked = small("prune=null", SECTIONS[name], "start.mask=model.keras")
+    if METHODS[name].combines:
+        assert assembly.callbacks(asked)
+        return
+    with pytest.raises(ConfigError, match="--set start.mask=null"):
+        assembly.callbacks(asked)

@@ -236,11 +236,6 @@ def test_a_form_that_the_model_cannot_have_says_why():
     assert row[:4] == ["TFLite, float32", "–", "–", "–"] and "pass representative=" in row[4]
 
 
-def test_thresholds_are_taken_out_before_channels_are_counted():
-    model = tfsparse.dst(dead_model())
-    assert rows(page.render(model=model), "Channels without effect")[1] == ["hidden", "4", "2", ""]
-
-
 def test_what_cannot_be_measured_says_why():
     class Own(keras.Model):
         def __init__(self, name):

@@ -157,8 +157,6 @@ def test_the_accuracy_after_a_way_back_is_that_of_the_model(tmp_path):
     ("overrides", "message"),
     [
         (["prune.sparsity=0.5"], "activation_density and prune both decide.*--set activation_density=null"),
-        (["dst={}"], "activation_density and dst both decide"),
-        (["optimizer={name: gsm, compression: 4}"], "--set optimizer.compression=1"),
         (["activation_density.prune_epochs=[4]"], r"prune_epochs=\[4\]: after epoch 4 nothing can be resized"),
         (["activation_density.prune_epochs=[3, 1]"], "expected rising numbers"),
         (["activation_density.max_epochs=5"], "max_epochs=5: expected a whole number of at least 10"),

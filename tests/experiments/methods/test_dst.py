@@ -206,18 +206,5 @@ def test_dst_brings_its_callback_and_asks_only_with_a_target(sparsity, asked):
     assert assembly.target_sparsity(section) == asked
 
 
-@pytest.mark.parametrize(
-    ("overrides", "mend"),
-    [
-        (["dst={}"], "dst and prune both decide.*--set dst=null.*--set prune=null"),
-        (["dst={}", "prune=null", "optimizer={name: gsm, compression: 4}"], "--set optimizer.compression=1"),
-        (["dst={}", "prune=null", "start.mask=model.keras"], "--set start.mask=null"),
-    ],
-)
-def test_it_is_not_combined_with_other_methods(overrides, mend):
-    with pytest.raises(ConfigError, match=mend):
-        assembly.callbacks(small(*overrides))
-
-
 def test_dst_trains_with_gsm_that_gives_all_weights_their_gradient():
     assert assembly.callbacks(small("prune=null", "dst={}", "optimizer={name: gsm, compression: 1}"))

@@ -9,7 +9,6 @@ from thoroughly import also
 import tfsparse
 from tfsparse.backend import run_directory
 from tfsparse.experiments import assembly, experiment
-from tfsparse.experiments.config import ConfigError
 from tfsparse.methods.pll import rules
 
 
@@ -65,8 +64,3 @@ def test_the_section_is_the_callback(start, rule):
 )
 def test_the_label_names_options_that_are_not_the_default(overrides, label):
     assert assembly.label(small("prune=null", *overrides)) == label
-
-
-def test_it_is_not_combined_with_other_methods():
-    with pytest.raises(ConfigError, match="pll and prune both decide"):
-        assembly.callbacks(small("pll={}"))
