@@ -11,8 +11,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 def train(config: str, result: pathlib.Path, folder: pathlib.Path, out: str, *overrides: str) -> None:
     """Train `configs/<config>.yaml` into `folder/out` and copy its run.json to `result`.
 
-    What is finished is not run again, what was broken off is resumed. Paths in overrides are relative to `folder`, so
-    that run.json knows nothing of this machine.
+    A finished run is not repeated, and an interrupted one is resumed. Paths in overrides are relative to `folder`, so
+    that run.json has no path of this machine.
     """
     if result.exists():
         return

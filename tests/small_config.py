@@ -1,4 +1,4 @@
-"""The config of a training of seconds, and what a run leaves; for the tests of what configs become."""
+"""A config that trains in seconds, and what tests compare of a run."""
 
 import pathlib
 import pkgutil
@@ -31,7 +31,7 @@ def configs(folder=CONFIGS):
 
 
 def bits(directory):
-    """All that a run leaves which must not depend on interruptions."""
+    """Return the weights, the optimizer state and the metrics of a run, which must not depend on interruptions."""
     model = run_directory.read_model(directory / "model.keras")
     state = [(v.name, v.numpy().tobytes()) for v in [*model.variables, *model.optimizer.variables]]
     run = run_directory.read(directory)

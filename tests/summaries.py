@@ -1,10 +1,10 @@
-"""What TensorBoard would show; for the tests of those who write it."""
+"""Reads the files of TensorBoard, for tests of what is written to them."""
 
 import pathlib
 
 
 def scalars(folder: pathlib.Path) -> dict[tuple[str, int], float]:
-    """`{(tag, epoch): value}` of the files in a folder."""
+    """Return `{(tag, epoch): value}` of the files in a folder."""
     import tensorflow as tf
 
     found = {}

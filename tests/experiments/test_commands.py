@@ -124,14 +124,6 @@ def test_matrix_trains_what_the_file_asks_for_and_compares_it(workplace, tmp_pat
     assert "epoch 1/1" not in invoke("matrix", file, "--out", tmp_path / "runs", "--set", "model.widths=[8]").stdout
 
 
-def test_where_nothing_is_asked_it_says_so(workplace, tmp_path):
-    done = invoke("train", workplace / "small.yaml", "--out", tmp_path / "a", "--set", "prune=null", "--set", "dst={}")
-    assert done.exit_code == 0, done.output
-    assert re.search(r"dst \(alpha=0.0005\): accuracy 0\.\d+ at sparsity 0\.\d+ \(target none\)", done.stdout)
-    (row,) = [line for line in invoke("compare", tmp_path / "a").stdout.splitlines() if "digits" in line]
-    assert [cell.strip() for cell in row.split("│")[3:5]] == ["dst (alpha=0.0005)", "none"]
-
-
 def test_report_prints_every_layer(workplace):
     done = invoke("report", workplace / "seed0" / "model.keras")
     assert done.exit_code == 0, done.output

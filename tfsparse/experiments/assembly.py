@@ -89,8 +89,8 @@ def callbacks(config: RunConfig, validation=None, first_batch: Callable = lambda
         ValueError: If the method does not take its options.
     """
     _check_methods_combine(config)
-    found = [(method, section) for method, section in _methods(config) if isinstance(method, CallbackMethod)]
-    return [method.callback(section, validation, first_batch) for method, section in found[-1:]]
+    present = [(method, section) for method, section in _methods(config) if isinstance(method, CallbackMethod)]
+    return [method.callback(section, validation, first_batch) for method, section in present[-1:]]
 
 
 def driver_method(config: RunConfig) -> DriverMethod | None:
@@ -100,14 +100,14 @@ def driver_method(config: RunConfig) -> DriverMethod | None:
 
 def _methods(config) -> list[tuple[Method, Section]]:
     """The methods that a config asks for. Pruning by a schedule comes last: it decides the target."""
-    found = [(method, method.section(config)) for method in METHODS.values()]
-    return [(method, section) for method, section in found if section is not None]
+    present = [(method, method.section(config)) for method in METHODS.values()]
+    return [(method, section) for method, section in present if section is not None]
 
 
 def _check_methods_combine(config):
-    found = sorted((method for method, _ in _methods(config)), key=lambda method: method.combines)
-    overrides = [method.remove for method in found] + ["start.mask=null"] * bool(config.start.mask)
-    if len(overrides) > 1 and not found[0].combines:
+    present = sorted((method for method, _ in _methods(config)), key=lambda method: method.combines)
+    overrides = [method.remove for method in present] + ["start.mask=null"] * bool(config.start.mask)
+    if len(overrides) > 1 and not present[0].combines:
         first, second = (override.partition("=")[0] for override in overrides[:2])
         raise ConfigError(
             f"{first} and {second} both decide which weights are pruned: expected one of them; write {first}: null "
@@ -141,12 +141,12 @@ def optimizer(section: sections.OptimizerConfig, total_steps: int) -> keras.opti
         cls = _cycling_class(section.name)
     if rate is not None:
         options["learning_rate"] = rate
-    known = {*inspect.signature(arguments).parameters, *inspect.signature(cls).parameters} - {"kwargs"}
+    valid = {*inspect.signature(arguments).parameters, *inspect.signature(cls).parameters} - {"kwargs"}
     for key in options:
-        if key not in known:
+        if key not in valid:
             raise ConfigError(
-                f"optimizer.{key} is not an argument of {cls.__name__}.{nearest(key, sorted(known))} "
-                f"The arguments are {', '.join(sorted(known))}."
+                f"optimizer.{key} is not an argument of {cls.__name__}.{nearest(key, sorted(valid))} "
+                f"The arguments are {', '.join(sorted(valid))}."
             )
     try:
         cls(**options).apply([keras.ops.ones(1)], [keras.Variable([1.0])])  # Keras checks many values only here
@@ -180,8 +180,8 @@ def target_sparsity(config: RunConfig) -> float | None:
 
 def label(config: RunConfig) -> str:
     """Return the label of the method in tables and legends. It names only the options that are not the default."""
-    found = _methods(config)
-    parts = ["winning ticket"] * bool(config.start.mask) + [method.label(section) for method, section in found]
+    present = _methods(config)
+    parts = ["winning ticket"] * bool(config.start.mask) + [method.label(section) for method, section in present]
     skipped = ("skip_first", "skip_last")
-    parts += [key for key in skipped if any(getattr(section, key, False) for _, section in found)]
+    parts += [key for key in skipped if any(getattr(section, key, False) for _, section in present)]
     return ", ".join(parts) or "dense"

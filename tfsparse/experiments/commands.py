@@ -151,13 +151,13 @@ def compare(directories: Directories, out: Plot = None):
     from tfsparse.backend import run_directory
     from tfsparse.experiments import plots
 
-    found = {directory: run_directory.read(directory) for directory in directories}
-    for directory, run in found.items():
+    runs = {directory: run_directory.read(directory) for directory in directories}
+    for directory, run in runs.items():
         if run["status"] != "finished":
             raise ValueError(f"{directory} is not finished; run first: {_resume_command(directory)}")
-    console.print(_table(plots.groups(found.values())))
+    console.print(_table(plots.groups(runs.values())))
     if out:
-        plots.save(plots.comparison(found.values()), out)
+        plots.save(plots.comparison(runs.values()), out)
         typer.echo(f"Plot: {out}")
 
 
@@ -246,17 +246,17 @@ def _progress(epochs):
     columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("building", total=None)
-        shown = {}
+        texts = {}
 
         def at_epoch_begin(epoch, logs):
-            shown["epoch"] = f"epoch {epoch + 1}/{epochs}"
+            texts["epoch"] = f"epoch {epoch + 1}/{epochs}"
             bar.reset(task, total=callback.params["steps"])
 
         def after_batch(step, logs):
-            bar.update(task, completed=step + 1, description=_line(shown, logs))
+            bar.update(task, completed=step + 1, description=_line(texts, logs))
 
         def at_epoch_end(epoch, logs):
-            line = _line(shown, logs)
+            line = _line(texts, logs)
             bar.update(task, description=line)
             if not console.is_terminal:
                 console.print(line, highlight=False)
@@ -267,12 +267,12 @@ def _progress(epochs):
         yield callback
 
 
-def _line(shown, logs):
+def _line(texts, logs):
     """Return the epoch and the newest metrics. Validation and sparsity are shown until there are newer ones."""
     names = {"loss": "loss", "accuracy": "accuracy", "val_accuracy": "validation"}
     names |= {"sparsity": "sparsity", "density": "density"}
-    shown |= {key: f"{name} {logs[key]:.4f}" for key, name in names.items() if key in (logs or {})}
-    return "  ".join(shown.values())
+    texts |= {key: f"{name} {logs[key]:.4f}" for key, name in names.items() if key in (logs or {})}
+    return "  ".join(texts.values())
 
 
 def _print_summary(run, directory):

@@ -129,7 +129,7 @@ def _set(values, override):
 
 def _problem(details):
     location = [str(part) for part in details["loc"] if part not in TAGS]
-    path, given = ".".join(location), details["input"]
+    path, value = ".".join(location), details["input"]
     end = -2 if details["loc"][-1:] and details["loc"][-1] in TAGS else -1
     section = _section_at(details["loc"][:end])
     if details["type"] == "extra_forbidden":
@@ -138,7 +138,7 @@ def _problem(details):
     expected = field.description if field else details["msg"]
     if details["type"] == "missing":
         return f"{path} is missing: expected {expected}."
-    return f"{path}={given!r}: expected {expected}."
+    return f"{path}={value!r}: expected {expected}."
 
 
 def _unknown_key(path, location, section):

@@ -15,8 +15,8 @@ def read(path: str | os.PathLike) -> tuple[dict, KerasSource]:
         ValueError: If the data set or the model cannot be had.
     """
     config = configs.load(path)
-    shown = data.load(
+    data_set = data.load(
         config.data.name, config.data.batch_size, data_dir=config.data.dir, image_size=config.data.image_size
     )
-    model = models.build(config.model.name, shown.input_shape, shown.num_classes, **config.model.options)
+    model = models.build(config.model.name, data_set.input_shape, data_set.num_classes, **config.model.options)
     return configs.read(path), KerasSource(model)

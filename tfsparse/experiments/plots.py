@@ -89,14 +89,14 @@ def comparison(runs: Iterable[dict]) -> Figure:
 
     Each method is a line through the means over seeds. Small dots are single runs. Dense runs are a horizontal line.
     """
-    found = groups(runs)
-    keys = [key for key in _X_LABELS if all(key in run["summary"] for group in found for run in group.runs)]
+    all_groups = groups(runs)
+    keys = [key for key in _X_LABELS if all(key in run["summary"] for group in all_groups for run in group.runs)]
     figure = Figure(figsize=(2 + 6 * len(keys), 5), layout="constrained")
-    figure.suptitle(_subject(found))
+    figure.suptitle(_subject(all_groups))
     for axes, key in zip(figure.subplots(1, len(keys), sharey=True, squeeze=False)[0], keys, strict=True):
-        _lines(axes, found, key)
+        _lines(axes, all_groups, key)
     figure.axes[0].set_ylabel("final validation accuracy")
-    ticks = sorted({group.target_sparsity for group in found if group.target_sparsity})
+    ticks = sorted({group.target_sparsity for group in all_groups if group.target_sparsity})
     if ticks:
         figure.axes[0].set_xticks(ticks)
     handles = figure.axes[0].get_legend_handles_labels()[0]
@@ -110,9 +110,9 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     Raises:
         ValueError: If matplotlib does not know the format.
     """
-    known = figure.canvas.get_supported_filetypes()
-    if pathlib.Path(path).suffix[1:].lower() not in known:
-        raise ValueError(f"{path} does not end in an image format; write {path}.png ({', '.join(known)}).")
+    formats = figure.canvas.get_supported_filetypes()
+    if pathlib.Path(path).suffix[1:].lower() not in formats:
+        raise ValueError(f"{path} does not end in an image format; write {path}.png ({', '.join(formats)}).")
     files.write(pathlib.Path(path), lambda temporary: figure.savefig(temporary, dpi=150))
 
 
@@ -122,10 +122,12 @@ def _fractions(entries):
     return present if present.keys() - {_FRACTIONS["macs_share"]} else {}
 
 
-def _lines(axes, found, key):
-    lines = itertools.groupby(found, lambda group: (group.data, group.model, group.method))
+def _lines(axes, all_groups, key):
+    lines = itertools.groupby(all_groups, lambda group: (group.data, group.model, group.method))
     for number, (_, line) in enumerate(lines):
-        _draw(axes, list(line), key, _label(found), color=f"C{number % 10}", marker=_MARKERS[number % len(_MARKERS)])
+        _draw(
+            axes, list(line), key, _label(all_groups), color=f"C{number % 10}", marker=_MARKERS[number % len(_MARKERS)]
+        )
     low, high = axes.get_xlim()
     margin = max(_SMALLEST_RANGE - (high - low), 0) / 2
     axes.set_xlim(low - margin, high + margin)
@@ -148,15 +150,15 @@ def _draw(axes, line, key, label, color, marker):
     axes.plot(*zip(*means, strict=True), color=color, marker=marker, label=label(sparse[0]))
 
 
-def _label(found):
+def _label(all_groups):
     """Return the function that labels a line: the method, with model and data only if these differ."""
-    same = len({(group.model, group.data) for group in found}) == 1
+    same = len({(group.model, group.data) for group in all_groups}) == 1
     return lambda group: group.method if same else f"{group.method}: {group.model} on {group.data}"
 
 
-def _subject(found):
-    models, datasets = sorted({group.model for group in found}), sorted({group.data for group in found})
-    seeds = sorted({len(group.runs) for group in found})
+def _subject(all_groups):
+    models, datasets = sorted({group.model for group in all_groups}), sorted({group.data for group in all_groups})
+    seeds = sorted({len(group.runs) for group in all_groups})
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     means = "one run each" if seeds == [1] else f"mean of {count} runs"
     return f"{', '.join(models)} on {', '.join(datasets)}, {means}"

@@ -1,16 +1,20 @@
 """Runs that train thresholds: like all runs resumable, and honest about what nobody asked for."""
 
 import functools
+import re
 import types
 
 import keras
 import numpy as np
 import pytest
-from small_config import bits, small
+import yaml
+from small_config import SMALL, bits, small
+from typer.testing import CliRunner
 
 import tfsparse
 from tfsparse.backend import run_directory
 from tfsparse.experiments import assembly, experiment
+from tfsparse.experiments.commands import app
 from tfsparse.experiments.config import ConfigError
 
 FIXED = "dst={alpha: 0.01}"
@@ -208,3 +212,13 @@ def test_dst_brings_its_callback_and_asks_only_with_a_target(sparsity, asked):
 
 def test_dst_trains_with_gsm_that_gives_all_weights_their_gradient():
     assert assembly.callbacks(small("prune=null", "dst={}", "optimizer={name: gsm, compression: 1}"))
+
+
+def test_the_command_line_says_that_there_is_no_target(tmp_path):
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL | {"epochs": 1, "prune": None, "dst": {}}))
+    invoke = lambda *words: CliRunner().invoke(app, [str(word) for word in words])  # noqa: E731
+    done = invoke("train", tmp_path / "small.yaml", "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"dst \(alpha=0.0005\): accuracy 0\.\d+ at sparsity 0\.\d+ \(target none\)", done.stdout)
+    (row,) = [line for line in invoke("compare", tmp_path / "run").stdout.splitlines() if "digits" in line]
+    assert [cell.strip() for cell in row.split("│")[3:5]] == ["dst (alpha=0.0005)", "none"]

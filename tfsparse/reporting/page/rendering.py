@@ -50,13 +50,13 @@ def render(run: dict | None = None, model: keras.Model | None = None) -> str:
         >>> html = page.render(model=model)
     """
     parts = extras.require("tfsparse.reporting.page.parts", "cli")
-    shown = [*parts.of_run(run)] if run else []
-    shown += parts.of_methods(model) if model else []
+    page_parts = [*parts.of_run(run)] if run else []
+    page_parts += parts.of_methods(model) if model else []
     report = (run or {}).get("report") or (report_of(model).as_dict() if model else None)
-    shown += parts.of_report(report) if report else []
-    shown += parts.of_model(model) if model else []
-    shown.sort(key=lambda part: part.folded)
-    names = {"title": _title(run, model), "status": _status(run), "tiles": _tiles(run, report), "parts": shown}
+    page_parts += parts.of_report(report) if report else []
+    page_parts += parts.of_model(model) if model else []
+    page_parts.sort(key=lambda part: part.folded)
+    names = {"title": _title(run, model), "status": _status(run), "tiles": _tiles(run, report), "parts": page_parts}
     return _template().render(names, version=__version__)
 
 
