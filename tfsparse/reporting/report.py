@@ -1,7 +1,6 @@
 """The sparsity of a model: zeros counted in its weights, beside the targets."""
 
 import dataclasses
-import json
 import math
 
 import keras
@@ -10,7 +9,7 @@ from keras import ops
 
 from tfsparse.backend import keras_internals
 from tfsparse.backend.extras import require
-from tfsparse.backend.tables import Printed
+from tfsparse.backend.tables import Column, Printed, count, make_table, shape
 from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.optimizers import compiled_model, masked_layer
 from tfsparse.pruners import selection
@@ -99,8 +98,7 @@ class Report(Printed):
     def as_dict(self) -> dict:
         """Return rows and totals as a dict that JSON can store."""
         totals = ("sparsity", "size", "kept", "flops", "effective_flops")
-        plain = json.loads(json.dumps(dataclasses.asdict(self)))
-        return plain | {name: getattr(self, name) for name in totals}
+        return super().as_dict() | {name: getattr(self, name) for name in totals}
 
     def to_dataframe(self):
         """Return the rows as a pandas DataFrame; `pip install 'tfsparse[pandas]'` installs pandas."""
@@ -108,23 +106,28 @@ class Report(Printed):
 
     def table(self):
         """Return a `rich.table.Table`."""
-        from rich.table import Table
-
-        table = Table(title=f"{self.model}: {self.sparsity:.2%} of the pruned weights are zero")
-        for name in ("weight", "shape", "target", "sparsity", "kept", "of", "FLOPs", "effective"):
-            table.add_column(name, justify="left" if name == "weight" else "right", overflow="fold")
-        for r in self.rows:
-            target = "-" if r.target is None else f"{r.target:.4f}"
-            sizes = (f"{r.kept:,}", f"{r.size:,}", _number(r.flops), _number(r.effective_flops))
-            table.add_row(r.weight, "x".join(map(str, r.shape)), target, f"{r.sparsity:.4f}", *sizes)
-        table.add_section()
-        sizes = (f"{self.kept:,}", f"{self.size:,}", _number(self.flops), _number(self.effective_flops))
-        table.add_row("all kernels", "", "", f"{1 - self.kept / self.size if self.size else 0:.4f}", *sizes)
-        table.caption = f"{self.nonzero_parameters:,} of {self.parameters:,} parameters are not zero"
+        title = f"{self.model}: {self.sparsity:.2%} of the pruned weights are zero"
+        caption = f"{self.nonzero_parameters:,} of {self.parameters:,} parameters are not zero"
         if self.sync_stats is not None:
             times, sent = f"{self.sync_stats.num_syncs:,}", f"{self.sync_stats.bytes:,}"
-            table.caption += f"; replicas compared their masks {times} times, {sent} bytes sent by each"
+            caption += f"; replicas compared their masks {times} times, {sent} bytes sent by each"
+        table = make_table(_COLUMNS, self.rows, title=title, caption=caption)
+        table.add_section()
+        sizes = map(count, (self.kept, self.size, self.flops, self.effective_flops))
+        table.add_row("all kernels", "", "", f"{1 - self.kept / self.size if self.size else 0:.4f}", *sizes)
         return table
+
+
+_COLUMNS = (
+    "weight",
+    Column("shape", text=shape, justify="right"),
+    Column("target", text=lambda target: "-" if target is None else f"{target:.4f}", justify="right"),
+    Column("sparsity", text="{:.4f}".format, justify="right"),
+    Column("kept", text=count, justify="right"),
+    Column("of", "size", count, "right"),
+    Column("FLOPs", "flops", count, "right"),
+    Column("effective", "effective_flops", count, "right"),
+)
 
 
 def report(model: keras.Model) -> Report:
@@ -195,6 +198,3 @@ def _targets(model) -> dict:
     rows = zip(optimizer.pruned_variables, counts, sizes, strict=True)
     return {id(v): int(count) / size for v, count, size in rows}
 
-
-def _number(value):
-    return "-" if value is None else f"{value:,}"
