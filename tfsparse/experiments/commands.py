@@ -2,56 +2,54 @@
 
 import contextlib
 import functools
-import pathlib
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
+import keras
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from typer import Argument, Option
+
+from tfsparse.backend import run_directory
+from tfsparse.backend.tables import Column, make_table
+from tfsparse.doctor.diagnosis import doctor as make_diagnosis
+from tfsparse.doctor.planning import plan as make_plan
+from tfsparse.experiments import config as configs
+from tfsparse.experiments import experiment, plots
+from tfsparse.experiments import matrix as comparisons
+from tfsparse.export.saved_model import export as export_saved_model
+from tfsparse.export.tflite import export_tflite
+from tfsparse.reporting import page
+from tfsparse.reporting.report import report as make_report
+from tfsparse.version import __version__
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width to keep to
 
-ConfigFile = Annotated[pathlib.Path | None, typer.Argument(help="YAML file. Default: digits, 90 % sparse.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. prune.sparsity=0.95.")
-]
-RunDirectory = Annotated[pathlib.Path | None, typer.Option(metavar="DIR", help="Run directory. Default: runs/<name>.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in --out.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
-Directories = Annotated[list[pathlib.Path], typer.Argument(metavar="DIR...", help="Run directories or run.json files.")]
-Comparison = Annotated[
-    pathlib.Path, typer.Argument(metavar="FILE", help="Comparison, e.g. configs/comparison/mnist_lenet300.yaml.")
-]
-Plot = Annotated[
-    pathlib.Path | None, typer.Option(metavar="FILE", help="Plot accuracy against sparsity, e.g. to plot.png.")
-]
-Model = Annotated[
-    pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras file; with --html also a run directory.")
-]
-Page = Annotated[
-    pathlib.Path | None, typer.Option(metavar="FILE", help="Write everything to one HTML page, e.g. run.html.")
-]
-AnyModel = Annotated[
-    pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras or .tflite file, run directory or SavedModel.")
-]
-Exported = Annotated[pathlib.Path, typer.Argument(metavar="OUT", help="New directory, or a file such as out.tflite.")]
-DType = Annotated[str, typer.Option(metavar="DTYPE", help="How weights are stored: float32, float16 or int8.")]
-Dense = Annotated[bool, typer.Option("--dense", help="Store the zeros too (SavedModel only).")]
-Examples = Annotated[
-    pathlib.Path | None,
-    typer.Option(metavar="FILE", help="Inputs for int8 in TFLite: .npy, or .npz with an array per input."),
-]
-ModelOrConfig = Annotated[
-    pathlib.Path, typer.Argument(metavar="MODEL", help="A .keras file, run directory or config (.yaml).")
-]
-Target = Annotated[str, typer.Option(metavar="NAME", help="tflite-cpu, xnnpack-arm, savedmodel, or any.")]
-Measure = Annotated[bool, typer.Option("--measure/--no-measure", help="Measure bytes and seconds on this machine.")]
-Sparsity = Annotated[float, typer.Option(help="Fraction of zeros in [0, 1).")]
-PlanFile = Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write the config, e.g. to plan.yaml.")]
+Config = Annotated[Path | None, Argument(help="YAML file. Default: digits, 90 % sparse.")]
+Overrides = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a key: prune.sparsity=0.95.")]
+OutDir = Annotated[Path | None, Option(metavar="DIR", help="Run directory. Default: runs/<name>.")]
+Resume = Annotated[bool, Option("--resume", help="Continue the interrupted run in --out.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace the run in --out.")]
+Runs = Annotated[list[Path], Argument(metavar="DIR...", help="Run directories or run.json files.")]
+Comparison = Annotated[Path, Argument(metavar="FILE", help="E.g. configs/comparison/mnist_lenet300.yaml.")]
+Plot = Annotated[Path | None, Option(metavar="FILE", help="Plot accuracy against sparsity, e.g. to plot.png.")]
+Model = Annotated[Path, Argument(metavar="MODEL", help="A .keras file; with --html also a run directory.")]
+Page = Annotated[Path | None, Option(metavar="FILE", help="Write everything to one HTML page, e.g. run.html.")]
+AnyModel = Annotated[Path, Argument(metavar="MODEL", help="A .keras or .tflite file, run directory or SavedModel.")]
+Exported = Annotated[Path, Argument(metavar="OUT", help="New directory, or a file such as out.tflite.")]
+DType = Annotated[str, Option(metavar="DTYPE", help="How weights are stored: float32, float16 or int8.")]
+Dense = Annotated[bool, Option("--dense", help="Store the zeros too (SavedModel only).")]
+Inputs = Annotated[Path | None, Option(metavar="FILE", help="Inputs for int8 in TFLite: .npy, or .npz by input.")]
+ModelOrConfig = Annotated[Path, Argument(metavar="MODEL", help="A .keras file, run directory or config (.yaml).")]
+Target = Annotated[str, Option(metavar="NAME", help="tflite-cpu, xnnpack-arm, savedmodel, or any.")]
+Measure = Annotated[bool, Option("--measure/--no-measure", help="Measure bytes and seconds on this machine.")]
+Sparsity = Annotated[float, Option(help="Fraction of zeros in [0, 1).")]
+PlanFile = Annotated[Path | None, Option(metavar="FILE", help="Write the config, e.g. to plan.yaml.")]
+_TABLE_TITLE = "accuracy: validation, mean ± sample standard deviation over seeds"
 
 
 def run() -> None:
@@ -83,17 +81,13 @@ def _one_line_errors(command):
 
 def _version(is_requested: bool):
     if is_requested:
-        from tfsparse.version import __version__
-
         typer.echo(f"tfsparse {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ):
     """Train sparse Keras models, exactly as sparse as requested."""
 
@@ -101,9 +95,9 @@ def _options(
 @app.command()
 @_one_line_errors
 def train(
-    config: ConfigFile = None,
+    config: Config = None,
     set_: Overrides = None,
-    out: RunDirectory = None,
+    out: OutDir = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ):
@@ -111,10 +105,7 @@ def train(
     if resume and overwrite:
         raise ValueError("--resume continues a run and --overwrite replaces it; pass only one of them.")
     run_config = _config(config, set_ or [], out if resume else None)
-    directory = out or pathlib.Path("runs", run_config.name)
-    from tfsparse.backend import run_directory
-    from tfsparse.experiments import experiment
-    from tfsparse.reporting.report import report as report_of
+    directory = out or Path("runs", run_config.name)
 
     try:
         with _progress(run_config.epochs) as progress:
@@ -122,22 +113,19 @@ def train(
     except KeyboardInterrupt:
         typer.echo(_interrupted(directory), err=True)
         raise typer.Exit(130) from None
-    console.print(report_of(run_directory.read_model(directory / "model.keras")))
+    console.print(make_report(run_directory.read_model(directory / "model.keras")))
     _print_summary(run, directory)
 
 
 @app.command()
 @_one_line_errors
-def matrix(file: Comparison, set_: Overrides = None, out: RunDirectory = None, plot: Plot = None):
+def matrix(file: Comparison, set_: Overrides = None, out: OutDir = None, plot: Plot = None):
     """Train every method, sparsity and seed of a comparison. Finished runs are kept, interrupted ones are resumed."""
-    from tfsparse.experiments import matrix as comparison
-    from tfsparse.experiments import plots
-
-    configs, directory = comparison.load(file, set_ or []), out or pathlib.Path("runs", file.stem)
-    names = {name: f"{number}/{len(configs)}" for number, name in enumerate(configs, start=1)}
-    with _progress(next(iter(configs.values())).epochs) as progress:
-        runs = comparison.train(
-            configs, directory, [progress], lambda name: console.print(names[name], name, highlight=False)
+    planned, directory = comparisons.load(file, set_ or []), out or Path("runs", file.stem)
+    names = {name: f"{number}/{len(planned)} {name}" for number, name in enumerate(planned, start=1)}
+    with _progress(next(iter(planned.values())).epochs) as progress:
+        runs = comparisons.train(
+            planned, directory, [progress], lambda name: console.print(names[name], highlight=False)
         )
     console.print(_table(plots.groups(runs.values())))
     plots.save(plots.comparison(runs.values()), plot or directory / "comparison.png")
@@ -146,11 +134,8 @@ def matrix(file: Comparison, set_: Overrides = None, out: RunDirectory = None, p
 
 @app.command()
 @_one_line_errors
-def compare(directories: Directories, out: Plot = None):
+def compare(directories: Runs, out: Plot = None):
     """Print finished runs in a table, with means over seeds, and plot them."""
-    from tfsparse.backend import run_directory
-    from tfsparse.experiments import plots
-
     runs = {directory: run_directory.read(directory) for directory in directories}
     for directory, run in runs.items():
         if run["status"] != "finished":
@@ -165,27 +150,18 @@ def compare(directories: Directories, out: Plot = None):
 @_one_line_errors
 def report(file: Model, html: Page = None):
     """Print the target and the actual sparsity of each weight of a saved model, or write an HTML page."""
-    from tfsparse.backend import run_directory
-    from tfsparse.reporting import page
-    from tfsparse.reporting.report import report as report_of
-
     if html:
         page.write(file, html)
         typer.echo(f"Page: {html}")
         return
-    console.print(report_of(run_directory.read_model(file)))
+    console.print(make_report(run_directory.read_model(file)))
 
 
 @app.command()
 @_one_line_errors
-def export(
-    file: Model, out: Exported, values: DType = "float32", dense: Dense = False, representative: Examples = None
-):
+def export(file: Model, out: Exported, values: DType = "float32", dense: Dense = False, representative: Inputs = None):
     """Export a saved model as a SavedModel, or as a TFLite file if OUT ends in .tflite. Zeros take few bytes."""
     _check_export(out, values, dense, representative)
-    from tfsparse.backend import run_directory
-    from tfsparse.export.saved_model import export as export_saved_model
-    from tfsparse.export.tflite import export_tflite
 
     model = run_directory.read_model(file)
     if out.suffix == ".tflite":
@@ -198,18 +174,14 @@ def export(
 @_one_line_errors
 def doctor(model: AnyModel, target: Target = "tflite-cpu", measure: Measure = True):
     """Explain for each weight why its zeros do not make MODEL smaller or faster, and what to train instead."""
-    from tfsparse.doctor.diagnosis import doctor as diagnosis_of
-
-    console.print(diagnosis_of(model, target, measure))
+    console.print(make_diagnosis(model, target, measure))
 
 
 @app.command()
 @_one_line_errors
 def plan(model: ModelOrConfig, target: Target = "tflite-cpu", sparsity: Sparsity = 0.9, out: PlanFile = None):
     """Choose for each weight the pattern of zeros that pays on a target, and write a config for `tfsparse train`."""
-    from tfsparse.doctor.planning import plan as plan_of
-
-    chosen = plan_of(model, target, sparsity)
+    chosen = make_plan(model, target, sparsity)
     console.print(chosen)
     if out:
         chosen.write(out)
@@ -230,19 +202,15 @@ def _check_export(out, values, dense, representative):
 
 
 def _config(path, overrides, resumed):
-    from tfsparse.backend import run_directory
-    from tfsparse.experiments import config
 
     if resumed and not path:
-        return config.validate(run_directory.read(resumed)["config"], overrides, source=str(resumed / "run.json"))
-    return config.load(path or config.QUICK_START, overrides)
+        return configs.validate(run_directory.read(resumed)["config"], overrides, source=str(resumed / "run.json"))
+    return configs.load(path or configs.QUICK_START, overrides)
 
 
 @contextlib.contextmanager
 def _progress(epochs):
     """Yield a Keras callback that updates one line on a terminal, and prints a line per epoch elsewhere."""
-    import keras
-
     columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("building", total=None)
@@ -297,26 +265,20 @@ def _interrupted(directory):
 
 
 def _table(groups):
-    table = Table(title="accuracy: validation, mean ± sample standard deviation over seeds")
-    for name in ("data", "model", "method"):
-        table.add_column(name)
-    for name in ("target", "sparsity", "seeds", "accuracy", "best", "seconds"):
-        table.add_column(name, justify="right")
-    for group in groups:
-        several = len(group.runs) > 1
-        accuracy, best = (
-            f"{group.mean(key):.4f}" + (f" ± {group.deviation(key):.4f}" if several else "")
-            for key in ("accuracy", "best_accuracy")
-        )
-        numbers = (
-            _target(group.target_sparsity),
-            f"{group.mean('sparsity'):.4f}",
-            str(len(group.runs)),
-            accuracy,
-            best,
-        )
-        table.add_row(group.data, group.model, group.method, *numbers, f"{group.mean('seconds'):.0f}")
-    return table
+    numbers = {
+        "target": lambda group: _target(group.target_sparsity),
+        "sparsity": lambda group: f"{group.mean('sparsity'):.4f}",
+        "seeds": lambda group: len(group.runs),
+        "accuracy": lambda group: _accuracy(group, "accuracy"),
+        "best": lambda group: _accuracy(group, "best_accuracy"),
+        "seconds": lambda group: f"{group.mean('seconds'):.0f}",
+    }
+    columns = [Column(title, value, justify="right") for title, value in numbers.items()]
+    return make_table(["data", "model", "method", *columns], groups, title=_TABLE_TITLE)
+
+
+def _accuracy(group, key):
+    return f"{group.mean(key):.4f}" + (f" ± {group.deviation(key):.4f}" if len(group.runs) > 1 else "")
 
 
 def _target(sparsity):
