@@ -243,7 +243,7 @@ def test_kill_9_and_ctrl_c_then_resume_end_with_the_same_bits(tmp_path, start):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == f"Interrupted. Go on with: tfsparse train --resume --out {broken}"
+    assert errors.splitlines()[-1] == f"Interrupted. Continue with: tfsparse train --resume --out {broken}"
     assert "Traceback" not in errors
     assert_masked(run_directory.read_model(broken / "model.keras"))
 

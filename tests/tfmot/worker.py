@@ -65,7 +65,7 @@ class Record(tf_keras.callbacks.Callback):
         self.steps.append(
             {
                 "epoch": self.epoch,
-                "step": int(pruning_of(self.model).steps),
+                "step": pruning_of(self.model).num_steps(),
                 "zeros": int(sum(np.sum(m == 0) for m in masks)),
                 "masks": replicas.digest(masks),
                 "weights": zlib.crc32(weights),
@@ -81,7 +81,7 @@ class Crash(tf_keras.callbacks.Callback):
         self.marker = marker
 
     def on_train_batch_end(self, batch, logs=None):
-        if int(pruning_of(self.model).steps) == CRASH and not self.marker.exists():
+        if pruning_of(self.model).num_steps() == CRASH and not self.marker.exists():
             self.marker.touch()
             os._exit(1)
 
@@ -95,7 +95,7 @@ class Plant(tf_keras.callbacks.Callback):
         self.fault = fault
 
     def on_train_batch_end(self, batch, logs=None):
-        if int(pruning_of(self.model).steps) == FAULT:
+        if pruning_of(self.model).num_steps() == FAULT:
             weight, mask, _ = kernels.wrappers(self.model)[0].pruning_vars[0]
             value = mask.numpy()
             if self.fault == "mask":
