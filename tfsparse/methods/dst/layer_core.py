@@ -1,5 +1,6 @@
 """The layer with trainable thresholds, without what each Keras forces."""
 
+import keras
 from keras import ops
 
 from tfsparse.backend import ops as backend_ops
@@ -97,14 +98,25 @@ class ThresholdedLayerBase(MaskedLayer):
         if floor is None:  # as in the authors' code, which resets every layer but recurrent cells
             floor = 0.0 if hasattr(owner, "state_size") else 0.01
         name = f"{kernel.name.split('/')[-1].split(':')[0]}_threshold"
-        constraint = ResetConstraint(kernel, floor)
-        return self._add(name, shape, 0.0, kernel.dtype, regularizer=self._penalty, constraint=constraint)
+        options = {"regularizer": ThresholdPenalty(self.alpha), "constraint": ResetConstraint(kernel, floor)}
+        return self._add(name, shape, 0.0, kernel.dtype, **options)
 
-    def _penalty(self, threshold):
+
+class ThresholdPenalty(keras.regularizers.Regularizer):
+    """Regularizer of a threshold: `alpha * sum(exp(-threshold))`. tf_keras takes it as the function that it is.
+
+    Args:
+        alpha: Variable, the weight of the penalty.
+    """
+
+    def __init__(self, alpha):
+        self.alpha = alpha
+
+    def __call__(self, threshold):
         return ops.cast(backend_ops.read(self.alpha), threshold.dtype) * thresholds.penalty(backend_ops.read(threshold))
 
 
-class ResetConstraint:
+class ResetConstraint(keras.constraints.Constraint):
     """Constraint of a threshold: it returns to 0 where too little of the kernel is kept.
 
     Keras applies a constraint right after the optimizer's update, compiled or not and on every replica. The authors
