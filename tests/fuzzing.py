@@ -20,5 +20,5 @@ def damaged(content: bytes, seed: int) -> bytes:
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
-    """What the files below a folder hold, to see that a command that was refused has left nothing and changed nothing."""
+    """What the files below a folder hold, to see that a command that was refused has left and changed nothing."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

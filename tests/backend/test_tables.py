@@ -2,7 +2,10 @@
 
 import dataclasses
 
-from tfsparse.backend.tables import Printed
+import pytest
+from rich.console import Console
+
+from tfsparse.backend.tables import Column, Printed, make_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,3 +35,29 @@ def test_width_is_that_of_the_text():
         width = 20
 
     assert max(map(len, str(Narrow("x" * 60)).splitlines())) == 20
+
+
+NAMES = {
+    "x[/red]": "x[/red]",  # rich's markup: the end of a style that has not begun
+    "[bold]x[/bold] :bug:": "[bold]x[/bold] :bug:",
+    "x\x1b[2J\x1b]0;mine\x07": r"x\x1b[2J\x1b]0;mine\x07",  # clears the screen and renames the window
+    "x\rgood": r"x\rgood",
+    "\u202eevil": r"\u202eevil",  # turns the direction of writing round
+    "x\ud800": r"x\ud800",  # half of a pair, which no file can hold
+}
+
+
+@pytest.mark.parametrize("name, shown", NAMES.items(), ids=range(len(NAMES)))
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_names_are_shown_and_never_obeyed(name, shown, is_terminal):
+    table = make_table([Column("name", lambda row: row)], [name], title=f"1 {name}", caption=f"2 {name}")
+    console = Console(width=80, force_terminal=is_terminal, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    text = capture.get()
+    assert all(part in text for part in (f"│ {shown}", f"1 {shown}", f"2 {shown}"))
+    assert all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_a_table_that_prints_itself_shows_markup_as_text():
+    assert "│ x[/red] │" in str(Result("x[/red]"))

@@ -28,6 +28,10 @@ prune: {sparsity: 0.75}
 """
 
 
+RUN = {"data": "digits", "model": "mlp", "method": "dense", "seed": 0, "asked_sparsity": 0.0, "sparsity": 0.0}
+RUN = {"summary": RUN | {"accuracy": 0.9, "best_accuracy": 0.9, "seconds": 1.0}}
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder with a config, two finished runs of it and a dense one."""
@@ -144,6 +148,29 @@ def test_report_in_a_process_of_its_own(workplace, tmp_path, rate):
     result = subprocess.run([sys.executable, "-c", f"{code}; main()"], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr[-2000:]
     assert "dense1" in result.stdout
+
+
+def test_names_are_shown_and_neither_obeyed_nor_taken_for_markup(workplace, tmp_path):
+    name = "[red]x\x1b[2J:bug:"
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name=name)], name=name)
+    model.save(tmp_path / "model.keras")
+    done = invoke("report", tmp_path / "model.keras")
+    assert done.exit_code == 0 and done.output.count(r"[red]x\x1b[2J:bug:") == 2, done.output
+    run = json.loads((workplace / "dense" / "run.json").read_text())
+    run["summary"] |= {"model": name, "method": name}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    done = invoke("compare", tmp_path)
+    assert done.exit_code == 0 and done.output.count(r"[red]x\x1b[2J:bug:") == 2, done.output
+    assert_refused(invoke("compare", tmp_path / name), r"[red]x\x1b[2J:bug: holds no run")
+
+
+def test_the_names_of_a_comparison_are_shown_as_they_are(workplace, tmp_path, monkeypatch):
+    monkeypatch.setattr("tfsparse.experiments.experiment.train", lambda *args, **kwargs: RUN)
+    base = yaml.safe_load((workplace / "small.yaml").read_text())
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump({"base": base, "sparsities": [0.5], "methods": {"[red]a": []}}))
+    done = invoke("matrix", file, "--out", tmp_path)
+    assert done.exit_code == 0 and "1/1 [red]a-seed0" in done.stdout, done.output
 
 
 def test_export_as_a_saved_model_and_as_a_file(workplace, tmp_path):

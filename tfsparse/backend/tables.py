@@ -40,17 +40,30 @@ def make_table(columns: Iterable[Column | str], rows: Iterable, **options):
         **options: Arguments of `rich.table.Table`, such as `title` and `caption`.
 
     Returns:
-        The table.
+        The table. Names are shown as they are: nothing in them is taken for markup or for a command to a terminal.
     """
     from rich.table import Table
+    from rich.text import Text
 
+    for name in {"title", "caption"} & options.keys():
+        options[name] = Text(printable(options[name]), style=f"table.{name}")
     table = Table(**options)
     columns = [column if isinstance(column, Column) else Column(column) for column in columns]
     for column in columns:
         table.add_column(column.title, justify=column.justify, overflow="fold")
     for row in rows:
-        table.add_row(*(column.cell(row) for column in columns))
+        table.add_row(*(Text(printable(str(column.cell(row)))) for column in columns))
     return table
+
+
+def printable(text: str) -> str:
+    r"""Return a text that a terminal shows and does not obey: other control characters than a new line are escaped.
+
+    Examples:
+        >>> printable("conv\x1b[2J")
+        'conv\\x1b[2J'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def count(value: int | None) -> str:
@@ -91,7 +104,7 @@ class Printed(abc.ABC):
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=self.width, force_terminal=False, force_jupyter=False)
+        console = Console(width=self.width, force_terminal=False, force_jupyter=False, markup=False, emoji=False)
         with console.capture() as capture:
             console.print(self.table())
         return capture.get()

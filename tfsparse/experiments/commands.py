@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typer import Argument, Option
 
 from tfsparse.backend import run_directory
-from tfsparse.backend.tables import Column, make_table
+from tfsparse.backend.tables import Column, make_table, printable
 from tfsparse.doctor.diagnosis import doctor as make_diagnosis
 from tfsparse.doctor.planning import plan as make_plan
 from tfsparse.experiments import config as configs
@@ -27,7 +27,8 @@ from tfsparse.reporting.report import report as make_report
 from tfsparse.version import __version__
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width to keep to
+# A log file has no width to keep to. Names are shown as they are: they are neither markup nor emoji.
+console = Console(width=None if sys.stdout.isatty() else 140, markup=False, emoji=False)
 
 Config = Annotated[Path | None, Argument(help="YAML file. Default: digits, 90 % sparse.")]
 Overrides = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a key: prune.sparsity=0.95.")]
@@ -70,13 +71,18 @@ def _one_line_errors(command):
         except BrokenPipeError:  # `| head` has read enough
             raise
         except (ValueError, OSError) as error:
-            typer.echo(f"Error: {error}", err=True)
+            _say(f"Error: {error}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            typer.echo("Interrupted.", err=True)
+            _say("Interrupted.", err=True)
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def _say(text, err=False):
+    """Print a line, with its control characters escaped."""
+    typer.echo(printable(text), err=err)
 
 
 def _version(is_requested: bool):
@@ -111,7 +117,7 @@ def train(
         with _progress(run_config.epochs) as progress:
             run = experiment.train(run_config, directory, resume, overwrite, callbacks=[progress])
     except KeyboardInterrupt:
-        typer.echo(_interrupted(directory), err=True)
+        _say(_interrupted(directory), err=True)
         raise typer.Exit(130) from None
     console.print(make_report(run_directory.read_model(directory / "model.keras")))
     _print_summary(run, directory)
@@ -125,11 +131,11 @@ def matrix(file: Comparison, set_: Overrides = None, out: OutDir = None, plot: P
     names = {name: f"{number}/{len(planned)} {name}" for number, name in enumerate(planned, start=1)}
     with _progress(next(iter(planned.values())).epochs) as progress:
         runs = comparisons.train(
-            planned, directory, [progress], lambda name: console.print(names[name], highlight=False)
+            planned, directory, [progress], lambda name: console.print(printable(names[name]), highlight=False)
         )
     console.print(_table(plots.groups(runs.values())))
     plots.save(plots.comparison(runs.values()), plot or directory / "comparison.png")
-    typer.echo(f"Plot: {plot or directory / 'comparison.png'}")
+    _say(f"Plot: {plot or directory / 'comparison.png'}")
 
 
 @app.command()
@@ -143,7 +149,7 @@ def compare(directories: Runs, out: Plot = None):
     console.print(_table(plots.groups(runs.values())))
     if out:
         plots.save(plots.comparison(runs.values()), out)
-        typer.echo(f"Plot: {out}")
+        _say(f"Plot: {out}")
 
 
 @app.command()
@@ -152,7 +158,7 @@ def report(file: Model, html: Page = None):
     """Print the target and the actual sparsity of each weight of a saved model, or write an HTML page."""
     if html:
         page.write(file, html)
-        typer.echo(f"Page: {html}")
+        _say(f"Page: {html}")
         return
     console.print(make_report(run_directory.read_model(file)))
 
@@ -167,7 +173,7 @@ def export(file: Model, out: Exported, values: DType = "float32", dense: Dense =
     if out.suffix == ".tflite":
         console.print(export_tflite(model, out, values, representative))
     else:
-        typer.echo(f"SavedModel: {export_saved_model(model, out, values, dense)}")
+        _say(f"SavedModel: {export_saved_model(model, out, values, dense)}")
 
 
 @app.command()
@@ -185,7 +191,7 @@ def plan(model: ModelOrConfig, target: Target = "tflite-cpu", sparsity: Sparsity
     console.print(chosen)
     if out:
         chosen.write(out)
-        typer.echo(f"Config: {out}")
+        _say(f"Config: {out}")
 
 
 def _check_export(out, values, dense, representative):
@@ -227,7 +233,7 @@ def _progress(epochs):
             line = _line(texts, logs)
             bar.update(task, description=line)
             if not console.is_terminal:
-                console.print(line, highlight=False)
+                _say(line)
 
         callback = keras.callbacks.LambdaCallback(
             on_epoch_begin=at_epoch_begin, on_train_batch_end=after_batch, on_epoch_end=at_epoch_end
@@ -245,13 +251,12 @@ def _line(texts, logs):
 
 def _print_summary(run, directory):
     summary = run["summary"]
-    console.print(
+    _say(
         f"{summary['method']}: accuracy {summary['accuracy']:.4f} at sparsity {summary['sparsity']:.4f} "
-        f"(target {_target(summary['asked_sparsity'])}), {summary['seconds']:.0f} s of training",
-        highlight=False,
+        f"(target {_target(summary['asked_sparsity'])}), {summary['seconds']:.0f} s of training"
     )
     for path in sorted(directory.iterdir()):
-        console.print(f"  {path}{'/' * path.is_dir()}", highlight=False, soft_wrap=True)
+        _say(f"  {path}{'/' * path.is_dir()}")
 
 
 def _resume_command(directory):
