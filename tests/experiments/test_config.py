@@ -1,5 +1,7 @@
 """Configs: what is written is what runs, and what is wrong is named."""
 
+import itertools
+
 import pytest
 from small_config import configs
 
@@ -81,6 +83,14 @@ WRONG = [
     ("epochs", "'epochs' is not key=value; write e.g. --set prune.sparsity=0.95"),
     ("data..name=digits", "is not key=value"),
     ("data.name=[1", "is not valid YAML in line 1"),
+    ("optimizer={name: sgd, name: adam}", "the key 'name' is there twice"),
+    ("optimizer.learning_rate=.inf", "optimizer.learning_rate=inf: expected a number above 0"),
+    ("optimizer.learning_rate={name: one_cycle, max: .inf}", "optimizer.learning_rate.max=inf: expected the highest"),
+    ("optimizer.momentum=.nan", "optimizer.momentum=nan: expected a finite number."),
+    ("prune.schedule={name: one_cycle, alpha: .inf}", "prune.schedule.alpha=inf: expected a finite number."),
+    ("model.widths=[16, .inf]", "model.widths=[16, inf]: expected a finite number."),
+    ("optimizer={name: sgd, 1: 2}", "optimizer.1 is not a key: keys are words."),
+    (f"seed={'9' * 4000}", f"seed={'9' * 200}...: expected a whole number of at least 0"),
 ]
 
 
@@ -99,6 +109,12 @@ def test_all_problems_are_listed_at_once():
     assert [line.split()[0] for line in lines[1:]] == ["epochs", "data.bath_size", "model"]
 
 
+def bomb(first, line):
+    """Nine lines, of which each stands for nine times the one before."""
+    lines = [f"{new}: &{new} {line.format(', '.join([f'*{old}'] * 9))}" for old, new in itertools.pairwise("abcdefghi")]
+    return "\n".join([f"a: &a {first}", *lines]).encode()
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
@@ -107,7 +123,21 @@ def test_all_problems_are_listed_at_once():
         (b"- a\n- b", "holds a list"),
         (b"\xff\xfe\x00", "not a text file in UTF-8"),
         (b"a: \x00", "is not valid YAML"),
+        (b"[" * 1000 + b"]" * 1000, "in line 1, column 51: nested deeper than 50 levels"),
+        ("".join(f"{' ' * i}a:\n" for i in range(1000)).encode(), "in line 50, column 50: nested deeper"),
+        (b"epochs: 1\nseed: 3\nepochs: 2", "in line 3, column 1: the key 'epochs' is there twice; remove one."),
+        (bomb("[1]", "[{}]"), "more than 10,000 values"),
+        (bomb("{x: 1}", "{{<<: [{}]}}"), "more than 10,000 values"),
+        (b"a: &a [*a]", "an alias inside of what it stands for"),
+        (b"a: &a {b: *a}", "an alias inside of what it stands for"),
+        (b"name: !!bool maybe", "in line 1, column 7: 'maybe' is not a value of"),
+        (b"name: !!timestamp soon", "'soon' is not a value of"),
+        (b"name: 2001-99-99", "'2001-99-99' is not a value of"),
+        (b"name: !!python/object:os.system x", "could not determine a constructor for the tag"),
+        (b"? [a]\n: 1", "found unhashable key"),
+        (b"1: 2", "1 is not a key: keys are words"),
     ],
+    ids=lambda value: None if isinstance(value, str) else "",
 )
 def test_unreadable_files_are_named(tmp_path, content, message):
     path = tmp_path / "config.yaml"
@@ -116,6 +146,13 @@ def test_unreadable_files_are_named(tmp_path, content, message):
         config.load(path)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_aliases_and_merged_sections_are_read(tmp_path):
+    text = "epochs: &n 3\nseed: *n\nmodel: &m {name: mlp, momentum: 0.5}\noptimizer: {<<: *m, name: sgd}"
+    (tmp_path / "config.yaml").write_text(text)
+    read = config.read(tmp_path / "config.yaml")
+    assert read["seed"] == 3 and read["optimizer"] == {"name": "sgd", "momentum": 0.5}
 
 
 def test_missing_file_and_directory(tmp_path):

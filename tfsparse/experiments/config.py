@@ -4,7 +4,6 @@ import copy
 import difflib
 import os
 import pathlib
-import re
 import typing
 from collections.abc import Sequence
 
@@ -13,8 +12,10 @@ import yaml
 
 from tfsparse.experiments.run_config import RunConfig
 from tfsparse.experiments.sections import TAGS, ConfigError, Section
+from tfsparse.experiments.yaml_loader import Loader
 
 QUICK_START = pathlib.Path(__file__).with_name("configs") / "quickstart.yaml"
+_MAX_SHOWN = 200  # characters of a wrong value in a message
 
 
 def load(path: str | os.PathLike, overrides: Sequence[str] = ()) -> RunConfig:
@@ -87,21 +88,9 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
     return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys]
 
 
-# ------------------------------------------------------------------------------------------------------------- YAML
-
-
-class _Loader(yaml.SafeLoader):
-    """Loader that reads `1e-3` as a number, as YAML 1.2 does. PyYAML reads a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
 def _yaml(text, source):
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -134,11 +123,13 @@ def _problem(details):
     section = _section_at(details["loc"][:end])
     if details["type"] == "extra_forbidden":
         return _unknown_key(path, location, section)
+    if details["type"] == "invalid_key":
+        return f"{path} is not a key: keys are words."
     field = section.model_fields.get(location[-1]) if section and location else None
     expected = field.description if field else details["msg"]
     if details["type"] == "missing":
         return f"{path} is missing: expected {expected}."
-    return f"{path}={value!r}: expected {expected}."
+    return f"{path}={_shortened(value)}: expected {expected}."
 
 
 def _unknown_key(path, location, section):
@@ -163,6 +154,11 @@ def _section_in(annotation):
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next(filter(None, map(_section_in, typing.get_args(annotation))), None)
+
+
+def _shortened(value):
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _kind(value):

@@ -3,9 +3,11 @@
 The sections of the methods are in `tfsparse.experiments.methods`, and the whole config is in `run_config`.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
 import pydantic
+import pydantic_core
 from pydantic import Discriminator, Field, StrictBool, StrictFloat, StrictInt, Tag
 
 
@@ -14,15 +16,24 @@ class ConfigError(ValueError):
 
 
 class Section(pydantic.BaseModel):
-    """Base of all sections. A key that the section does not have is an error."""
+    """Base of all sections. A key that the section does not have is an error, and so is a number that is not finite."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _finite(value):
+    """Return the value of an option, whose type only the part that it belongs to knows."""
+    values = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(number, float) and not math.isfinite(number) for number in values):
+        raise pydantic_core.PydanticCustomError("finite_number", "a finite number")
+    return value
 
 
 class Named(Section):
     """Base of sections that choose something by name, with options: `one_cycle`, or `{name: one_cycle, alpha: 14}`."""
 
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+    model_config = pydantic.ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, pydantic.AfterValidator(_finite)]]
     name: str = Field(description="a name, such as one_cycle")
 
     @pydantic.model_validator(mode="before")
