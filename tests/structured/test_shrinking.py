@@ -147,6 +147,48 @@ def test_saves_and_loads(tmp_path):
     np.testing.assert_array_equal(output(loaded, x), output(small, x))
 
 
+class Tempered(layers.Layer):
+    """Has a weight, and no config from which it could be made anew."""
+
+    def __init__(self, start):
+        super().__init__()
+        self.temperature = self.add_weight(shape=(), initializer=keras.initializers.Constant(start))
+
+    def call(self, inputs):
+        return inputs / self.temperature
+
+
+def unusual(layer):
+    inputs = keras.Input((8, 8, 3))
+    x = layer(layers.Conv2D(6, 3, name="conv")(layers.Conv2D(8, 3, name="stem")(inputs)))
+    return keras.Model(inputs, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize(
+    "surgery",
+    [
+        lambda net: shrink(net, {"stem": 5}),
+        lambda net: tfsparse.slim(net, flops=0.6),
+        lambda net: tfsparse.finalize(tfsparse.dst(net)),
+    ],
+    ids=["shrink", "slim", "dst"],
+)
+def test_a_layer_without_weights_needs_no_config(surgery):
+    net = unusual(layers.Lambda(lambda x: x / 2))
+    assert surgery(net)(images(net)).shape == (3, 4)
+
+
+def test_a_layer_that_stays_as_it_is_and_cannot_be_copied_is_shared():
+    net = unusual(Tempered(2.0))
+    net.compile("adam", "mse")
+    net.fit(np.zeros((2, 8, 8, 3)), np.zeros((2, 4)), verbose=0)
+    with pytest.warns(UserWarning, match="shares an object and its state with the given one. Tempered"):
+        small = shrink(net, {"stem": 5})
+    assert small.layers[3] is net.layers[3] and small.get_layer("stem").filters == 5
+    assert int(small.optimizer.iterations) == 1
+    small.fit(np.zeros((2, 8, 8, 3)), np.zeros((2, 4)), verbose=0)
+
+
 def test_arrays_of_another_model_are_refused():
     net = residual()
     with pytest.raises(ValueError, match=r"keep is an array of shape \(3,\) and type bool; expected the .* booleans"):

@@ -1,5 +1,6 @@
 """What to train so that zeros make a model smaller or faster on a target."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -150,16 +151,26 @@ def _granularity(target, source, sparsity):
 
 
 def _choices(target, source, granularity, sparsity):
-    """Yield what every weight will be, in a copy that is pruned as the config will prune the model."""
-    copy = keras.models.clone_model(source.model)
-    copy.set_weights(source.model.get_weights())
-    _randomize_biases(copy)
-    one_shot.prune(copy, sparsity, pruners.Magnitude(granularity=granularity))
-    for weight in sources.KerasSource(copy).weights():
+    """Yield what every weight will be, while the model is pruned as the config will prune it."""
+    with _weights_restored(source.model):
+        _randomize_biases(source.model)
+        one_shot.prune(source.model, sparsity, pruners.Magnitude(granularity=granularity))
+        weights = sources.KerasSource(source.model).weights()
+    for weight in weights:
         own = granularities.get(granularity).for_shape(weight.shape)
         verdict = target.verdict(weight, patterns.detect(weight.array))
         chosen = str(own) if verdict.gains else "dense"
         yield Choice(weight.name, weight.shape, chosen, verdict.smaller, verdict.faster, verdict.why)
+
+
+@contextlib.contextmanager
+def _weights_restored(model):
+    """Give a model the weights back that it has now."""
+    values = model.get_weights()
+    try:
+        yield
+    finally:
+        model.set_weights(values)
 
 
 def _randomize_biases(model):

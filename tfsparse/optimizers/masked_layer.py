@@ -8,6 +8,7 @@ from keras import ops
 
 from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
+from tfsparse.backend.layer_copies import copy_or_share
 
 
 class MaskedLayer(abc.ABC):
@@ -71,14 +72,9 @@ def converted(source, clone, new_layer):
     return model
 
 
-def copy_layer(layer):
-    """Return the layer without its weights."""
-    return type(layer).from_config(layer.get_config())
-
-
 def plain_layer(layer):
-    """Return the layer without its weights and, if it is masked, without its wrapper."""
-    return copy_layer(layer.layer if isinstance(layer, MaskedLayer) else layer)
+    """Return a copy of the layer with fresh weights and, if it is masked, without its wrapper."""
+    return copy_or_share(layer.layer if isinstance(layer, MaskedLayer) else layer)
 
 
 def clone_model(model: keras.Model, function) -> keras.Model:

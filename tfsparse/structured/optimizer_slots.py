@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from tfsparse.backend import keras_internals
+from tfsparse.backend.layer_copies import copy_or_share
 from tfsparse.optimizers import compiled_model
 
 
@@ -36,7 +37,7 @@ def compile_like(small: keras.Model, model: keras.Model, sources: dict, take_kep
 def _without_state(metrics):
     """Return copies of the metrics, since each model needs a state of its own."""
     return keras.tree.map_structure(
-        lambda m: type(m).from_config(m.get_config()) if isinstance(m, keras.Metric) else m, metrics
+        lambda m: copy_or_share(m) if isinstance(m, keras.Metric) else m, metrics
     )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from tfsparse.backend import keras_internals, replicas
+from tfsparse.backend.layer_copies import copy_layer, copy_or_share
 from tfsparse.structured import constant_channels, optimizer_slots
 from tfsparse.structured.channel_tracer import functional, is_graph
 from tfsparse.structured.channels import Channels
@@ -167,12 +168,13 @@ class _Shrinker:
         return self._new[id(old)]
 
     def _smaller(self, old):
-        config = old.get_config()
+        changes = {}
         for change in self._channels.config_changes.get(id(old), []):
-            config |= change(self._num_kept)
-        if not config.get("use_bias", True) and self._new_bias(old).any():
-            config["use_bias"] = True
-        new = type(old).from_config(config)
+            changes |= change(self._num_kept)
+        if not getattr(old, "use_bias", True) and self._new_bias(old).any():
+            changes["use_bias"] = True
+        changes = {key: value for key, value in changes.items() if getattr(old, key, None) != value}
+        new = copy_layer(old, **changes) if changes else copy_or_share(old)
         if isinstance(old, keras.layers.Layer):
             self._layers.append((old, new))
         return new

@@ -176,3 +176,10 @@ def test_a_subclassed_model_may_wrap_its_layers_itself():
     model.fit(x, x[:, :1], epochs=3, verbose=0, callbacks=[tfsparse.DST(0.5)])
     assert tfsparse.report(model).sparsity == 0.5
     assert [row.masked for row in tfsparse.report(model).rows] == [True, False]
+
+
+def test_a_kernel_that_its_wrapper_lists_as_well_has_one_threshold():
+    net = keras.Sequential([keras.Input((8,)), layers.SpectralNormalization(layers.Dense(6, name="inside"))])
+    wrapped = tfsparse.dst(net).layers[0]
+    pairs = zip(wrapped.kernels, wrapped.thresholds, strict=True)
+    assert [(k.path, tuple(t.shape)) for k, t in pairs] == [("inside/kernel", (1, 6))]

@@ -6,6 +6,7 @@ import random
 import keras
 
 from tfsparse.backend import keras_internals, replicas
+from tfsparse.backend.layer_copies import copy_layer
 from tfsparse.methods.activation_density import rules
 from tfsparse.structured import Channels, importance
 
@@ -44,7 +45,7 @@ def reinitialized(model: keras.Model, optimizer: type, config: dict, seed) -> ke
         The new model, compiled as `model` is.
     """
     with replicas.strategy_scope(model), _python_seed(seed):
-        new = keras.models.clone_model(model)
+        new = keras.models.clone_model(model, clone_function=copy_layer, recursive=True)
         _copy_untrained(model, new)
         new.compile(**keras_internals.compile_arguments(model) | {"optimizer": optimizer.from_config(config)})
         new.optimizer.build(new.trainable_variables)

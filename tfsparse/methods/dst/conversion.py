@@ -3,6 +3,7 @@
 import keras
 
 from tfsparse.backend import keras_internals
+from tfsparse.backend.layer_copies import copy_layer, copy_or_share
 from tfsparse.methods.dst.layer import Thresholded
 from tfsparse.optimizers import masked_layer
 from tfsparse.optimizers.masked_layer import MaskedLayer
@@ -46,9 +47,9 @@ def dst(
     chosen = chosen_layers(model, keras.Model, _has_kernels, exclude, skip_first, skip_last)
 
     def wrapped(layer):
-        copy = masked_layer.copy_layer(layer)
         if id(layer) not in chosen:
-            return copy
+            return copy_or_share(layer)
+        copy = copy_layer(layer)
         copy.build_from_config(layer.get_build_config())  # a wrapper is told the shape of the first input only
         return Thresholded(copy, threshold, alpha)
 

@@ -70,13 +70,9 @@ class ThresholdedLayerBase(MaskedLayer):
         return {**super().get_config(), **own}
 
     def owners_and_kernels(self):
-        """Return pairs of a layer, the wrapped one or one inside it, and a kernel of its own."""
-        return [
-            (layer, variable)
-            for layer in all_layers(self.layer)
-            for variable in own_trainable_variables(layer)
-            if self._is_kernel(variable)
-        ]
+        """Return pairs of a layer and its kernel: the innermost layer, since a wrapper may list the same kernel."""
+        pairs = [(layer, v) for layer in all_layers(self.layer) for v in own_trainable_variables(layer)]
+        return list({id(v): (layer, v) for layer, v in pairs if self._is_kernel(v)}.values())
 
     def _add(self, name, shape, value, dtype="float32", **options):
         options |= {"initializer": self._keras.initializers.Constant(value), self._autocast_option: False}

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfsparse.backend import keras_internals
+from tfsparse.backend.layer_copies import copy_layer, copy_or_share
 from tfsparse.methods.dst.conversion import check_cloneable, chosen_layers
 from tfsparse.methods.dst.layer_core import ThresholdedLayerBase
 from tfsparse.methods.dst.target_callback import TargetSparsityCallback
@@ -138,8 +139,7 @@ def dst(
     chosen = chosen_layers(model, tf_keras.Model, _has_kernels, exclude, skip_first, skip_last)
 
     def wrapped(layer):
-        copy = masked_layer.copy_layer(layer)
-        return Thresholded(copy, threshold, alpha) if id(layer) in chosen else copy
+        return Thresholded(copy_layer(layer), threshold, alpha) if id(layer) in chosen else copy_or_share(layer)
 
     return masked_layer.converted(model, _clone, wrapped)
 
