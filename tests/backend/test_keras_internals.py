@@ -233,3 +233,8 @@ def test_num_batches():
     assert int(keras_internals.num_batches(optimizer)) == 4 and int(optimizer.iterations) == 2, (
         "optimizer._iterations no longer counts batches where public iterations counts updates"
     )
+
+
+def test_the_version_of_jax_modules():
+    version = keras_internals.newest_readable_xla_module()
+    assert isinstance(version, int) and version >= 9, "TensorFlow no longer says which modules of JAX it reads"

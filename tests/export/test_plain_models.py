@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 import tfsparse
 
@@ -17,12 +18,15 @@ import pathlib, sys
 import numpy as np
 import tfsparse
 from export.small_models import examples, pruned
+from tfsparse.backend import keras_internals
 
 model, x = pruned(), examples()
 folder = pathlib.Path(sys.argv[1])
 np.save(folder / "x.npy", x)
 np.save(folder / "y.npy", model.predict(x, verbose=0))
 tfsparse.export(model, folder / "out")
+keras_internals.newest_readable_xla_module = lambda: 9  # as TensorFlow before 2.20
+tfsparse.export(model, folder / "old", dense=True)
 """
 
 
@@ -57,6 +61,15 @@ def test_a_model_of_jax(tmp_path):
     served = tf.saved_model.load(str(tmp_path / "out"))
     assert len(served.packed) == 1
     assert np.allclose(served.serve(np.load(tmp_path / "x.npy")), np.load(tmp_path / "y.npy"), atol=1e-6)
+    assert module_version(tmp_path / "old") == 9
+
+
+def module_version(directory):
+    """The version of the only module of JAX in a SavedModel."""
+    graph = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+    nodes = [node for function in graph.library.function for node in function.node_def]
+    (version,) = {node.attr["version"].i for node in nodes if node.op == "XlaCallModule"}
+    return version
 
 
 @pytest.fixture(scope="module")

@@ -303,3 +303,16 @@ def num_batches(optimizer):
     With gradient accumulation public `optimizer.iterations` counts fewer: the updates.
     """
     return optimizer._iterations
+
+
+# ---- TensorFlow ------------------------------------------------------------------------------------------------------
+
+
+def newest_readable_xla_module() -> int:
+    """Return the newest version of the modules of JAX that the installed TensorFlow reads from a SavedModel.
+
+    JAX writes them for TensorFlow (`XlaCallModule`) and asks the same private function before it refuses.
+    """
+    from tensorflow.compiler.tf2xla.python import xla
+
+    return xla.call_module_maximum_supported_version()

@@ -11,7 +11,7 @@ import keras
 
 from tfsparse.backend import files
 from tfsparse.backend.registry import check_choice
-from tfsparse.export import packing
+from tfsparse.export import jax_modules, packing
 from tfsparse.export.plain_models import plain_model
 
 
@@ -61,7 +61,8 @@ def _write_dense(model, path):
     """Write the SavedModel that the model's own Keras writes."""
     model = plain_model(model)
     if isinstance(model, keras.Model):
-        model.export(path, verbose=False)
+        with jax_modules.readable_by_tensorflow():
+            model.export(path, verbose=False)
     else:
         with contextlib.redirect_stdout(io.StringIO()):  # tf_keras has no verbose=False
             model.export(str(path))
