@@ -83,3 +83,9 @@ def examples(name="plain"):
         return {key: random.normal(size=(3, 64)).astype("float32") for key in "ab"}
     shape = {"convolutions": (8, 8, 3), "recurrent": (5, 16)}.get(name, (64,))
     return random.normal(size=(3, *shape)).astype("float32")
+
+
+def xla_modules(saved_model):
+    """The nodes that call modules of JAX in the protobuf of a SavedModel."""
+    functions = saved_model.meta_graphs[0].graph_def.library.function
+    return [node for function in functions for node in function.node_def if node.op == "XlaCallModule"]

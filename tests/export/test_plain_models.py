@@ -3,12 +3,14 @@
 import importlib.util
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from export.small_models import xla_modules
 from tensorflow.core.protobuf import saved_model_pb2
 
 import tfsparse
@@ -17,8 +19,10 @@ ON_JAX = """
 import pathlib, sys
 import numpy as np
 import tfsparse
-from export.small_models import examples, pruned
+from export.small_models import examples, pruned, xla_modules
+from tensorflow.core.protobuf import saved_model_pb2
 from tfsparse.backend import keras_internals
+from tfsparse.export import jax_modules
 
 model, x = pruned(), examples()
 folder = pathlib.Path(sys.argv[1])
@@ -27,6 +31,16 @@ np.save(folder / "y.npy", model.predict(x, verbose=0))
 tfsparse.export(model, folder / "out")
 keras_internals.newest_readable_xla_module = lambda: 9  # as TensorFlow before 2.20
 tfsparse.export(model, folder / "old", dense=True)
+
+file = folder / "old" / "saved_model.pb"  # as if JAX were newer
+content = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+for module in xla_modules(content):
+    module.attr["module"].s = module.attr["module"].s[:9] + bytes(9)
+file.write_bytes(content.SerializeToString())
+try:
+    jax_modules.check_runs(folder / "old")
+except ValueError as error:
+    (folder / "error.txt").write_text(str(error))
 """
 
 
@@ -64,11 +78,14 @@ def test_a_model_of_jax(tmp_path):
     assert module_version(tmp_path / "old") == 9
 
 
+    unreadable = "cannot run what JAX .* exports. Install a newer TensorFlow or an older JAX"
+    assert re.search(unreadable, (tmp_path / "error.txt").read_text())
+
+
 def module_version(directory):
     """The version of the only module of JAX in a SavedModel."""
-    graph = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
-    nodes = [node for function in graph.library.function for node in function.node_def]
-    (version,) = {node.attr["version"].i for node in nodes if node.op == "XlaCallModule"}
+    content = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+    (version,) = {module.attr["version"].i for module in xla_modules(content)}
     return version
 
 

@@ -63,6 +63,7 @@ def _write_dense(model, path):
     if isinstance(model, keras.Model):
         with jax_modules.readable_by_tensorflow():
             model.export(path, verbose=False)
+        jax_modules.check_runs(path)
     else:
         with contextlib.redirect_stdout(io.StringIO()):  # tf_keras has no verbose=False
             model.export(str(path))

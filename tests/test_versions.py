@@ -1,0 +1,90 @@
+"""The lowest versions that pyproject.toml declares, and those that Colab ships, each in a clean environment."""
+
+import glob
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = pathlib.Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+JOBS = ["prune", "pll", "gsm", "dst", "activation_density", "tfmot"]
+COLAB = ["tensorflow==2.20.*", "keras==3.13.2", "numpy==2.1.*", "tf_keras==2.20.*"]  # on Python 3.13
+
+
+def lowest(extras) -> list[str]:
+    """Each requirement of the package and these extras at its lower bound, which an extra may raise."""
+    lines = sum((PROJECT["optional-dependencies"][extra] for extra in extras), PROJECT["dependencies"])
+    bounds = {}
+    for requirement in map(Requirement, lines):
+        for specifier in requirement.specifier:
+            if specifier.operator == ">=":
+                bounds.setdefault(requirement.name, []).append(Version(specifier.version))
+    return [f"{name}=={max(versions)}.*" for name, versions in bounds.items()]
+
+
+def interpreter(version: str) -> str:
+    """A Python of this version, else the one that runs."""
+    installed = glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python"))
+    return next(iter(installed), None) or shutil.which(f"python{version}") or sys.executable
+
+
+def environment(folder, python, extras, constraints):
+    """Returns a function that runs programs of a new environment outside of the repository."""
+    source = folder / "source"
+    shutil.copytree(ROOT / "tfsparse", source / "tfsparse", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    (folder / "constraints.txt").write_text("\n".join(constraints))
+    variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "KERAS_BACKEND")}
+    variables |= {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "Agg"}
+
+    def run(*command, **more):
+        done = subprocess.run(
+            list(map(str, command)), cwd=folder, env=variables | more, capture_output=True, text=True, timeout=1800
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+    programs = folder / "venv" / "bin"
+    run(python, "-m", "venv", programs.parent)
+    run(programs / "pip", "install", "-q", "-c", folder / "constraints.txt", f"{source}[{','.join(extras)}]")
+    return lambda program, *arguments, **more: run(programs / program, *arguments, **more)
+
+
+def check_main_jobs(run, folder):
+    print(run("pip", "list", "--format=freeze"))
+    for job in JOBS:
+        (folder / job).mkdir()
+        assert run("python", ROOT / "tests" / "smoke.py", job, folder / job).endswith(f"{job}: passed\n")
+    run("tfsparse", "train", "--out", folder / "run", "--set", "epochs=2")
+    run("tfsparse", "report", folder / "run", "--html", folder / "run.html")
+    run("tfsparse", "compare", folder / "run", "--out", folder / "plot.png")
+    run("tfsparse", "doctor", folder / "run" / "model.keras", "--no-measure")
+    assert (folder / "run.html").stat().st_size and (folder / "plot.png").stat().st_size
+
+
+@pytest.mark.exhaustive
+def test_the_lowest_declared_versions(tmp_path):
+    extras = ["cli", "pandas", "tfmot", "zstd"]
+    check_main_jobs(
+        environment(tmp_path, interpreter("3.11"), extras, lowest([*extras, "plot", "tensorboard"])), tmp_path
+    )
+
+
+@pytest.mark.exhaustive
+def test_the_lowest_declared_versions_for_jax(tmp_path):
+    run = environment(tmp_path, interpreter("3.11"), ["jax"], lowest(["jax"]))
+    print(run("pip", "list", "--format=freeze"))
+    run("python", ROOT / "tests" / "smoke.py", "prune", tmp_path, KERAS_BACKEND="jax")
+
+
+@pytest.mark.exhaustive
+def test_the_versions_of_colab(tmp_path):
+    check_main_jobs(environment(tmp_path, interpreter("3.13"), ["cli", "tfmot"], COLAB), tmp_path)
