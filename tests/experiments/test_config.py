@@ -71,6 +71,7 @@ WRONG = [
     ("prune={schedule: one_cycle}", "prune.sparsity is missing: expected a fraction"),
     ("data.standardize=no thanks", "data.standardize='no thanks': expected true, or false to leave pixels in [0, 1]"),
     ("epochs=true", "epochs=True: expected a whole number"),
+    ("epochs=1000000000000", "epochs=1000000000000: expected a whole number of at least 1"),
     ("epochs=0", "epochs=0: expected a whole number of at least 1"),
     ("data.augment=flip", "data.augment='flip': expected null or pad_crop_flip"),
     ("jit_compile=perhaps", "jit_compile='perhaps': expected true, false or auto"),

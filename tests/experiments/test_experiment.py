@@ -337,6 +337,8 @@ def test_resume_refuses_a_model_that_the_run_did_not_write(finished, tmp_path, c
         (["optimizer={name: sgd, learning_rate: 0.1, momentum: one_cycle}"], "must be a OneCycleRate"),
         (["optimizer.use_ema=true"], "optimizer.use_ema: "),
         (["steps_per_execution=4"], "does not divide the 11 steps of an epoch; write 1"),
+        (["steps_per_execution=1000000000000"], "does not divide the 11 steps of an epoch; write 11"),
+        (["prune.schedule={name: one_cycle, alpha: -1}"], "OneCycle got alpha=-1.*expected finite numbers"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused_before_anything_is_written(tmp_path, overrides, message):

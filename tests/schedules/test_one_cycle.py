@@ -14,3 +14,15 @@ from tfsparse.schedules import OneCycle
 def test_golden(beta, golden):
     """The column for beta=5 is the output of the authors' code."""
     np.testing.assert_allclose(OneCycle(beta=beta)(np.linspace(0, 1, 11)), golden, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"alpha": -1}, {"alpha": 0}, {"alpha": np.nan}, {"alpha": np.inf}, {"beta": np.nan}, {"beta": 1000}]
+)
+def test_what_gives_no_rising_curve_is_refused(options):
+    with pytest.raises(ValueError, match=r"expected finite numbers with alpha > 0 and beta < alpha \+ 88"):
+        OneCycle(**options)
+
+
+def test_a_steep_curve_is_finite():
+    assert np.isfinite(OneCycle(alpha=1000, beta=1080)(np.linspace(0, 1, 11))).all()

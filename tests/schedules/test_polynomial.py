@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from tfsparse.schedules import Polynomial
 
@@ -13,3 +14,9 @@ def test_formula():
     t = np.linspace(0, 1, 41)
     p = np.maximum((t - 0.2) / 0.8, 0)
     np.testing.assert_allclose(Polynomial()(t), 1 - (1 - p) ** 3, atol=1e-5)
+
+
+@pytest.mark.parametrize("power", [0, -1, np.nan, np.inf])
+def test_what_gives_no_rising_curve_is_refused(power):
+    with pytest.raises(ValueError, match="expected a number above 0"):
+        Polynomial(power)

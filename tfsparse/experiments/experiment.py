@@ -246,7 +246,7 @@ def _interruptible():
 def _check_steps(config, data):
     steps, at_once = data.steps_per_epoch, config.steps_per_execution
     if steps % at_once:  # Keras would use batches of the next epoch
-        fit = max(n for n in range(1, at_once) if steps % n == 0)
+        fit = max(n for n in range(1, min(at_once, steps) + 1) if steps % n == 0)
         raise ConfigError(f"steps_per_execution={at_once} does not divide the {steps} steps of an epoch; write {fit}")
 
 

@@ -17,7 +17,7 @@ class _RunConfig(Section):
 
     name: str = Field("run", description="a name for the run, such as mnist-lenet300")
     seed: StrictInt = Field(0, ge=0, lt=2**31, description="a whole number of at least 0, such as 0")
-    epochs: StrictInt = Field(ge=1, description="a whole number of at least 1, such as 10")
+    epochs: StrictInt = Field(ge=1, lt=2**31, description="a whole number of at least 1, such as 10")
     data: DataConfig = Field(description="a section such as {name: mnist}")
     model: ModelConfig = Field(description="a section such as {name: lenet_300_100}")
     start: StartConfig = Field(StartConfig(), description="a section such as {weights: runs/base/model.keras}")

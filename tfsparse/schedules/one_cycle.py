@@ -6,6 +6,8 @@ from keras import ops
 
 from tfsparse.schedules.schedule import Schedule, schedules
 
+_MAX_EXPONENT = 88  # exp of it is nearly the largest float32
+
 
 @schedules.register
 class OneCycle(Schedule):
@@ -24,7 +26,8 @@ class OneCycle(Schedule):
         updates: Largest number of mask updates in training, or None for an update at every step. Default: 1000.
 
     Raises:
-        ValueError: If not 0 <= start < end <= 1, or if `updates` is not a positive integer or None.
+        ValueError: If not 0 <= start < end <= 1, if `updates` is not a positive integer or None, or if `alpha` or
+            `beta` is out of range.
 
     Source:
         Hubens et al., "One-Cycle Pruning: Pruning ConvNets Under a Tight Training Budget" (ICIP 2022).
@@ -44,6 +47,11 @@ class OneCycle(Schedule):
         updates: int | None = 1000,
     ):
         super().__init__(start, end, updates=updates)
+        if not (0 < alpha < math.inf and -math.inf < beta < alpha + _MAX_EXPONENT):
+            raise ValueError(
+                f"OneCycle got alpha={alpha}, beta={beta}: expected finite numbers with alpha > 0 and "
+                f"beta < alpha + {_MAX_EXPONENT}, for example OneCycle(alpha=14, beta=5)."
+            )
         self.alpha, self.beta = alpha, beta
 
     def progress(self, p):

@@ -1,5 +1,7 @@
 """Automated gradual pruning (AGP)."""
 
+import math
+
 from tfsparse.schedules.schedule import Schedule, schedules
 
 
@@ -18,7 +20,8 @@ class Polynomial(Schedule):
         updates: Largest number of mask updates in training, or None for an update at every step. Default: 1000.
 
     Raises:
-        ValueError: If not 0 <= start < end <= 1, or if `updates` is not a positive integer or None.
+        ValueError: If not 0 <= start < end <= 1, if `updates` is not a positive integer or None, or if `power` is not
+            above 0.
 
     Source:
         Zhu and Gupta, "To prune, or not to prune: exploring the efficacy of pruning for model compression" (2017),
@@ -31,6 +34,8 @@ class Polynomial(Schedule):
 
     def __init__(self, power: float = 3.0, *, start: float = 0.2, end: float = 1.0, updates: int | None = 1000):
         super().__init__(start, end, updates=updates)
+        if not 0 < power < math.inf:
+            raise ValueError(f"Polynomial got power={power}: expected a number above 0, such as Polynomial(power=3).")
         self.power = power
 
     def progress(self, p):

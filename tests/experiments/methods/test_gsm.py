@@ -5,6 +5,7 @@ from small_config import small
 
 import tfsparse
 from tfsparse.experiments import assembly, experiment
+from tfsparse.experiments.sections import ConfigError
 
 
 def test_gsm_is_an_optimizer_and_brings_its_cut():
@@ -20,6 +21,12 @@ def test_gsm_is_an_optimizer_and_brings_its_cut():
 def test_without_a_compression_above_1_it_is_an_optimizer_like_others(compression, label):
     asked = small("prune=null", f"optimizer={{name: gsm, compression: {compression}}}")
     assert assembly.label(asked) == label
+
+
+@pytest.mark.parametrize("compression", ["many", "null", "[4]"])
+def test_a_compression_that_is_no_number_is_named(compression):
+    with pytest.raises(ConfigError, match=r"optimizer.compression=.*: expected entries over entries kept, such as 10"):
+        assembly.callbacks(small("prune=null", f"optimizer={{name: gsm, compression: {compression}}}"))
 
 
 def test_gsm_starts_from_trained_weights_and_says_what_its_cut_costs(tmp_path):

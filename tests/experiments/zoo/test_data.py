@@ -145,6 +145,8 @@ def test_image_size_resizes():
         ({"epochs": 3, "first_epoch": 3}, "leave no epoch to train.*write epochs=4"),
         ({"first_epoch": -1}, "leave no epoch"),
         ({"batch_size": 2000}, "exceeds the 1437 training images.*batch_size=128"),
+        ({"image_size": 10**12}, "image_size=1000000000000: expected a side of 1 to 4096 pixels"),
+        ({"image_size": 4000}, "image_size=4000: the digits are resized in memory; write at most 512"),
     ],
 )
 def test_wrong_arguments_are_refused_with_the_line_to_write(settings, sentence):
@@ -161,6 +163,13 @@ def test_an_unknown_dataset_is_answered_with_the_nearest_names(tmp_path):
         data.load("cifar1", data_dir=tmp_path)
     with pytest.raises(ValueError, match=r"write load\('my_own_digits'\)"):
         data.load("my_own_digit", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mnist:99.0.0", "mnist/speed=1", "gs://mnist", "mnist[0]", "", "huggingface:mnist"])
+def test_what_is_no_name_of_tfds_is_one_sentence(tmp_path, name):
+    with pytest.raises(ValueError, match=r"is not a dataset of TFDS \(.*\). Write e.g. load\('cifar10'\)") as caught:
+        data.load(name, data_dir=tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_dataset_that_cannot_be_downloaded_says_where_it_looked(tmp_path, monkeypatch):

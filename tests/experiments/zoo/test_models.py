@@ -148,6 +148,13 @@ def test_names_list_the_registry_the_wide_family_and_keras():
         (("lstm", MNIST, 10), {"initializer": "pytorch"}, "initializer='pytorch' is unknown; write initi"),
         (("wrn_16_8", CIFAR, 10), {"depth": 28}, r"option\(s\) depth; it takes dropout"),
         (("MobileNetV2", CIFAR, 10), {"width": 3}, r"option\(s\) width.*alpha"),
+        (("mlp", (8,), 10), {"widths": 16}, "cannot be built with widths=16: expected a list of whole numbers"),
+        (("mlp", (8,), 10), {"widths": None}, "cannot be built with widths=None: expected a list of whole numbers"),
+        (("lstm", MNIST, 10), {"units": "many"}, "cannot be built with units='many'"),
+        (("wrn_16_8", CIFAR, 10), {"dropout": None, "initializer": 1}, r"option\(s\) initializer"),
+        (("wrn_10_1", CIFAR, 10), {"dropout": "half"}, "cannot be built with dropout='half'"),
+        (("MobileNetV2", CIFAR, 10), {"alpha": None}, "cannot be built with alpha=None"),
+        (("MobileNetV2", CIFAR, 10), {"include_top": False}, r"gives outputs of shape.*expected logits.*\(None, 10\)"),
     ],
 )
 def test_wrong_arguments_are_refused_with_the_line_to_write(arguments, options, sentence):

@@ -4,6 +4,7 @@ import inspect
 from typing import ClassVar
 
 from tfsparse.experiments.method import CallbackMethod
+from tfsparse.experiments.sections import ConfigError
 from tfsparse.methods.gsm import GSM, PruneGSM
 
 _DEFAULT_COMPRESSION = inspect.signature(GSM).parameters["compression"].default
@@ -32,7 +33,10 @@ class _GSM(CallbackMethod):
 
 
 def _compression(optimizer):
-    return optimizer.options.get("compression", _DEFAULT_COMPRESSION)
+    compression = optimizer.options.get("compression", _DEFAULT_COMPRESSION)
+    if not isinstance(compression, int | float):
+        raise ConfigError(f"optimizer.compression={compression!r}: expected entries over entries kept, such as 10.")
+    return compression
 
 
 METHOD = _GSM()

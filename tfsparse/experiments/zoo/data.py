@@ -16,6 +16,7 @@ from tfsparse.backend import extras
 from tfsparse.experiments.zoo.augmentation import AUGMENTATIONS
 
 _MEMORY_LIMIT = 2 * 1024**3  # bytes of decoded images; larger data sets are streamed
+_LARGEST_IMAGE = 4096  # pixels on a side
 _SHUFFLE_BUFFER = 16_384  # encoded images, when streaming
 _STATISTICS_SAMPLE = 10_000  # training images that give mean and std, when streaming
 
@@ -115,6 +116,8 @@ def load(
             f"first_epoch={first_epoch} and epochs={epochs} leave no epoch to train: epochs counts from the very "
             f"beginning of the run; write epochs={max(first_epoch, 0) + 1} for one epoch more."
         )
+    if image_size is not None and not 1 <= image_size <= _LARGEST_IMAGE:
+        raise ValueError(f"image_size={image_size}: expected a side of 1 to {_LARGEST_IMAGE} pixels, such as 224.")
     source = _digits(image_size) if name == "digits" else _from_tfds(name, data_dir, image_size)
     if not standardize:
         mean, std = np.zeros_like(source.mean), np.full_like(source.std, source.peak)
@@ -162,7 +165,10 @@ def _digits(image_size):
     train_test_split = extras.require("sklearn.model_selection", "cli").train_test_split
     digits = extras.require("sklearn.datasets", "cli").load_digits()
     images, labels = digits.images[..., None].astype("uint8"), digits.target.astype("int64")
-    images = _resize(tf.constant(images), image_size).numpy() if image_size else images
+    if image_size:
+        if len(images) * image_size**2 * 4 > _MEMORY_LIMIT:  # resized pixels are floats before they are rounded
+            raise ValueError(f"image_size={image_size}: the digits are resized in memory; write at most 512.")
+        images = _resize(tf.constant(images), image_size).numpy()
     # The split does not depend on the seed of the run: all runs are validated on the same 360 digits.
     x, x_test, y, y_test = train_test_split(images, labels, test_size=360, stratify=labels, random_state=0)
     return _memory_source((x, y), (x_test, y_test), num_classes=10, peak=16)
@@ -284,6 +290,9 @@ def _builder(name, directory):
             f"Unknown dataset {name!r}: neither prepared in {directory} nor known to TFDS. The nearest names are "
             f"{', '.join(near)}; write load({near[0]!r})."
         ) from None
+    except Exception as error:  # TFDS asserts versions and passes whatever stands in the name to the builder
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{name!r} is not a dataset of TFDS ({reason}). Write e.g. load('cifar10').") from error
 
 
 def _prepare(builder, directory):

@@ -1,8 +1,10 @@
 """Architectures of the pruning papers and of keras.applications, by name."""
 
+import contextlib
 import difflib
 import inspect
 import re
+import textwrap
 
 import keras
 
@@ -27,26 +29,32 @@ def build(name: str, input_shape: tuple[int, ...], num_classes: int, **options) 
         The model.
 
     Raises:
-        ValueError: If the name or an option is unknown, or the architecture cannot take the shape.
+        ValueError: If the name or an option is unknown, the model cannot be built with the options, or the architecture
+            cannot take the shape.
 
     Examples:
         >>> build("lenet_300_100", (28, 28, 1), 10).count_params()
         266610
     """
-    input_shape = tuple(input_shape)
-    key = name.lower()
-    wide = _WIDE_RESNET.fullmatch(key)
-    if key in (applications := _applications()):
-        return _from_applications(applications[key], input_shape, num_classes, options)
-    if not wide and key not in ARCHITECTURES:
+    input_shape, key = tuple(input_shape), name.lower()
+    wide, application = _WIDE_RESNET.fullmatch(key), _applications().get(key)
+    if not (wide or application or key in ARCHITECTURES):
         raise ValueError(_unknown(name, input_shape, num_classes))
-    architecture = convnets.wide_resnet if wide else ARCHITECTURES[key]
-    _check_options(name, architecture, options)
-    if wide:
-        options |= {"depth": int(wide[1]), "width": int(wide[2])}
-    _check_shape(name, architecture, input_shape)
+    function = application or (convnets.wide_resnet if wide else ARCHITECTURES[key])
+    _check_options(name, function, options)
+    if not application:
+        _check_shape(name, function, input_shape)
+    size = {"depth": int(wide[1]), "width": int(wide[2])} if wide else {}
+    with _error_names_options(name, options):
+        make = _from_applications if application else _from_architecture
+        model = make(function, key, input_shape, num_classes, options | size)
+    _check_outputs(name, options, model, num_classes)
+    return model
+
+
+def _from_architecture(function, name, input_shape, num_classes, options):
     inputs = keras.Input(input_shape, name="image")
-    return keras.Model(inputs, architecture(inputs, num_classes, **options), name=key)
+    return keras.Model(inputs, function(inputs, num_classes, **options), name=name)
 
 
 def names() -> list[str]:
@@ -68,8 +76,7 @@ def _applications():
     return {f.__name__.lower(): f for f in functions if inspect.isfunction(f)}
 
 
-def _from_applications(function, input_shape, num_classes, options):
-    _check_options(function.__name__, function, options)
+def _from_applications(function, name, input_shape, num_classes, options):
     settings = {"weights": None, "classes": num_classes, "classifier_activation": None, "input_shape": input_shape}
     if "include_preprocessing" in inspect.signature(function).parameters:
         settings["include_preprocessing"] = False  # it expects pixels of 0..255; the zoo's data are standardised
@@ -86,6 +93,30 @@ def _check_options(name, function, options):
     if unknown:
         takes = f"it takes {', '.join(known)}" if known else f"it takes none: write build({name!r}, shape, classes)"
         raise ValueError(f"build({name!r}) was passed the option(s) {', '.join(unknown)}; {takes}.")
+
+
+@contextlib.contextmanager
+def _error_names_options(name, options):
+    """Say which options cannot be built: a wrong value can fail anywhere in Keras."""
+    try:
+        yield
+    except Exception as error:
+        if not options:
+            raise
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+        raise ValueError(f"build({name!r}) cannot be built with {_written(options)}: {reason}") from error
+
+
+def _check_outputs(name, options, model, num_classes):
+    if model.output_shape != (None, num_classes):
+        raise ValueError(
+            f"build({name!r}) with {_written(options)} gives outputs of shape {model.output_shape}: expected logits of "
+            f"shape {(None, num_classes)}; remove the options that change the top."
+        )
+
+
+def _written(options):
+    return ", ".join(f"{key}={value!r}" for key, value in options.items())
 
 
 def _check_shape(name, function, shape):

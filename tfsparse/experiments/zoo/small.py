@@ -11,6 +11,8 @@ from tfsparse.experiments.zoo.architecture import architecture, logits
 @architecture()
 def mlp(inputs, num_classes: int, widths: tuple[int, ...] = (256, 128), initializer: str = "keras"):
     """Flatten, then one dense ReLU layer per width."""
+    if not isinstance(widths, list | tuple):
+        raise ValueError("expected a list of whole numbers as widths, such as [256, 128].")
     x = layers.Flatten(name="flatten")(inputs)
     for i, width in enumerate(widths, start=1):
         x = _dense(x, width, f"dense{i}", initializer)
