@@ -27,6 +27,7 @@ from tfsparse.methods.pll import PLL
 from tfsparse.optimizers.compiled_model import sparsify
 from tfsparse.optimizers.learning_rates import OneCycleAdam, OneCycleAdamW, OneCycleRate, OneCycleSGD, StepRate
 from tfsparse.optimizers.one_shot import prune, winning_ticket
+from tfsparse.optimizers.recalibration import recalibrate
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import SET, Feather, Magnitude, Random, RigL, Saliency
 from tfsparse.reporting.report import Report, report

@@ -1,0 +1,94 @@
+"""BatchNormalization after weights were cut: its statistics are measured again."""
+
+import contextlib
+import itertools
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfsparse.backend import keras_internals
+
+_DROPOUT = ("Dropout", "AlphaDropout", "GaussianDropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+
+
+def recalibrate(model: keras.Model, data, batches: int = 100) -> None:
+    """Measure the statistics of all BatchNormalization layers again, in place.
+
+        moving_mean     = mean over batches of the batch's mean
+        moving_variance = mean over batches of the batch's variance
+
+    A cut changes the activations, and the statistics are still those of before. Training corrects them slowly, by an
+    exponential average; this does it at once and without training. Every layer normalizes with the statistics of the
+    batch while it is measured. Dropout is off. All other variables keep their values.
+
+    Args:
+        model: A built model with BatchNormalization.
+        data: Inputs like those of training: a dataset of batches, of `x` or `(x, y)`, or an array, which is split into
+            batches of 128.
+        batches: Number of batches to use at most, >= 1. Default: 100.
+
+    Raises:
+        ValueError: If the model has no BatchNormalization, or `data` has no batch.
+
+    Source:
+        Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization" (UAI 2018), section 3.2.
+
+    Examples:
+        >>> tfsparse.prune(model, 0.8)
+        >>> tfsparse.recalibrate(model, train_data)
+    """
+    layers = [x for x in keras_internals.all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
+    if not layers:
+        raise ValueError(f"Model {model.name!r} has no BatchNormalization, so there are no statistics to measure.")
+    if isinstance(batches, bool) or batches < 1:
+        raise ValueError(f"batches={batches!r}: expected a whole number of at least 1, for example batches=100.")
+    count = 0
+    with _only_statistics_change(model, layers), _without_dropout(model):
+        for count, inputs in enumerate(itertools.islice(_batches(data), batches), start=1):
+            for layer in layers:
+                layer.momentum = 1 - 1 / count  # the moving average becomes the mean of all batches so far
+            model(inputs, training=True)
+    if not count:
+        raise ValueError("data has no batch: expected at least one, for example data=train_data.take(100).")
+
+
+def _batches(data) -> Iterable:
+    if isinstance(data, np.ndarray) or ops.is_tensor(data):
+        yield from (data[i : i + 128] for i in range(0, len(data), 128))
+    else:
+        for batch in data:
+            yield batch[0] if isinstance(batch, tuple) else batch
+
+
+@contextlib.contextmanager
+def _only_statistics_change(model, layers):
+    """Put back momenta, the state of layers, and all variables but the statistics of `layers`."""
+    momenta, trainable = [x.momentum for x in layers], [x.trainable for x in layers]
+    statistics = {id(v) for x in layers for v in (x.moving_mean, x.moving_variance)}
+    others = [(v, np.array(ops.convert_to_numpy(v))) for v in model.variables if id(v) not in statistics]
+    try:
+        for layer in layers:
+            layer.trainable = True  # a frozen layer would normalize with its moving statistics
+        yield
+    finally:
+        for layer, momentum, is_trained in zip(layers, momenta, trainable, strict=True):
+            layer.momentum, layer.trainable = momentum, is_trained
+        for variable, value in others:
+            variable.assign(value)
+
+
+@contextlib.contextmanager
+def _without_dropout(model):
+    """Switch Dropout off."""
+    kinds = tuple(getattr(keras.layers, name) for name in _DROPOUT)
+    layers = [x for x in keras_internals.all_layers(model) if isinstance(x, kinds)]
+    rates = [x.rate for x in layers]
+    try:
+        for layer in layers:
+            layer.rate = 0.0
+        yield
+    finally:
+        for layer, rate in zip(layers, rates, strict=True):
+            layer.rate = rate
