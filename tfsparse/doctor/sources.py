@@ -87,15 +87,15 @@ class TFLiteSource(Source):
 
     Args:
         name: Its name.
-        content: Its bytes.
+        found: Its weights.
         files: The files to measure, by name: the dense one, and the sparse one if they differ.
     """
 
-    def __init__(self, name: str, content: bytes, files: dict[str, bytes]):
-        self.name, self._content, self._files = name, content, files
+    def __init__(self, name: str, found: list[Weight], files: dict[str, bytes]):
+        self.name, self._weights, self._files = name, found, files
 
     def weights(self):
-        return weights.of_file(self._content)
+        return self._weights
 
     def tflite_files(self, folder: pathlib.Path) -> dict[str, bytes]:
         """Return the files to measure, by name."""
@@ -147,9 +147,10 @@ def _read_tflite(path):
     from tfsparse.export import tflite_file
 
     content = path.read_bytes()
-    sparse = tflite_file.sparsify(content)
+    with tflite_file.errors_naming(path):
+        found, sparse = weights.of_file(content), tflite_file.sparsify(content)
     others = {} if sparse is content else {"the file, sparse by tfsparse": sparse}
-    return TFLiteSource(path.name, content, {"the file": content} | others)
+    return TFLiteSource(path.name, found, {"the file": content} | others)
 
 
 def _read_saved_model(path):
@@ -171,7 +172,7 @@ def _convert_saved_model(path):
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"TFLite's converter cannot convert {path}: {reason}") from error
     *_, sparse = files.values()
-    return TFLiteSource(source.name, sparse, files)
+    return TFLiteSource(source.name, weights.of_file(sparse), files)
 
 
 def _dense_and_sparse(directory):

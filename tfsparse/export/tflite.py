@@ -117,7 +117,8 @@ def inspect_tflite(path: str | os.PathLike) -> TFLiteFile:
         The weights in the file.
 
     Raises:
-        ValueError: If the file has a sparse weight in a form that neither tfsparse nor TFLite's converter writes.
+        ValueError: If it is no TFLite file or is damaged, or if it has a sparse weight in a form that neither tfsparse
+            nor TFLite's converter writes.
 
     Examples:
         >>> print(tfsparse.inspect_tflite("out.tflite"))
@@ -125,7 +126,8 @@ def inspect_tflite(path: str | os.PathLike) -> TFLiteFile:
     from tfsparse.export import tflite_file  # not at the top: it imports TensorFlow
 
     content = pathlib.Path(path).read_bytes()
-    return TFLiteFile(pathlib.Path(path), len(content), tuple(tflite_file.tensors(content)))
+    with tflite_file.errors_naming(path):
+        return TFLiteFile(pathlib.Path(path), len(content), tuple(tflite_file.tensors(content)))
 
 
 def convert_and_check(source: str, values: str, representative=None) -> tuple[bytes, bytes, float]:

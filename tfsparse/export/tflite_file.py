@@ -4,8 +4,11 @@ TFLite's own switch EXPERIMENTAL_SPARSITY looks at the pattern alone and writes 
 float16 and int8 (docs/tflite.md). Here weights become sparse in the dense file that the converter writes.
 """
 
+import contextlib
 import copy
 import dataclasses
+import os
+from collections.abc import Iterator
 
 import flatbuffers
 import numpy as np
@@ -21,6 +24,7 @@ _WEIGHTS = 1  # position of the weights among the inputs of an operation
 _PASSED_ON = {_OP.DENSIFY, _OP.DEQUANTIZE}  # operations between a weight and those that compute with it
 _DTYPES = {_TYPE.FLOAT32: np.float32, _TYPE.FLOAT16: np.float16, _TYPE.INT8: np.int8}
 _NAMES = {number: name for name, number in vars(_OP).items() if isinstance(number, int)}
+_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +56,20 @@ class Tensor:
     operations: tuple[str, ...] = ()
 
 
+@contextlib.contextmanager
+def errors_naming(path: str | os.PathLike) -> Iterator[None]:
+    """Turn what is raised while a file is read that is damaged, or is no TFLite file, into one error with its path.
+
+    Raises:
+        ValueError: If anything else is raised inside.
+    """
+    try:
+        yield
+    except Exception as error:  # FlatBuffers in Python does not verify a file: wrong offsets make it raise many kinds
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"Cannot read {path} as a TFLite file; it may be damaged: {reason}") from error
+
+
 def sparsify(content: bytes) -> bytes:
     """Return the same model with every weight sparse that gains by it; `content` itself if none does."""
     model = _read(content)
@@ -74,6 +92,11 @@ def arrays(content: bytes) -> list[np.ndarray]:
     return [_array(model, graph.tensors[i]) for graph in model.subgraphs for i, _ in _weights(model, graph)]
 
 
+def signatures(content: bytes) -> dict[str, int]:
+    """Return the names of the signatures, and the number of the graph that each runs."""
+    return {s.signatureKey.decode(): s.subgraphIndex for s in _read(content).signatureDefs or ()}
+
+
 class _Aligned(flatbuffers.Builder):
     """A builder whose arrays begin at multiples of 16, which TFLite requires of weights."""
 
@@ -83,6 +106,8 @@ class _Aligned(flatbuffers.Builder):
 
 
 def _read(content):
+    if content[4:8] != _IDENTIFIER:
+        raise ValueError(f"it begins with {content[:16]!r}" if content else "it is empty")
     return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
 
 
@@ -170,10 +195,11 @@ def _store(model, tensor, encoded):
 
 def _array(model, tensor):
     """Return the dense values of a weight."""
+    shape = tuple(map(int, tensor.shape))
+    if min(shape) < 0:
+        raise ValueError(f"the shape {shape} is negative")
     values = np.asarray(model.buffers[tensor.buffer].data, np.uint8).view(_DTYPES[tensor.type])
-    if tensor.sparsity is None:
-        return values.reshape(tensor.shape)
-    return tflite_schema.decode(values, tuple(tensor.shape), tensor.sparsity)
+    return values.reshape(shape) if tensor.sparsity is None else tflite_schema.decode(values, shape, tensor.sparsity)
 
 
 def _operation(model, operator):
@@ -199,8 +225,8 @@ def _described(model, graph, index, readers):
     is_direct = all(_operation(model, operator) not in _PASSED_ON for operator, _ in readers)
     runs_sparse = tensor.sparsity is not None and is_direct
     return Tensor(
-        name=tensor.name.decode(),
-        shape=tuple(map(int, tensor.shape)),
+        name=tensor.name.decode(errors="replace"),
+        shape=array.shape,
         dtype=array.dtype.name,
         sparsity=float(np.mean(array == 0)),
         stored="dense" if tensor.sparsity is None else "sparse",
