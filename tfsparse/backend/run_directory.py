@@ -10,8 +10,11 @@ import pathlib
 import textwrap
 
 import keras
+import numpy as np
 
 from tfsparse.backend import files
+
+_MAX_DEPTH = 50  # of lists and dicts in each other, as in a config
 
 
 class RunError(ValueError):
@@ -35,13 +38,43 @@ def read(directory: str | os.PathLike) -> dict:
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
         reason = "it is not one of tfsparse"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         run, reason = None, error.strerror if isinstance(error, OSError) else str(error)
-    if isinstance(run, dict) and {"status", "config", "epochs", "checkpoints"} <= run.keys():
+    if _is_record(run):
         return _with_present_names(run)
     raise RunError(
         f"{directory} holds no run: cannot read {path} ({reason}). Pass a directory that tfsparse train wrote."
     )
+
+
+def _is_record(run) -> bool:
+    """Whether a value has the keys of a record, with values of their types."""
+    return (
+        isinstance(run, dict)
+        and _depth_is_at_most(run, _MAX_DEPTH)
+        and run.get("status") in ("running", "finished")
+        and isinstance(run.get("config"), dict)
+        and isinstance(run.get("report", {}), dict)
+        and all(_are_dicts(run.get(key)) for key in ("epochs", "checkpoints"))
+        and all({"sha256", "random_states"} <= checkpoint.keys() for checkpoint in run["checkpoints"])
+    )
+
+
+def _are_dicts(values) -> bool:
+    return isinstance(values, list) and all(isinstance(value, dict) for value in values)
+
+
+def _depth_is_at_most(values, depth) -> bool:
+    """Whether lists and dicts are in each other at most so deep. Deeper ones end a recursion, as of YAML."""
+    level = [values]
+    for _ in range(depth):
+        level = [v for outer in level for v in _inner(outer)]
+    return not level
+
+
+def _inner(values):
+    values = values.values() if isinstance(values, dict) else values
+    return [value for value in values if isinstance(value, dict | list)]
 
 
 def _with_present_names(run):
@@ -130,6 +163,15 @@ def random_states(model: keras.Model) -> list[keras.Variable]:
 
 
 def set_random_states(model: keras.Model, states: list) -> None:
-    """Give random layers the states that `run["checkpoints"]` holds."""
-    for variable, state in zip(random_states(model), states, strict=True):
-        variable.assign(state)
+    """Give random layers the states that `run["checkpoints"]` holds.
+
+    Raises:
+        RunError: If they are not those of such a model.
+    """
+    variables = random_states(model)
+    try:
+        values = [np.array(state, variable.dtype) for variable, state in zip(variables, states, strict=True)]
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RunError(f"run.json does not hold the random states of model.keras: {error}") from error

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer import Argument, Option
 
-from tfsparse.backend import run_directory
+from tfsparse.backend import run_directory, run_record
 from tfsparse.backend.tables import Column, make_table, printable
 from tfsparse.doctor.diagnosis import doctor as make_diagnosis
 from tfsparse.doctor.planning import plan as make_plan
@@ -142,7 +142,7 @@ def matrix(file: Comparison, set_: Overrides = None, out: OutDir = None, plot: P
 @_one_line_errors
 def compare(directories: Runs, out: Plot = None):
     """Print finished runs in a table, with means over seeds, and plot them."""
-    runs = {directory: run_directory.read(directory) for directory in directories}
+    runs = {directory: run_record.read(directory) for directory in directories}
     for directory, run in runs.items():
         if run["status"] != "finished":
             raise ValueError(f"{directory} is not finished; run first: {_resume_command(directory)}")
@@ -208,9 +208,8 @@ def _check_export(out, values, dense, representative):
 
 
 def _config(path, overrides, resumed):
-
     if resumed and not path:
-        return configs.validate(run_directory.read(resumed)["config"], overrides, source=str(resumed / "run.json"))
+        return configs.validate(run_record.read(resumed)["config"], overrides, source=str(resumed / "run.json"))
     return configs.load(path or configs.QUICK_START, overrides)
 
 

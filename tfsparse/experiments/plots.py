@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import os
 import pathlib
 import statistics
@@ -56,10 +57,14 @@ def groups(runs: Iterable[dict]) -> list[Group]:
 
     def key(run):
         summary = run["summary"]
-        return summary["data"], summary["model"], summary["method"], summary["asked_sparsity"]
+        has_target = summary["asked_sparsity"] is not None
+        return summary["data"], summary["model"], summary["method"], has_target, summary["asked_sparsity"] or 0.0
 
     ordered = itertools.groupby(sorted(runs, key=key), key)
-    return [Group(method, model, data, target, list(same)) for (data, model, method, target), same in ordered]
+    return [
+        Group(method, model, data, target if has_target else None, list(same))
+        for (data, model, method, has_target, target), same in ordered
+    ]
 
 
 def training(run: dict) -> Figure:
@@ -118,7 +123,8 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
 
 def _fractions(entries):
     """Return `{label: values}` of the fractions in the entries of the epochs; empty for a dense run."""
-    present = {label: [entry[key] for entry in entries] for key, label in _FRACTIONS.items() if key in entries[-1]}
+    keys = [key for key in _FRACTIONS if key in entries[-1]]
+    present = {_FRACTIONS[key]: [entry.get(key, math.nan) for entry in entries] for key in keys}
     return present if present.keys() - {_FRACTIONS["macs_share"]} else {}
 
 

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from tfsparse.backend import files, run_directory
+from tfsparse.backend import files, run_directory, run_record
 from tfsparse.backend.run_directory import RunError
 from tfsparse.experiments import config as configs
 from tfsparse.experiments.run_config import RunConfig
@@ -51,7 +51,7 @@ def resumed_run(directory: pathlib.Path, config: RunConfig) -> dict:
     Raises:
         RunError: If there is no run, its config differs, or the run did not write `model.keras`.
     """
-    run = run_directory.read(directory)
+    run = run_record.read(directory)
     changed = configs.differences(configs.validate(run["config"], source=str(directory / "run.json")), config)
     if changed:
         raise RunError(

@@ -124,7 +124,7 @@ def of_report(report: dict) -> Iterator[Part]:
     share = 1 - report["kept"] / report["size"] if report["size"] else 0.0
     totals = [("all kernels", "", "", _text(share), *_costs(report))]
     note = f"{report['nonzero_parameters']:,} of {report['parameters']:,} parameters are not zero."
-    if report["sync_stats"]:
+    if report.get("sync_stats"):
         times, sent = (f"{report['sync_stats'][key]:,}" for key in ("num_syncs", "bytes"))
         note += f" Replicas compared their masks {times} times; each sent {sent} bytes."
     yield Part("Layers", note, table=Table(head, rows, totals))
@@ -202,7 +202,8 @@ def _drawn(chart, entries):
     lines = {}
     for key, label in chart.lines.items():
         if isinstance(entries[-1][key], dict):
-            lines |= {name: [entry[key][name] for entry in entries] for name in entries[-1][key]}
+            names = entries[-1][key]
+            lines |= {name: [entry.get(key, {}).get(name, math.nan) for entry in entries] for name in names}
         else:
             lines[label] = [entry.get(key, math.nan) for entry in entries]
     return drawing.svg(drawing.curves([entry["epoch"] for entry in entries], lines), chart.title)

@@ -30,7 +30,7 @@ def write(source: str | os.PathLike, path: str | os.PathLike) -> None:
         >>> page.write("runs/quickstart", "quickstart.html")
     """
     source = pathlib.Path(source)
-    run = run_directory.read(source) if source.is_dir() else None
+    run = extras.require("tfsparse.backend.run_record", "cli").read(source) if source.is_dir() else None
     file = source / "model.keras" if source.is_dir() else source
     model = run_directory.read_model(file) if file.is_file() or run is None else None
     files.write_text(pathlib.Path(path), render(run, model))
