@@ -1,0 +1,256 @@
+"""What it costs to prune one weight at a time: which layers can be pruned far, and which cannot."""
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+from rich.progress import track
+
+from tfsparse import pruners
+from tfsparse.backend import keras_internals
+from tfsparse.backend.extras import require
+from tfsparse.backend.tables import Column, Printed, make_table
+from tfsparse.optimizers.recalibration import recalibrate
+from tfsparse.pruners import selection
+
+
+@dataclasses.dataclass(frozen=True)
+class Sensitivity(Printed):
+    """The metric of a model while one weight is pruned and all others are dense. `print` shows it as a table.
+
+    Args:
+        model: Name of the model.
+        metric: Name of the metric.
+        dense: Its value when nothing is pruned.
+        weights: Paths of the weights.
+        sizes: Number of entries of each weight.
+        sparsities: The levels, ascending, in (0, 1).
+        values: One row for each weight, one column for each level.
+        variables: The weights.
+
+    Examples:
+        >>> result = tfsparse.sensitivity(model, (x_val, y_val))
+        >>> model.fit(x, y, callbacks=[tfsparse.Prune(sparsities=result.targets(sparsity=0.95))])
+    """
+
+    model: str
+    metric: str
+    dense: float
+    weights: tuple[str, ...]
+    sizes: tuple[int, ...]
+    sparsities: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+    variables: tuple = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def drops(self) -> np.ndarray:
+        """How much worse the metric is than the dense one: >= 0 and never falling with the level, (weights, levels)."""
+        sign = 1 if self.metric == "loss" else -1
+        worse = sign * (np.array(self.values) - self.dense)
+        return np.maximum.accumulate(np.maximum(worse, 0), axis=1)
+
+    def targets(self, drop: float | None = None, *, sparsity: float | None = None) -> list[tuple]:
+        """Return a target for each weight, as `tfsparse.Prune(sparsities=...)` takes them.
+
+            target of a weight = the largest sparsity at which the metric drops by at most `drop`
+
+        Between two levels the drop is taken as a straight line. No target is above the highest level.
+
+        Args:
+            drop: Largest drop that one weight may cost, in units of the metric, >= 0: 0.005 is half a point of
+                accuracy. Default: None.
+            sparsity: Instead of a drop, the sparsity of all weights together, in (0, the highest level]. The same drop
+                for each weight then follows from it. Default: None.
+
+        Returns:
+            Pairs of a variable and its sparsity.
+
+        Raises:
+            ValueError: If not exactly one of the two is given, or if it cannot be met.
+        """
+        if (drop is None) == (sparsity is None) or (drop is not None and not drop >= 0):
+            raise ValueError(
+                f"targets got drop={drop!r} and sparsity={sparsity!r}: expected one of them, for example "
+                "targets(drop=0.005) or targets(sparsity=0.9)."
+            )
+        if sparsity is not None and not 0 < sparsity <= self.sparsities[-1]:
+            raise ValueError(
+                f"targets(sparsity={sparsity!r}): expected more than 0, and at most the highest level that was "
+                f"measured, {self.sparsities[-1]:g}."
+            )
+        chosen = self._sparsities_at(drop) if sparsity is None else self._sparsities_of_all(sparsity)
+        return [(v, float(s)) for v, s in zip(self.variables, chosen, strict=True)]
+
+    def _sparsities_at(self, drop):
+        levels = (0.0, *self.sparsities)
+        return np.array([_largest(levels, (0.0, *drops), drop) for drops in self.drops])
+
+    def _sparsities_of_all(self, sparsity):
+        """Find the drop by bisection. At the drop at which several targets jump, all of them jump by the same part."""
+        shares = np.array(self.sizes) / sum(self.sizes)
+        low, high = 0.0, float(self.drops.max())
+        if shares @ self._sparsities_at(low) >= sparsity:
+            return self._sparsities_at(low) * (sparsity / (shares @ self._sparsities_at(low)))
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if shares @ self._sparsities_at(middle) < sparsity else (low, middle)
+        below, above = self._sparsities_at(low), self._sparsities_at(high)
+        part = (sparsity - shares @ below) / max(shares @ (above - below), 1e-12)
+        return below + np.clip(part, 0, 1) * (above - below)
+
+    def as_dict(self) -> dict:
+        """Return all fields but the variables as a dict that JSON can store."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "variables"}
+
+    def table(self):
+        """Return a `rich.table.Table`."""
+        title = f"{self.model}: {self.metric} with one weight pruned (dense: {self.dense:.4f})"
+        rows = list(zip(self.weights, self.values, strict=True))
+        columns = [
+            Column(f"{level:g}", lambda row, i=i: row[1][i], "{:.4f}".format, "right")
+            for i, level in enumerate(self.sparsities)
+        ]
+        return make_table([Column("weight", lambda row: row[0]), *columns], rows, title=title)
+
+    def plot(self):
+        """Return a matplotlib figure: a heat map of the drops, a line for each weight and a column for each level."""
+        figure = require("matplotlib.figure", "plot").Figure(
+            figsize=(3 + 0.6 * len(self.sparsities), 1.5 + 0.25 * len(self.weights)), layout="constrained"
+        )
+        plane = figure.subplots()
+        image = plane.imshow(self.drops, cmap="viridis_r", aspect="auto")
+        plane.set_xticks(range(len(self.sparsities)), [f"{level:g}" for level in self.sparsities])
+        plane.set_yticks(range(len(self.weights)), self.weights)
+        plane.set_xlabel("sparsity of this weight alone")
+        plane.set_title(self.model)
+        figure.colorbar(image, label=f"drop of {self.metric}" if self.metric != "loss" else "rise of the loss")
+        return figure
+
+
+def sensitivity(
+    model: keras.Model,
+    data,
+    sparsities: Sequence[float] = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98),
+    *,
+    pruner="magnitude",
+    metric: str | None = None,
+    exclude=(),
+    batches: int = 20,
+    verbose: bool = True,
+) -> Sensitivity:
+    """Measure what each weight costs when it alone is pruned, at several sparsities.
+
+        for each weight, for each level:
+            weight = weight * mask;  recalibrate BatchNormalization;  evaluate;  put everything back
+
+    It costs one evaluation for each weight and level, and with BatchNormalization one recalibration: a few batches of
+    data are enough. The model does not change.
+
+    Args:
+        model: A trained and compiled model.
+        data: `(x, y)`, or a dataset that can be read many times.
+        sparsities: Levels in (0, 1). Default: (0.5, 0.7, 0.8, 0.9, 0.95, 0.98).
+        pruner: Which entries are pruned: a pruner that needs no gradients, its name or its config. Default:
+            "magnitude". `Magnitude(granularity="channel")` prunes channels.
+        metric: Name of a compiled metric, of which more is better, or "loss". Default: None, "accuracy" if there is
+            such a metric, else "loss".
+        exclude: Layers or variables to leave out.
+        batches: Batches of `data` for the recalibration, >= 1. Default: 20.
+        verbose: Whether to show a progress bar. Default: True.
+
+    Returns:
+        A `Sensitivity`: a table, a plot, and targets.
+
+    Raises:
+        ValueError: If the model is not compiled, if it has no such metric or no kernel, or if a level is out of range.
+
+    Source:
+        Li et al., "Pruning Filters for Efficient ConvNets" (ICLR 2017), section 3.2.
+
+    Examples:
+        >>> result = tfsparse.sensitivity(model, (x_val, y_val))
+        >>> print(result); result.plot()
+    """
+    levels, pruner = _check_levels(sparsities), _check_pruner(pruner)
+    left_out = {id(v) for item in exclude for v in selection.kernels(item)}
+    kernels = [v for v in model.trainable_variables if selection.is_prunable(v) and id(v) not in left_out]
+    if not kernels or not getattr(model, "compiled", False):
+        raise ValueError(
+            f"Model {model.name!r} has {len(kernels)} kernels to prune and is {'' if model.compiled else 'not '}"
+            "compiled: expected a compiled model with kernels, model.compile(optimizer, loss, metrics=[...])."
+        )
+    has_statistics = any(isinstance(x, keras.layers.BatchNormalization) for x in keras_internals.all_layers(model))
+    inputs = data[0] if isinstance(data, tuple) else data
+
+    def measured():
+        if has_statistics:
+            recalibrate(model, inputs, batches)
+        return model.evaluate(*(data if isinstance(data, tuple) else (data,)), verbose=0, return_dict=True)
+
+    with _state_restored(model):
+        dense = measured()
+    metric = _check_metric(metric, dense)
+    values = []
+    for kernel, level in track([(k, s) for k in kernels for s in levels], "sensitivity", disable=not verbose):
+        with _state_restored(model):
+            kernel.assign(_pruned(kernel, level, pruner))
+            values.append(float(measured()[metric]))
+    return Sensitivity(
+        model.name,
+        metric,
+        float(dense[metric]),
+        tuple(v.path for v in kernels),
+        tuple(int(np.prod(v.shape)) for v in kernels),
+        levels,
+        tuple(map(tuple, np.reshape(values, (len(kernels), len(levels))).tolist())),
+        tuple(kernels),
+    )
+
+
+def _largest(levels, drops, drop):
+    """Return the largest level whose drop, on straight lines between the levels, is at most `drop`."""
+    if drops[-1] <= drop:
+        return levels[-1]
+    i = next(i for i, d in enumerate(drops) if d > drop)
+    return levels[i - 1] + (levels[i] - levels[i - 1]) * (drop - drops[i - 1]) / (drops[i] - drops[i - 1])
+
+
+def _pruned(kernel, sparsity, pruner):
+    value = ops.convert_to_tensor(kernel)
+    count = pruner.num_prunable(tuple(kernel.shape), sparsity)
+    (mask,) = pruner.masks([value], [None], [ops.ones_like(value)], [count])
+    return value * mask
+
+
+@contextlib.contextmanager
+def _state_restored(model):
+    values = [np.array(ops.convert_to_numpy(v)) for v in model.variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.variables, values, strict=True):
+            variable.assign(value)
+
+
+def _check_levels(sparsities):
+    levels = tuple(sorted(map(float, sparsities)))
+    if not levels or not 0 < levels[0] <= levels[-1] < 1:
+        raise ValueError(f"sparsities={sparsities!r}: expected fractions between 0 and 1, for example (0.5, 0.8, 0.9).")
+    return levels
+
+
+def _check_pruner(pruner):
+    pruner = pruners.get(pruner)
+    if pruner.needs_gradients:
+        raise ValueError(f'{pruner!r} scores gradients, and there are none here: write pruner="magnitude".')
+    return pruner
+
+
+def _check_metric(metric, results):
+    chosen = metric or ("accuracy" if "accuracy" in results else "loss")
+    if chosen not in results:
+        raise ValueError(f"metric={metric!r}: the model has {', '.join(map(repr, results))}.")
+    return chosen
