@@ -2,7 +2,6 @@
 
 import fuzzing
 import keras
-import numpy as np
 import pytest
 from tensorflow.lite.python import schema_py_generated as schema
 

@@ -1,15 +1,18 @@
 """Bytes and milliseconds of the forms of a model on this machine, measured in turns within one process."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tfsparse.backend import child_process
 from tfsparse.doctor.timing import Summary, summarize, time_in_turns
 from tfsparse.export import tflite
 
 ROUNDS, WINDOW = 9, 0.1  # of `time_in_turns`
+LIMIT = 300  # seconds for all rounds of foreign files
 
 
 class NotMeasurable(Exception):
@@ -29,6 +32,46 @@ class Form:
     name: str
     bytes: int
     run: Callable[[], object]
+
+
+@dataclasses.dataclass(frozen=True)
+class TFLiteForm:
+    """A TFLite file as a form: the interpreter with its default kernels, on one thread.
+
+    Args:
+        name: What the result calls it.
+        content: Content of the file.
+        signature: The signature to run; None for the file's first graph.
+    """
+
+    name: str
+    content: bytes
+    signature: str | None
+
+    @classmethod
+    def of(cls, name: str, content: bytes) -> "TFLiteForm":
+        """Return a file as a form. Of several signatures "serving_default" or else the first is run, and named."""
+        from tfsparse.export import tflite_file  # not at the top: it imports TensorFlow
+
+        graphs = tflite_file.signatures(content)
+        signature = tflite.SIGNATURE if tflite.SIGNATURE in graphs else next(iter(graphs), None)
+        name = f'{name}, signature "{signature}"' if len(graphs) > 1 else name
+        return cls(name, content, signature if graphs.get(signature) else None)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the file."""
+        return len(self.content)
+
+    @functools.cached_property
+    def run(self) -> Callable[[], object]:
+        """Function that computes the outputs for one example."""
+        interpreter = tflite.interpreter(self.content, num_threads=1)
+        return _first_graph(interpreter) if self.signature is None else _one_signature(interpreter, self.signature)
+
+
+class ForeignTFLiteForm(TFLiteForm):
+    """A TFLite file that tfsparse did not make: the interpreter does not verify it, and may crash or never end."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +107,36 @@ def _text(summary):
     return f"{summary.median:.3g} ({summary.min:.3g} to {summary.max:.3g})"
 
 
-def measure(forms: Sequence[Form]) -> Measurement:
-    """Measure one form, or a dense form and a sparse one in turns."""
-    rounds = time_in_turns({form.name: form.run for form in forms}, ROUNDS, WINDOW)
+def measure(forms: Sequence[Form | TFLiteForm]) -> Measurement:
+    """Measure one form, or a dense form and a sparse one in turns. Foreign files run in a process of their own.
+
+    Args:
+        forms: The forms.
+
+    Returns:
+        What they cost.
+
+    Raises:
+        NotMeasurable: If that process crashes, or takes too long.
+    """
+    are_foreign = all(isinstance(form, ForeignTFLiteForm) for form in forms)
+    rounds = _time_in_child(forms) if are_foreign else _time(forms, ROUNDS, WINDOW)
     wall = {name: [seconds for seconds, _ in pairs] for name, pairs in rounds.items()}
     costs = tuple(Cost(f.name, f.bytes, summarize([1000 * s for s in wall[f.name]])) for f in forms)
     if len(forms) == 1:
         return Measurement(costs, None)
     return Measurement(costs, summarize([dense / sparse for dense, sparse in zip(*wall.values(), strict=True)]))
+
+
+def _time(forms, rounds, window):
+    return time_in_turns({form.name: form.run for form in forms}, rounds, window)
+
+
+def _time_in_child(forms):
+    try:
+        return child_process.call(_time, forms, ROUNDS, WINDOW, seconds=LIMIT)
+    except child_process.ChildDied as error:
+        raise NotMeasurable(f"TFLite's interpreter {error}") from error
 
 
 def saved_model_form(name: str, directory: pathlib.Path) -> Form:
@@ -86,9 +151,8 @@ def saved_model_form(name: str, directory: pathlib.Path) -> Form:
     return Form(name, size, lambda: (loaded, [output.numpy() for output in serve(**batch).values()]))
 
 
-def tflite_form(name: str, content: bytes) -> Form:
-    """Return a TFLite file as a form: the interpreter with its default kernels, on one thread."""
-    interpreter = tflite.interpreter(content, num_threads=1)
+def _first_graph(interpreter):
+    """Return a function that runs the first graph of a file."""
     interpreter.allocate_tensors()
     inputs = {d["index"]: _example(d["shape"], d["dtype"]) for d in interpreter.get_input_details()}
 
@@ -97,7 +161,14 @@ def tflite_form(name: str, content: bytes) -> Form:
             interpreter.set_tensor(index, example)
         interpreter.invoke()
 
-    return Form(name, len(content), run)
+    return run
+
+
+def _one_signature(interpreter, signature):
+    """Return a function that runs another graph than the first, which TFLite's runners alone can do."""
+    runner = interpreter.get_signature_runner(signature)
+    inputs = {name: _example(d["shape"], d["dtype"]) for name, d in runner.get_input_details().items()}
+    return lambda: runner(**inputs)
 
 
 def _example(shape, dtype):

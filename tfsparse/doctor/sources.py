@@ -12,6 +12,7 @@ import numpy as np
 
 from tfsparse.backend import run_directory
 from tfsparse.doctor import weights
+from tfsparse.doctor.measurement import ForeignTFLiteForm, TFLiteForm
 from tfsparse.doctor.weights import Weight
 from tfsparse.export import tflite
 from tfsparse.export.saved_model import export
@@ -77,8 +78,8 @@ class KerasSource(Source):
         """Write the dense SavedModel into a folder and return its directory."""
         return export(self.model, folder / "dense", dense=True)
 
-    def tflite_files(self, folder: pathlib.Path) -> dict[str, bytes]:
-        """Return the dense TFLite file and the sparse one, by name."""
+    def tflite_forms(self, folder: pathlib.Path) -> list[TFLiteForm]:
+        """Return the dense TFLite file and the sparse one."""
         return _dense_and_sparse(self.saved_model(folder))
 
 
@@ -88,18 +89,18 @@ class TFLiteSource(Source):
     Args:
         name: Its name.
         found: Its weights.
-        files: The files to measure, by name: the dense one, and the sparse one if they differ.
+        forms: What is measured: the dense file, and the sparse one if they differ.
     """
 
-    def __init__(self, name: str, found: list[Weight], files: dict[str, bytes]):
-        self.name, self._weights, self._files = name, found, files
+    def __init__(self, name: str, found: list[Weight], forms: list[TFLiteForm]):
+        self.name, self._weights, self._forms = name, found, forms
 
     def weights(self):
         return self._weights
 
-    def tflite_files(self, folder: pathlib.Path) -> dict[str, bytes]:
-        """Return the files to measure, by name."""
-        return self._files
+    def tflite_forms(self, folder: pathlib.Path) -> list[TFLiteForm]:
+        """Return what is measured."""
+        return self._forms
 
 
 class SavedModelSource(Source):
@@ -149,8 +150,8 @@ def _read_tflite(path):
     content = path.read_bytes()
     with tflite_file.errors_naming(path):
         found, sparse = weights.of_file(content), tflite_file.sparsify(content)
-    others = {} if sparse is content else {"the file, sparse by tfsparse": sparse}
-    return TFLiteSource(path.name, found, {"the file": content} | others)
+        files = {"the file": content} | ({} if sparse is content else {"the file, sparse by tfsparse": sparse})
+        return TFLiteSource(path.name, found, [ForeignTFLiteForm.of(*file) for file in files.items()])
 
 
 def _read_saved_model(path):
@@ -167,20 +168,20 @@ def _read_saved_model(path):
 def _convert_saved_model(path):
     source = _read_saved_model(path)
     try:
-        files = _dense_and_sparse(path)
+        forms = _dense_and_sparse(path)
     except Exception as error:  # the converter raises many kinds
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"TFLite's converter cannot convert {path}: {reason}") from error
-    *_, sparse = files.values()
-    return TFLiteSource(source.name, weights.of_file(sparse), files)
+    return TFLiteSource(source.name, weights.of_file(forms[-1].content), forms)
 
 
 def _dense_and_sparse(directory):
-    """Return the TFLite files of a SavedModel."""
+    """Return the dense TFLite file of a SavedModel, and the sparse one."""
     from tfsparse.export import tflite_file
 
     dense = tflite.convert(directory)
-    return {"dense": dense, "sparse by tfsparse.export_tflite": tflite_file.sparsify(dense)}
+    files = {"dense": dense, "sparse by tfsparse.export_tflite": tflite_file.sparsify(dense)}
+    return [TFLiteForm.of(*file) for file in files.items()]
 
 
 def _is_tflite(path):

@@ -1,6 +1,5 @@
 """TFLite on x86."""
 
-from tfsparse.doctor import measurement
 from tfsparse.doctor.sources import CONVERTED, KERAS, TFLITE
 from tfsparse.doctor.target import CHANNELS, HARDLY, NO, NO_ZEROS, UNKNOWN, YES, Target, Verdict
 from tfsparse.doctor.weights import Operation
@@ -39,7 +38,7 @@ class TFLiteCPU(Target):
         return {"dense": rules.GRANULARITY if sparsity >= rules.KERNEL_MIN_SPARSITY else "weight", "conv": "weight"}
 
     def forms(self, source, folder):
-        return [measurement.tflite_form(name, content) for name, content in source.tflite_files(folder).items()]
+        return source.tflite_forms(folder)
 
 
 def sparse_in_file(weight) -> tuple[bool, bool]:

@@ -62,7 +62,7 @@ def _check_sizes(shape, rows, width, counts, columns, num_values):
     """Check that the axes, the blocks of each row and their columns agree, before memory for the array is taken."""
     axes = rows == list(shape[:-1]) and len(counts) == math.prod(rows) and width > 0 and shape[-1] % width == 0
     blocks = axes and counts.min(initial=0) >= 0 and width * len(columns) == num_values
-    if not (blocks and 0 <= columns.min(initial=0) and columns.max(initial=0) < max(shape[-1] // width, 1)):
+    if not (blocks and columns.min(initial=0) >= 0 and columns.max(initial=0) < max(shape[-1] // width, 1)):
         raise ValueError(f"the sizes in the sparse tensor of shape {shape} contradict each other")
 
 

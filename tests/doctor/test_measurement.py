@@ -1,0 +1,101 @@
+"""Foreign files are measured in a process of their own, whose end is a sentence; of signatures the served one is run."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from doctor.golden_models import pruned
+
+import tfsparse
+from tfsparse.doctor import measurement
+from tfsparse.export import tflite_file
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(measurement, "ROUNDS", 2)
+    monkeypatch.setattr(measurement, "WINDOW", 1e-3)
+
+
+class Lookup(tf.Module):
+    """Two graphs. The first in the file, by its name, cannot be run on an example of zeros; the served one can."""
+
+    def __init__(self):
+        self.kernel = tf.Variable(np.random.default_rng(0).normal(size=(64, 64)).astype("float32"))
+
+    @tf.function(input_signature=[tf.TensorSpec([3], tf.int32)])
+    def a_lookup(self, i):
+        return {"y": tf.gather(self.kernel, i - 100)}
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 64], tf.float32)])
+    def multiply(self, x):
+        return {"y": x @ self.kernel}
+
+
+def file_of(folder, **signatures):
+    """A TFLite file with these signatures."""
+    module = Lookup()
+    signatures = {key: getattr(module, name) for key, name in signatures.items()}
+    tf.saved_model.save(module, str(folder / "both"), signatures)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "both"), signature_keys=list(signatures))
+    path = folder / "both.tflite"
+    path.write_bytes(converter.convert())
+    return path
+
+
+def test_of_several_signatures_the_served_one_is_measured(tmp_path):
+    path = file_of(tmp_path, a_lookup="a_lookup", serving_default="multiply")
+    assert tflite_file.signatures(path.read_bytes()) == {"a_lookup": 0, "serving_default": 1}
+    diagnosis = tfsparse.doctor(path)
+    assert diagnosis.why_not_measured is None
+    assert [cost.form for cost in diagnosis.measurement.costs] == ['the file, signature "serving_default"']
+
+
+def test_of_several_signatures_without_a_served_one_the_first_is_measured(tmp_path):
+    content = file_of(tmp_path, encode="multiply", look="a_lookup").read_bytes()
+    assert measurement.TFLiteForm.of("the file", content) == (
+        measurement.TFLiteForm('the file, signature "encode"', content, signature=None)
+    )
+
+
+def test_another_graph_than_the_first_is_run(tmp_path):
+    content = file_of(tmp_path, a_lookup="a_lookup", serving_default="multiply").read_bytes()
+    assert measurement.TFLiteForm.of("the file", content).run()["y"].shape == (1, 64)
+
+
+def unpacked_to_another_shape():
+    """A file that is read without complaint, and on which TFLite's interpreter writes beyond its memory."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 8, 8)), keras.layers.Conv2D(64, 3)])
+    tfsparse.prune(model, 0.9)
+    return model
+
+
+def test_a_crash_of_the_interpreter_is_a_sentence(tmp_path):
+    tfsparse.export_tflite(unpacked_to_another_shape(), tmp_path / "out.tflite")
+    model = tflite_file._read((tmp_path / "out.tflite").read_bytes())
+    graph = model.subgraphs[0]
+    unpack = next(o for o in graph.operators if tflite_file._operation(model, o) in tflite_file._PASSED_ON)
+    graph.tensors[unpack.outputs[0]].shape[2] += 2048
+    (tmp_path / "theirs.tflite").write_bytes(tflite_file._written(model))
+    diagnosis = tfsparse.doctor(tmp_path / "theirs.tflite")
+    assert diagnosis.why_not_measured.startswith("TFLite's interpreter crashed (SIG") and len(diagnosis.rows) == 1
+    assert "not measured: TFLite's interpreter crashed" in str(diagnosis)
+
+
+def test_measuring_has_a_time_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(measurement, "LIMIT", 0.1)
+    tfsparse.export_tflite(pruned((1, 4)), tmp_path / "out.tflite")
+    assert tfsparse.doctor(tmp_path / "out.tflite").why_not_measured == (
+        "TFLite's interpreter took longer than 0.1 seconds"
+    )
+
+
+def test_what_the_interpreter_refuses_is_told_in_its_words(tmp_path):
+    assert tfsparse.doctor(file_of(tmp_path, a_lookup="a_lookup")).why_not_measured.startswith("RuntimeError: ")
+
+
+def test_a_form_of_ones_own_is_measured_in_this_process():
+    calls = []
+    measured = measurement.measure([measurement.Form("mine", 8, lambda: calls.append(1))])
+    assert calls and measured.costs[0].bytes == 8 and measured.speedup is None
