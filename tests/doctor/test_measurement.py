@@ -1,4 +1,4 @@
-"""Foreign files are measured in a process of their own, whose end is a sentence; of signatures the served one is run."""
+"""Foreign files are measured in a process of their own, whose end is a sentence; of signatures the served one."""
 
 import keras
 import numpy as np
@@ -53,14 +53,14 @@ def test_of_several_signatures_the_served_one_is_measured(tmp_path):
 
 def test_of_several_signatures_without_a_served_one_the_first_is_measured(tmp_path):
     content = file_of(tmp_path, encode="multiply", look="a_lookup").read_bytes()
-    assert measurement.TFLiteForm.of("the file", content) == (
+    assert measurement.TFLiteForm.from_content("the file", content) == (
         measurement.TFLiteForm('the file, signature "encode"', content, signature=None)
     )
 
 
 def test_another_graph_than_the_first_is_run(tmp_path):
     content = file_of(tmp_path, a_lookup="a_lookup", serving_default="multiply").read_bytes()
-    assert measurement.TFLiteForm.of("the file", content).run()["y"].shape == (1, 64)
+    assert measurement.TFLiteForm.from_content("the file", content).run()["y"].shape == (1, 64)
 
 
 def unpacked_to_another_shape():

@@ -49,7 +49,7 @@ class TFLiteForm:
     signature: str | None
 
     @classmethod
-    def of(cls, name: str, content: bytes) -> "TFLiteForm":
+    def from_content(cls, name: str, content: bytes) -> "TFLiteForm":
         """Return a file as a form. Of several signatures "serving_default" or else the first is run, and named."""
         from tfsparse.export import tflite_file  # not at the top: it imports TensorFlow
 

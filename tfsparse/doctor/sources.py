@@ -151,7 +151,7 @@ def _read_tflite(path):
     with tflite_file.errors_naming(path):
         found, sparse = weights.of_file(content), tflite_file.sparsify(content)
         files = {"the file": content} | ({} if sparse is content else {"the file, sparse by tfsparse": sparse})
-        return TFLiteSource(path.name, found, [ForeignTFLiteForm.of(*file) for file in files.items()])
+        return TFLiteSource(path.name, found, [ForeignTFLiteForm.from_content(*file) for file in files.items()])
 
 
 def _read_saved_model(path):
@@ -181,7 +181,7 @@ def _dense_and_sparse(directory):
 
     dense = tflite.convert(directory)
     files = {"dense": dense, "sparse by tfsparse.export_tflite": tflite_file.sparsify(dense)}
-    return [TFLiteForm.of(*file) for file in files.items()]
+    return [TFLiteForm.from_content(*file) for file in files.items()]
 
 
 def _is_tflite(path):
