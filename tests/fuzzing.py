@@ -1,5 +1,6 @@
-"""Damaged copies of files: bytes are flipped, or the end is cut off. The same seed gives the same damage."""
+"""Damaged copies of files: bytes are flipped, the end is cut off, a value is another. A seed gives the same damage."""
 
+import copy
 import pathlib
 import random
 
@@ -17,6 +18,43 @@ def damaged(content: bytes, seed: int) -> bytes:
     for _ in range(numbers.randint(1, 8)):
         changed[numbers.randrange(len(changed))] ^= numbers.randint(1, 255)
     return bytes(changed)
+
+
+ODD_VALUES = [
+    None,
+    True,
+    "",
+    "x",
+    "[red]\x1b[2J",
+    -1,
+    0,
+    1e308,
+    10**30,
+    float("nan"),
+    float("inf"),
+    [],
+    {},
+    [1],
+    {"a": 1},
+]
+
+
+def with_odd_value(values: dict, seed: int) -> dict:
+    """The dict with one entry, of it or of a list or dict in it, left out or replaced by what does not belong there."""
+    numbers, values = random.Random(seed), copy.deepcopy(values)
+    outer, key = numbers.choice(list(_places(values)))
+    if seed % 5 == 4:
+        del outer[key]
+    else:
+        outer[key] = numbers.choice(ODD_VALUES)
+    return values
+
+
+def _places(values):
+    for key in list(values) if isinstance(values, dict) else range(len(values)):
+        yield values, key
+        if isinstance(values[key], dict | list):
+            yield from _places(values[key])
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:

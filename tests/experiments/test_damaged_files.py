@@ -1,4 +1,4 @@
-"""Damaged configs and records: whatever a command gets, it says one sentence or does its work, and leaves nothing half."""
+"""Damaged configs and records: a command says one sentence or does its work, and leaves nothing half done."""
 
 import json
 
@@ -47,30 +47,38 @@ def outcome(*arguments):
     return done.stderr
 
 
+def damaged(values, seed, dump):
+    """The text of a file in which bytes have changed, and one in which a value has."""
+    return fuzzing.damaged(dump(values).encode(), seed), dump(fuzzing.with_odd_value(values, seed)).encode()
+
+
 @pytest.mark.parametrize("seed", fuzzing.SEEDS)
 def test_a_damaged_config(tmp_path, would_train, seed):
-    for command, content in (("train", CONFIG), ("matrix", COMPARISON)):
-        file = tmp_path / f"{command}.yaml"
-        file.write_bytes(fuzzing.damaged(yaml.safe_dump(content).encode(), seed))
-        before = fuzzing.contents(tmp_path)
-        assert outcome(command, file, "--out", tmp_path / "run")
-        assert fuzzing.contents(tmp_path) == before
+    file = tmp_path / "damaged.yaml"
+    for command, values in (("train", CONFIG), ("matrix", COMPARISON)):
+        for content in damaged(values, seed, yaml.safe_dump):
+            file.write_bytes(content)
+            assert outcome(command, file, "--out", tmp_path / "run")
+            assert fuzzing.contents(tmp_path) == {file.name: content}
 
 
 @pytest.mark.parametrize("status", ["finished", "running"])
 @pytest.mark.parametrize("seed", fuzzing.SEEDS)
 def test_a_damaged_run(run, tmp_path, would_train, status, seed):
-    directory = tmp_path / "run"
-    directory.mkdir()
     record = json.loads((run / "run.json").read_text()) | {"status": status}
-    (directory / "run.json").write_bytes(fuzzing.damaged(json.dumps(record, indent=1).encode(), seed))
-    before = fuzzing.contents(tmp_path)
-    refused = outcome("compare", directory, run, "--out", tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").is_file() != bool(refused)
-    refused = outcome("report", directory, "--html", tmp_path / "run.html")
-    assert (tmp_path / "run.html").is_file() != bool(refused)
-    assert refused or (tmp_path / "run.html").read_text().endswith("</html>")
-    (directory / "model.keras").write_bytes((run / "model.keras").read_bytes())
+    for name, content in zip(("bytes", "value"), damaged(record, seed, json.dumps), strict=True):
+        (tmp_path / name).mkdir()
+        assert_whole(tmp_path / name, content, run)
+
+
+def assert_whole(folder, content, intact):
+    directory, plot, page = folder / "run", folder / "plot.png", folder / "run.html"
+    directory.mkdir()
+    (directory / "run.json").write_bytes(content)
+    assert bool(outcome("compare", directory, intact, "--out", plot)) != plot.is_file()
+    assert bool(outcome("report", directory, "--html", page)) != page.is_file()
+    assert not page.is_file() or page.read_text().endswith("</html>")
+    (directory / "model.keras").write_bytes((intact / "model.keras").read_bytes())
     outcome("train", "--resume", "--out", directory)
-    made = {"plot.png", "run.html", "run/model.keras"}
-    assert {path: content for path, content in fuzzing.contents(tmp_path).items() if path not in made} == before
+    assert (directory / "run.json").read_bytes() == content
+    assert {path.name for path in folder.rglob("*")} <= {"run", "run.json", "model.keras", plot.name, page.name}

@@ -82,6 +82,11 @@ def test_broken_off_it_goes_on_and_trains_nothing_twice(tmp_path, monkeypatch):
     ("changes", "message"),
     [
         ({"sparsitys": [0.9]}, "sparsitys: Extra inputs.*Expected base, sparsities"),
+        ({"sparsities": []}, "sparsities: Tuple should have at least 1 item.*Expected base, sparsities"),
+        ({"sparsities": [0.5, 1]}, "sparsities.1: Input should be less than 1.*Expected base, sparsities"),
+        ({"sparsities": None}, "sparsities: Input should be a valid tuple"),
+        ({"seeds": []}, "seeds: Tuple should have at least 1 item"),
+        ({"methods": {}}, "methods: Dictionary should have at least 1 item"),
         ({"methods": {"agp": "prune.sparsity=0.9"}}, "methods.agp"),
         ({"methods": {"agp": ["prune.sparsitty=$sparsity"]}}, "agp-0.5-seed3.*did you mean prune.sparsity"),
         ({"methods": {"agp": ["prune.sparsity=$sparsty"]}}, "agp-0.5-seed3.*prune.sparsity='.sparsty'"),
@@ -93,5 +98,8 @@ def test_what_is_no_comparison_is_named(tmp_path, changes, message):
 
 
 def test_a_config_is_no_comparison(tmp_path):
+    (tmp_path / "empty.yaml").touch()
+    with pytest.raises(ConfigError, match="is not a comparison: the file: Input should be a valid dictionary"):
+        matrix.load(tmp_path / "empty.yaml")
     with pytest.raises(ConfigError, match="is not a comparison"):
         matrix.load(config.QUICK_START)

@@ -104,6 +104,23 @@ def test_what_nobody_asked_for_stands_where_it_came_out():
     assert "at sparsity" not in plots.training(dst[0]).axes[0].get_title()
 
 
+def test_a_method_with_and_without_a_target_gives_two_lines():
+    free, aimed = run(asked=None, sparsity=0.8, method="pll"), run(asked=0.9, method="pll")
+    assert [group.target_sparsity for group in plots.groups([aimed, free])] == [None, 0.9]
+    (axes,) = plots.comparison([aimed, free]).axes
+    drawn = lines(axes)
+    assert (drawn["pll, no target"][0], drawn["pll"][0]) == ([0.8], [0.9])
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    odd = run(method="a$b$ \x1b[2J", model="$\\frac$")
+    figure = plots.comparison([odd, run()])
+    plots.save(figure, tmp_path / "a.png")
+    plots.save(plots.training(odd), tmp_path / "b.png")
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert r"a$b$ \x1b[2J: $\frac$ on mnist" in names
+
+
 def test_comparison_of_different_models_says_which():
     figure = plots.comparison([run(), run(model="mlp")])
     (axes,), (legend,) = figure.axes, figure.legends

@@ -16,9 +16,11 @@ import os
 import pathlib
 import string
 from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated
 
 import keras
 import pydantic
+from pydantic import Field
 
 from tfsparse.experiments import config as configs
 from tfsparse.experiments import experiment
@@ -31,9 +33,9 @@ class Matrix(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
     base: dict
-    sparsities: tuple[float, ...]
-    seeds: tuple[int, ...] = (0,)
-    methods: dict[str, tuple[str, ...]]
+    sparsities: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(min_length=1)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    methods: Annotated[dict[str, tuple[str, ...]], Field(min_length=1)]
 
 
 def load(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dict[str, RunConfig]:
@@ -57,7 +59,7 @@ def load(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dict[str, Ru
         matrix = Matrix.model_validate(configs.read(path))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"])) or "the file"
         raise ConfigError(
             f"{path} is not a comparison: {where}: {first['msg']}. Expected base, sparsities, seeds, methods, and in "
             "methods e.g. agp: [prune.schedule=polynomial, prune.sparsity=$sparsity]"

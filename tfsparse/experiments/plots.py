@@ -8,14 +8,17 @@ import pathlib
 import statistics
 from collections.abc import Iterable, Sequence
 
+import matplotlib
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from tfsparse.backend import files
+from tfsparse.backend.tables import printable
 
 _MARKERS = "osD^vPX*"
 _X_LABELS = {"sparsity": "sparsity (fraction of zeros)", "training_complexity": "training complexity (1: dense)"}
 _SMALLEST_RANGE = 0.02  # of an x-axis: smaller differences shall not look large
+_PLAIN_TEXT = matplotlib.rc_context({"text.parse_math": False})  # a name may contain "$"
 _FRACTIONS = {"sparsity": "sparsity", "density": "density", "macs_share": "MACs of a dense pass"}
 
 
@@ -67,6 +70,7 @@ def groups(runs: Iterable[dict]) -> list[Group]:
     ]
 
 
+@_PLAIN_TEXT
 def training(run: dict) -> Figure:
     """Return a figure of one run: accuracy, sparsity or density, and multiply-adds after every epoch."""
     epochs = [entry["epoch"] for entry in run["epochs"]]
@@ -89,6 +93,7 @@ def training(run: dict) -> Figure:
     return figure
 
 
+@_PLAIN_TEXT
 def comparison(runs: Iterable[dict]) -> Figure:
     """Return a figure of final accuracy against sparsity, and against training complexity if all runs have it.
 
@@ -129,7 +134,7 @@ def _fractions(entries):
 
 
 def _lines(axes, all_groups, key):
-    lines = itertools.groupby(all_groups, lambda group: (group.data, group.model, group.method))
+    lines = itertools.groupby(all_groups, lambda group: (*_method(group), group.target_sparsity is None))
     for number, (_, line) in enumerate(lines):
         _draw(
             axes, list(line), key, _label(all_groups), color=f"C{number % 10}", marker=_MARKERS[number % len(_MARKERS)]
@@ -157,9 +162,20 @@ def _draw(axes, line, key, label, color, marker):
 
 
 def _label(all_groups):
-    """Return the function that labels a line: the method, with model and data only if these differ."""
+    """Return the function that labels a line: the method, with what tells it from other lines."""
     same = len({(group.model, group.data) for group in all_groups}) == 1
-    return lambda group: group.method if same else f"{group.method}: {group.model} on {group.data}"
+    with_target = {_method(group) for group in all_groups if group.target_sparsity is not None}
+
+    def label(group):
+        is_other = group.target_sparsity is None and _method(group) in with_target
+        name = group.method + ", no target" * is_other
+        return printable(name if same else f"{name}: {group.model} on {group.data}")
+
+    return label
+
+
+def _method(group):
+    return group.data, group.model, group.method
 
 
 def _subject(all_groups):
@@ -167,10 +183,10 @@ def _subject(all_groups):
     seeds = sorted({len(group.runs) for group in all_groups})
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     means = "one run each" if seeds == [1] else f"mean of {count} runs"
-    return f"{', '.join(models)} on {', '.join(datasets)}, {means}"
+    return printable(f"{', '.join(models)} on {', '.join(datasets)}, {means}")
 
 
 def _title(run):
     summary = run["summary"]
     target = f" at sparsity {summary['asked_sparsity']:g}" if summary["asked_sparsity"] else ""
-    return f"{summary['model']} on {summary['data']}\n{summary['method']}{target}, seed {summary['seed']}"
+    return printable(f"{summary['model']} on {summary['data']}\n{summary['method']}{target}, seed {summary['seed']}")
