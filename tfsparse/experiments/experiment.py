@@ -11,6 +11,7 @@ Files of a run directory:
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import pathlib
 import platform
@@ -24,6 +25,7 @@ from tfsparse.backend import files, run_directory
 from tfsparse.backend.precision import dtype_policy
 from tfsparse.callbacks.sparsity_logger import SparsityLogger
 from tfsparse.experiments import assembly, plots, records
+from tfsparse.experiments.divergence import StopAtDivergence
 from tfsparse.experiments.run_config import RunConfig
 from tfsparse.experiments.sections import ConfigError
 from tfsparse.experiments.zoo import data as zoo_data
@@ -108,7 +110,8 @@ class _RunRecorder(keras.callbacks.Callback):
         fraction = _macs_fraction(self.model)
         if fraction is not None:
             logs |= {"macs_share": fraction, "mean_macs_share": statistics.fmean(self._fractions)}
-        entry = {key: float(value) for key, value in logs.items() if key not in _NOT_REPRODUCIBLE}
+        measured = {key: float(value) for key, value in logs.items() if key not in _NOT_REPRODUCIBLE}
+        entry = {key: value for key, value in measured.items() if math.isfinite(value)}  # JSON has no NaN
         self._run["epochs"].append({"epoch": epoch + 1} | entry)
         self._run["seconds"].append(round(time.perf_counter() - self._start, 3))
         run_directory.write_model(self._directory, self._run, self.model)
@@ -142,7 +145,7 @@ def _fit(config, directory, run, start, callbacks):
     pruning = assembly.callbacks(config, data.validation, lambda: _first_batch(config))
     logs = str(directory / "tensorboard")
     loggers = [SparsityLogger(logs)] if pruning else []
-    recorders = [_RunRecorder(directory, run), _TensorBoard(logs, write_graph=False)]
+    recorders = [StopAtDivergence(), _RunRecorder(directory, run), _TensorBoard(logs, write_graph=False)]
     with _interruptible():
         model.fit(
             data.train,
@@ -173,7 +176,7 @@ def _fit_in_stages(config, directory, run, start, callbacks):
             epochs=config.epochs,
             steps_per_epoch=data.steps_per_epoch,
             validation_data=data.validation,
-            callbacks=[logs, *callbacks],
+            callbacks=[StopAtDivergence(), logs, *callbacks],
             shuffle=False,
             verbose=0,
         )
