@@ -85,7 +85,9 @@ def test_the_row_says_why_there_is_no_tflite_file():
     measured = tfsparse.sizes(pruned("recurrent"))
     *others, last = measured.rows
     assert last.form == "TFLite, float32" and (last.bytes, last.sparse_bytes, last.memory_bytes) == (None, None, None)
-    assert last.needs.startswith("there is none: 'tf.TensorListReserve' op requires element_shape to be static")
+    assert last.needs.startswith(
+        "there is none: TFLite's converter: 'tf.TensorListReserve' op requires element_shape to be static"
+    )
     assert others[-1].form == "SavedModel, int8" and all(r.bytes for r in others)
     assert "there is none" in str(measured) and measured.as_dict()["rows"][-1]["bytes"] is None
 

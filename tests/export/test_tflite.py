@@ -254,6 +254,14 @@ def test_nan_is_a_difference():
         tflite._check_equal([nan], [one], "float16")
 
 
+def test_a_model_that_tflite_cannot_convert_is_one_sentence(tmp_path):
+    inputs = keras.Input((8,))
+    with pytest.raises(ValueError, match="^TFLite's converter: ") as refused:
+        tfsparse.export_tflite(keras.Model(inputs, ops.erfinv(inputs)), tmp_path / "out.tflite")
+    assert isinstance(refused.value, RuntimeError) and "\n" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_weights_of_one_buffer(tmp_path):
     """The converter keeps equal weights once; one that stays dense may need what another has left."""
     content = stock(in_blocks())

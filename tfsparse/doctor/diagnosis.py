@@ -12,6 +12,7 @@ from tfsparse.doctor import measurement, patterns, sources, targets
 from tfsparse.doctor.findings import findings_of
 from tfsparse.doctor.measurement import Measurement, NotMeasurable
 from tfsparse.doctor.target import Target
+from tfsparse.export.tflite import NotConvertible
 
 # below a title of several lines, over the whole width
 TABLE_OPTIONS = {"title_justify": "left", "title_style": "", "caption_justify": "left", "expand": True}
@@ -128,7 +129,7 @@ def _measurement(source, target, measure):
     try:
         with tempfile.TemporaryDirectory() as folder:
             return measurement.measure(target.forms(source, pathlib.Path(folder))), None
-    except NotMeasurable as reason:
+    except (NotMeasurable, NotConvertible) as reason:
         return None, str(reason)
-    except Exception as error:  # a converter raises many kinds; the rows are right all the same
+    except Exception as error:  # a runtime raises many kinds; the rows are right all the same
         return None, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"

@@ -169,9 +169,8 @@ def _convert_saved_model(path):
     source = _read_saved_model(path)
     try:
         forms = _dense_and_sparse(path)
-    except Exception as error:  # the converter raises many kinds
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"TFLite's converter cannot convert {path}: {reason}") from error
+    except tflite.NotConvertible as error:
+        raise ValueError(f"{path} cannot be made a TFLite file. {error}") from error
     return TFLiteSource(source.name, weights.of_file(forms[-1].content), forms)
 
 

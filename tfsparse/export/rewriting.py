@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 
@@ -11,6 +12,25 @@ import tensorflow as tf
 from tfsparse.backend import keras_internals
 from tfsparse.export import packing
 from tfsparse.export.unpacking import PackedVariable
+
+
+def load(source: str | os.PathLike):
+    """Load a SavedModel.
+
+    Args:
+        source: Its directory.
+
+    Returns:
+        What `tf.saved_model.load` returns.
+
+    Raises:
+        ValueError: If that cannot be done; the message has the directory and the reason.
+    """
+    try:
+        return tf.saved_model.load(str(source))
+    except Exception as error:  # TensorFlow raises what its parser, its file system or its graph happens to raise
+        lines = re.sub(r"\{\{.*?\}\}", "", str(error)).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"Cannot load {source} as a SavedModel; it may be damaged: {lines[0]}") from error
 
 
 def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "float32") -> None:
@@ -23,7 +43,7 @@ def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "floa
         path: Directory to write.
         values: Name of a `packing.ValueType`. Default: "float32".
     """
-    loaded = tf.saved_model.load(str(source))
+    loaded = load(source)
     endpoints, signatures = _endpoints(loaded), dict(loaded.signatures)
     variables = _variables([*signatures.values(), *_concrete(endpoints.values())])
     with tempfile.TemporaryDirectory(dir=pathlib.Path(path).parent) as folder:
@@ -44,7 +64,7 @@ def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "floa
 
 def weights(source: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
     """Return names and arrays of the variables that a SavedModel computes with, without packed ones."""
-    loaded = tf.saved_model.load(str(source))
+    loaded = load(source)
     variables = _variables([*loaded.signatures.values(), *_concrete(_endpoints(loaded).values())])
     return [(v.name.removesuffix(":0"), v.numpy()) for v in variables]
 

@@ -28,6 +28,10 @@ class WrongExamples(ValueError):
     """The `representative` examples do not fit the model."""
 
 
+class NotConvertible(ValueError, RuntimeError):
+    """TFLite cannot convert a model, or cannot run it rightly; the message says why."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TFLiteFile(Printed):
     """The weights in a TFLite file. `print` shows them as a table.
@@ -90,7 +94,8 @@ def export_tflite(
     Raises:
         ValueError: If `path` exists, if pruned weights are not zero where their masks are, or if `representative` is
             missing or does not fit the model.
-        RuntimeError: If TensorFlow's interpreter returns other outputs with sparse weights than with dense ones.
+        RuntimeError: If TFLite cannot convert the model, or returns other outputs with sparse weights than with dense
+            ones. It is a ValueError, too.
 
     Examples:
         >>> print(tfsparse.export_tflite(model, "out.tflite"))
@@ -143,13 +148,14 @@ def convert_and_check(source: str, values: str, representative=None) -> tuple[by
 
     Raises:
         ValueError: If the SavedModel has no signature "serving_default", or the examples do not fit it.
-        RuntimeError: If the interpreter returns other outputs with sparse weights than with dense ones.
+        NotConvertible: If TFLite cannot convert the model, or returns other outputs with sparse weights than with
+            dense ones.
     """
     import tensorflow as tf
 
-    from tfsparse.export import tflite_file
+    from tfsparse.export import rewriting, tflite_file
 
-    loaded = tf.saved_model.load(source)
+    loaded = rewriting.load(source)
     if SIGNATURE not in loaded.signatures:
         raise ValueError(f'{source} has the signatures {sorted(loaded.signatures)}: expected "{SIGNATURE}" among them.')
     signature = loaded.signatures[SIGNATURE]
@@ -170,6 +176,17 @@ def _without_interpreter_warning():
         yield
 
 
+@contextlib.contextmanager
+def _errors_of(part):
+    """Turn what a part of TFLite raises, which are many kinds, into one, without the position in the graph."""
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise NotConvertible(f"TFLite's {part}: {lines[0].rsplit('): ', 1)[-1]}") from error
+
+
+@_errors_of("converter")
 @_without_interpreter_warning()
 def convert(source: str | os.PathLike, values: str = "float32", batches: Sequence[Mapping] = ()) -> bytes:
     """Return the dense file that TFLite's converter makes of a SavedModel.
@@ -181,6 +198,9 @@ def convert(source: str | os.PathLike, values: str = "float32", batches: Sequenc
 
     Returns:
         Content of the file.
+
+    Raises:
+        NotConvertible: If the converter cannot do it.
     """
     import tensorflow as tf
 
@@ -257,6 +277,7 @@ def _random(specs):
     return arrays
 
 
+@_errors_of("interpreter")
 def _outputs(content, batches):
     """Return the outputs of a file for each batch, as dicts of arrays by the name of the output."""
     runner = interpreter(content).get_signature_runner(SIGNATURE)
@@ -273,7 +294,7 @@ def _check_equal(sparse, dense, values):
     largest = max(float(np.max(np.abs(array))) for outputs in dense for array in outputs.values())
     difference = _largest_difference(sparse, dense)
     if not difference <= TOLERANCE * largest:
-        raise RuntimeError(
+        raise NotConvertible(
             f"With sparse weights TFLite's outputs differ by {difference:.3g} from those with dense weights, of which "
             f'the largest is {largest:.3g}: its kernels cannot run this model sparse with values="{values}". '
             'Write values="float32", or convert it dense with tf.lite.TFLiteConverter.'
