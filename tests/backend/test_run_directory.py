@@ -1,6 +1,7 @@
 """Run directories: the record always knows the model that is there."""
 
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -50,3 +51,31 @@ def test_the_record_says_which_of_its_models_is_there(tmp_path):
     files.write_text(tmp_path / "model.keras", "another model")
     with pytest.raises(run_directory.RunError, match="is not what this run wrote, so the run cannot be resumed"):
         run_directory.num_checkpoints(tmp_path, run)
+
+
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", b"PK\x03\x04 and no more"])
+def test_a_model_file_that_is_none_is_named(tmp_path, content):
+    (tmp_path / "theirs.keras").write_bytes(content)
+    with pytest.raises(run_directory.RunError, match=r"^Cannot load .*theirs\.keras: it is no \.keras file"):
+        run_directory.read_model(tmp_path / "theirs.keras")
+
+
+CONFIGS = {
+    "Adam": {"module": "keras.optimizers", "class_name": "Adam", "config": {}, "registered_name": None},
+    "Expected object": [1],
+    "Cannot load": {"module": "keras", "class_name": "Functional", "config": {"name": "m"}, "registered_name": None},
+}
+
+
+@pytest.mark.parametrize("said", CONFIGS)
+def test_a_model_file_that_holds_no_model_is_named(tmp_path, said):
+    path, model = tmp_path / "theirs.keras", keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    model.save(path)
+    with zipfile.ZipFile(path) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(path, "w") as changed:
+        for name, content in members.items():
+            changed.writestr(name, json.dumps(CONFIGS[said]) if name == "config.json" else content)
+    with pytest.raises(run_directory.RunError, match=said) as refused:
+        run_directory.read_model(path)
+    assert "theirs.keras" in str(refused.value)

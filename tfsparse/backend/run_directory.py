@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import textwrap
+import zipfile
 
 import keras
 import numpy as np
@@ -111,7 +112,7 @@ def num_checkpoints(directory: pathlib.Path, run: dict) -> int:
 
 def write_run(directory: pathlib.Path, run: dict) -> None:
     """Replace `run.json`."""
-    files.write_text(directory / "run.json", json.dumps(run, indent=1) + "\n")
+    files.write_text(directory / "run.json", json.dumps(run, indent=1) + "\n", overwrite=True)
 
 
 def write_model(directory: pathlib.Path, run: dict, model: keras.Model) -> None:
@@ -123,7 +124,7 @@ def write_model(directory: pathlib.Path, run: dict, model: keras.Model) -> None:
         run["checkpoints"].append({"sha256": files.digest(path), "random_states": states})
         write_run(directory, run)
 
-    files.write(directory / "model.keras", save)
+    files.write(directory / "model.keras", save, overwrite=True)
 
 
 def load_model(directory: pathlib.Path, run: dict) -> keras.Model:
@@ -150,11 +151,18 @@ def read_model(path: str | os.PathLike, compiled: bool = True) -> keras.Model:
     if not path.is_file():
         inside = f" Did you mean {path / 'model.keras'}?" if (path / "model.keras").is_file() else ""
         raise RunError(f"{path} is not a file. Pass a model saved with model.save('model.keras').{inside}")
+    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            start = file.read(16)
+        raise RunError(f"Cannot load {path}: it is no .keras file, or its end is missing; it begins with {start!r}.")
     try:
-        return keras.saving.load_model(path, compile=compiled)
+        model = keras.saving.load_model(path, compile=compiled)
     except Exception as error:  # Keras raises what the parser, h5py or the missing class happened to raise
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 500, placeholder=" ...")
         raise RunError(f"Cannot load {path} as a Keras model: {reason}") from error
+    if not isinstance(model, keras.Model):
+        raise RunError(f"{path} holds {model!r}, which is no model. Pass a file of model.save('model.keras').")
+    return model
 
 
 def random_states(model: keras.Model) -> list[keras.Variable]:
