@@ -102,7 +102,7 @@ def test_saved_models_that_are_refused(tmp_path):
         tfsparse.doctor(tmp_path / "packed", "any")
     pruned("weight").export(tmp_path / "theirs", verbose=False)
     (tmp_path / "theirs" / "saved_model.pb").write_bytes(b"no graph")
-    with pytest.raises(ValueError, match="TFLite's converter cannot convert .*theirs"):
+    with pytest.raises(ValueError, match="theirs cannot be made a TFLite file. TFLite's converter: "):
         tfsparse.doctor(tmp_path / "theirs")
 
 
@@ -147,6 +147,24 @@ def test_weights_that_are_not_zero_where_their_masks_are_are_reported():
     (finding,) = [f for f in tfsparse.doctor(model, measure=False).findings if "masks" in f]
     assert finding.startswith("1 weights are not zero")
     assert "apply_masks" in finding and model.layers[0].kernel.path in finding
+
+
+@pytest.mark.parametrize("target", ["tflite-cpu", "savedmodel", "any"])
+def test_frozen_weights_are_examined_like_others(target):
+    model = pruned((1, 4))
+    expected = tfsparse.doctor(model, target, measure=False)
+    model.trainable = False
+    assert tfsparse.doctor(model, target, measure=False) == expected
+
+
+def test_a_frozen_pruned_base_inside_a_new_model_is_examined(tmp_path):
+    base = pruned((1, 4))
+    base.trainable = False
+    model = keras.Sequential([keras.Input((64,)), base, keras.layers.Dense(3, name="head")])
+    model.save(tmp_path / "model.keras")
+    diagnosis = tfsparse.doctor(tmp_path / "model.keras", measure=False)
+    assert [row.pattern for row in diagnosis.rows] == ["(1, 4)"] * 3 + ["dense"]
+    assert diagnosis.findings[0].startswith("3 of 4 weights are pruned: 90.00%")
 
 
 def test_layers_quantised_by_keras_are_reported():

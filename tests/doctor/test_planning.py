@@ -139,3 +139,28 @@ def test_commands_print_and_refuse(tmp_path):
     ):
         refused = invoke(*arguments)
         assert refused.exit_code == 2 and refused.stderr.startswith("Error: ") and "Traceback" not in refused.output
+
+
+def on_a_frozen_base():
+    """A pruned base that is no longer trained, inside a model with a new head."""
+    base = network()
+    tfsparse.prune(base, 0.9, tfsparse.Magnitude(granularity=(1, 4)))
+    base.trainable = False
+    head = [layers.Dense(256, activation="tanh", name="head"), layers.Dense(10, name="answers")]
+    return keras.Sequential([keras.Input((64,)), base, *head])
+
+
+def test_frozen_weights_keep_their_zeros_and_the_others_are_planned():
+    plan = tfsparse.plan(on_a_frozen_base(), "tflite-cpu", 0.5)
+    assert [row.granularity for row in plan.rows] == ["dense"] * 3 + ["weight"] * 2
+    assert {row.smaller for row in plan.rows} == {"yes"}
+    assert {row.why for row in plan.rows[:3]} == {"frozen: training leaves it as it is"}
+    assert plan.config == {"prune": {"pruner": {"name": "magnitude", "granularity": "weight"}, "sparsity": 0.5}}
+    assert not plan.notes
+
+
+def test_a_model_without_trained_weights_cannot_be_planned():
+    model = network()
+    model.trainable = False
+    with pytest.raises(ValueError, match="All weights of net are frozen, .* set trainable = True on the layers"):
+        tfsparse.plan(model)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tfsparse import pruners
-from tfsparse.backend import extras
+from tfsparse.backend import extras, files
 from tfsparse.backend.tables import Column, Printed, make_table, shape
 from tfsparse.doctor import patterns, sources, targets
 from tfsparse.doctor.diagnosis import TABLE_OPTIONS
@@ -20,6 +20,7 @@ from tfsparse.optimizers import one_shot
 from tfsparse.pruners import selection
 
 _OTHER_METHODS = ("dst", "pll", "activation_density")  # sections of a config that `prune` replaces
+FROZEN = "frozen: training leaves it as it is"
 COLUMNS = ("weight", Column("shape", text=shape), "granularity", "smaller", "faster", "why")
 
 
@@ -72,20 +73,17 @@ class Plan(Printed):
         """Return the config as the text of a file."""
         return _yaml(self.config)
 
-    def write(self, path: str | os.PathLike) -> None:
-        """Write the config to a new file.
+    def write(self, path: str | os.PathLike, overwrite: bool = False) -> None:
+        """Write the config to a file.
 
         Args:
             path: The file.
+            overwrite: Whether to replace a file. Default: False, since somebody may have changed it.
 
         Raises:
-            ValueError: If the file exists.
+            ValueError: If `path` is a directory, or a file that must not be replaced.
         """
-        path = pathlib.Path(path)
-        if path.exists():
-            raise ValueError(f"{path} exists already: remove it, or write the plan to another path.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.yaml(), encoding="utf-8")
+        files.write_text(path, self.yaml(), overwrite)
 
     def table(self):
         """Return a `rich.table.Table`."""
@@ -100,6 +98,8 @@ def plan(model: keras.Model | str | os.PathLike, target: str | Target = "tflite-
         prune a copy of the model once, as the config would prune it, and diagnose it as `tfsparse.doctor` does
         leave dense what would be neither smaller nor faster, as far as `skip_first` and `skip_last` can say that
 
+    Frozen weights are shown with the zeros that they have: training does not change them.
+
     Args:
         model: A Keras 3 model; the path of a `.keras` file or a run directory; or a config for `tfsparse train`
             (.yaml), of which everything but the section of the pruning method is kept.
@@ -111,14 +111,15 @@ def plan(model: keras.Model | str | os.PathLike, target: str | Target = "tflite-
         A `Plan`.
 
     Raises:
-        ValueError: If no weight gains on the target, if the target is unknown, or if the model cannot be read.
+        ValueError: If no weight gains on the target, if all are frozen, if the target is unknown, or if the model
+            cannot be read.
 
     Examples:
         >>> print(tfsparse.plan("configs/digits_quickstart.yaml", "tflite-cpu", sparsity=0.9))
     """
     target, sparsity = targets.get(target), selection.check_sparsity(sparsity)
     config, source = _read(model)
-    granularity = _granularity(target, source, sparsity)
+    granularity = _granularity(target, _trained(source), sparsity)
     rows = tuple(_choices(target, source, granularity, sparsity))
     if all(row.granularity == "dense" for row in rows):
         reasons = "; ".join(dict.fromkeys(row.why for row in rows))
@@ -126,8 +127,9 @@ def plan(model: keras.Model | str | os.PathLike, target: str | Target = "tflite-
             f"No weight of {source.name} gains on {target.name} by {sparsity:.0%} zeros: {reasons}. Expected one that "
             "does: write another target or sparsity, or make the model smaller with tfsparse.slim(model)."
         )
-    config, notes = _config(config, granularity, sparsity, rows)
-    return Plan(source.name, target.name, sparsity, rows, (*notes, *_pruned_in_vain(rows)), config)
+    trained = [row for row in rows if row.why != FROZEN]
+    config, notes = _config(config, granularity, sparsity, trained)
+    return Plan(source.name, target.name, sparsity, rows, (*notes, *_pruned_in_vain(trained)), config)
 
 
 def _yaml(config):
@@ -142,10 +144,22 @@ def _read(model):
     return {}, sources.read(model, (sources.KERAS,), "trained")
 
 
-def _granularity(target, source, sparsity):
+def _trained(source):
+    """Return the weights that training prunes."""
+    weights = source.weights()
+    trained = [weight for weight in weights if not weight.is_frozen]
+    if weights and not trained:
+        raise ValueError(
+            f"All weights of {source.name} are frozen, and training prunes no frozen weight: set trainable = True on "
+            "the layers that shall be pruned."
+        )
+    return trained
+
+
+def _granularity(target, weights, sparsity):
     """Return the target's granularities: one if they are equal for the kinds of kernels in the model."""
     by_kind = target.granularities(sparsity)
-    kinds = {"dense" if len(weight.shape) == 2 else "conv" for weight in source.weights()}
+    kinds = {"dense" if len(weight.shape) == 2 else "conv" for weight in weights}
     chosen = [by_kind[kind] for kind in ("dense", "conv") if kind in kinds]
     return by_kind if len(set(chosen)) > 1 else next(iter(chosen), "weight")
 
@@ -159,8 +173,9 @@ def _choices(target, source, granularity, sparsity):
     for weight in weights:
         own = granularities.get(granularity).for_shape(weight.shape)
         verdict = target.verdict(weight, patterns.detect(weight.array))
-        chosen = str(own) if verdict.gains else "dense"
-        yield Choice(weight.name, weight.shape, chosen, verdict.smaller, verdict.faster, verdict.why)
+        chosen = str(own) if verdict.gains and not weight.is_frozen else "dense"
+        why = FROZEN if weight.is_frozen else verdict.why
+        yield Choice(weight.name, weight.shape, chosen, verdict.smaller, verdict.faster, why)
 
 
 @contextlib.contextmanager

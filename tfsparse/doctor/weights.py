@@ -49,6 +49,7 @@ class Weight:
         why_fixed: Reason why its number of channels cannot change; "" if it can.
         removable: Fraction of its channels that `tfsparse.shrink` removes; None if unknown.
         network_bytes: Bytes of all weights of its network when dense.
+        is_frozen: Whether training leaves it as it is.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Weight:
     why_fixed: str = ""
     removable: float | None = None
     network_bytes: int = 0
+    is_frozen: bool = False
 
     def tflite_array(self) -> np.ndarray:
         """Return the values on TFLite's axes, the compressed axis last: inputs, or channels of depthwise kernels."""
@@ -75,11 +77,14 @@ class Weight:
 
 
 def of_model(model: keras.Model) -> list[tuple]:
-    """Return pairs of a kernel and its `Weight`. Kernels with trainable thresholds are multiplied by their masks."""
+    """Return pairs of a kernel, trained or frozen, and its `Weight`.
+
+    Kernels with trainable thresholds are multiplied by their masks. Integers that Keras has quantised are left out.
+    """
     if masked_layer.masked_layers(model):
         model = masked_layer.plain_model(model)
     operations = dict(_operations(model))
-    kernels = [v for v in model.trainable_variables if selection.is_prunable(v)]
+    kernels = [v for v in model.variables if selection.is_prunable(v) and keras.backend.is_float_dtype(v.dtype)]
     all_weights = [_of_variable(v, operations.get(id(v), Operation.OTHER)) for v in kernels]
     return list(zip(kernels, _with_network_bytes(all_weights), strict=True))
 
@@ -107,7 +112,7 @@ def _of_variable(variable, operation):
     array, shape = ops.convert_to_numpy(variable), tuple(variable.shape)
     if operation is Operation.DEPTHWISE:
         array = array.reshape(1, *shape[:-2], math.prod(shape[-2:]))
-    return Weight(variable.path, shape, array, operation)
+    return Weight(variable.path, shape, array, operation, is_frozen=not variable.trainable)
 
 
 def _operations(model):
