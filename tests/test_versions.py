@@ -39,7 +39,7 @@ def environment(folder, python, extras, constraints):
     """Returns a function that runs programs of a new environment outside of the repository."""
     source = folder / "source"
     shutil.copytree(ROOT / "tfsparse", source / "tfsparse", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "tfsparse_command.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     (folder / "constraints.txt").write_text("\n".join(constraints))
     variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "KERAS_BACKEND")}

@@ -20,7 +20,7 @@ def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("core")
     source = folder / "source"
     shutil.copytree(ROOT / "tfsparse", source / "tfsparse", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "tfsparse_command.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     venv.create(folder / "venv", with_pip=True)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

@@ -11,6 +11,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 from thoroughly import also
 from typer.testing import CliRunner
@@ -198,8 +199,6 @@ def test_export_of_integers_takes_examples(workplace, tmp_path, save):
 
 
 def _answer(path, x):
-    import tensorflow as tf
-
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter")  # it has moved to another package
         runner = tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")
@@ -246,6 +245,32 @@ def test_interruption_before_anything_was_written(workplace, tmp_path, monkeypat
     done = invoke("train", workplace / "small.yaml", "--out", tmp_path / "run")
     assert (done.exit_code, files(tmp_path)) == (130, [])
     assert done.stderr == "Interrupted before training began; nothing was written.\n"
+
+
+OOM = "OOM when allocating tensor with shape[120000000,120000000] and type float"
+GRAPH = "Graph execution error:\n\nDetected at node a/b\n  File \"x.py\", line 7, in f\n\n{}\n\t [[node a]]\nHint: no"
+DENIED = "{{function_node __wrapped__WriteFile_device_/job:localhost}} /root/x; Permission denied [Op:WriteFile] name: "
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (tf.errors.ResourceExhaustedError(None, None, GRAPH.format(OOM)), OOM),
+        (tf.errors.PermissionDeniedError(None, None, DENIED), "/root/x; Permission denied"),
+        (tf.errors.DataLossError(None, None, ""), "DataLossError"),
+        (MemoryError(), "MemoryError"),
+        (OSError(28, "No space left on device", "runs/x"), "[Errno 28] No space left on device: 'runs/x'"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_the_machine_refuses_is_one_sentence(workplace, monkeypatch, error, message):
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("tfsparse.experiments.experiment.train", refuse)
+    done = invoke("train", workplace / "small.yaml")
+    assert_refused(done)
+    assert done.stderr == f"Error: {message}\n"
 
 
 def test_bugs_keep_their_traceback(workplace, monkeypatch):

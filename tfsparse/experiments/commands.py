@@ -2,12 +2,14 @@
 
 import contextlib
 import functools
+import re
 import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import keras
+import tensorflow as tf
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -70,14 +72,23 @@ def _one_line_errors(command):
             return command(*args, **kwargs)
         except BrokenPipeError:  # `| head` has read enough
             raise
-        except (ValueError, OSError) as error:
-            _say(f"Error: {error}", err=True)
+        except (ValueError, OSError, MemoryError, tf.errors.OpError) as error:
+            _say(f"Error: {_reason(error)}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             _say("Interrupted.", err=True)
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def _reason(error):
+    """Return the message of an error; of TensorFlow's the sentence without the place in its graph."""
+    if not isinstance(error, tf.errors.OpError):
+        return str(error) or type(error).__name__
+    places = re.compile(r"\s|$|Graph execution error|Detected at |\d+ root error")
+    sentences = [line for line in error.message.splitlines() if not places.match(line)] or [type(error).__name__]
+    return re.sub(r"^\{\{.*?\}\} | \[Op:.*", "", sentences[0])
 
 
 def _say(text, err=False):
