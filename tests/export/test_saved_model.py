@@ -252,6 +252,18 @@ def test_options_that_are_refused(options, says, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX takes any name")
+@pytest.mark.parametrize("layer, model", [("a[", "m"), ("two words", "m"), ("dense", "m[0]"), ("dense", "_m")])
+@pytest.mark.parametrize("name", ["out", "out.tflite"])
+def test_a_name_that_is_no_scope_of_tensorflow_is_one_sentence(layer, model, name, tmp_path):
+    odd = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name=layer)], name=model)
+    export = tfsparse.export_tflite if name.endswith(".tflite") else tfsparse.export
+    with pytest.raises(ValueError, match="is the name of a layer or model, and TensorFlow cannot name op") as caught:
+        export(odd, tmp_path / name)
+    assert repr(layer if layer != "dense" else model) in str(caught.value) and "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_weights_that_are_not_zero_where_their_masks_are_are_refused(tmp_path):
     model = trained()
     kernel = model.get_layer("hidden").kernel

@@ -5,14 +5,17 @@ import io
 import logging
 import os
 import pathlib
+import re
 import tempfile
 
 import keras
 
-from tfsparse.backend import files
+from tfsparse.backend import files, keras_internals
 from tfsparse.backend.registry import check_choice
 from tfsparse.export import jax_modules, packing
 from tfsparse.export.plain_models import plain_model
+
+_SCOPE_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 
 
 def export(
@@ -61,12 +64,27 @@ def _write_dense(model, path):
     """Write the SavedModel that the model's own Keras writes."""
     model = plain_model(model)
     if isinstance(model, keras.Model):
-        with jax_modules.readable_by_tensorflow():
+        with jax_modules.readable_by_tensorflow(), _error_names_layers(model):
             model.export(path, verbose=False)
         jax_modules.check_runs(path)
     else:
         with contextlib.redirect_stdout(io.StringIO()):  # tf_keras has no verbose=False
             model.export(str(path))
+
+
+@contextlib.contextmanager
+def _error_names_layers(model):
+    """Say which name TensorFlow does not take: it names the operations of a graph after the layers."""
+    try:
+        yield
+    except ValueError as error:
+        names = [layer.name for layer in keras_internals.all_layers(model) if not _SCOPE_NAME.fullmatch(layer.name)]
+        if not names:
+            raise
+        raise ValueError(
+            f"{names[0]!r} is the name of a layer or model, and TensorFlow cannot name operations after it: expected "
+            'letters, digits and _.-/ only. Build it with another name, such as name="dense_1".'
+        ) from error
 
 
 def _write_packed(model, path, values):
