@@ -2,11 +2,14 @@
 
 import fuzzing
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
+from export.sparse_arrays import sparse
 from tensorflow.lite.python import schema_py_generated as schema
 
 import tfsparse
-from tfsparse.export import tflite_file
+from tfsparse.export import tflite, tflite_file
 
 layers = keras.layers
 
@@ -104,3 +107,37 @@ def test_signatures_are_listed_with_their_graphs(content):
 
     assert tflite_file.signatures(content) == {"serving_default": 0}
     assert tflite_file.signatures(rewritten(content, add)) == {"serving_default": 0, "second": 1}
+
+
+class TwoGraphs(tf.Module):
+    """Two signatures that read one weight."""
+
+    def __init__(self):
+        self.kernel = tf.Variable(sparse((64, 64)))
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 64])])
+    def plain(self, x):
+        return {"y": x @ self.kernel}
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 64])])
+    def positive(self, x):
+        return {"y": tf.nn.relu(x @ self.kernel)}
+
+
+def test_a_weight_that_two_graphs_share_stays_shared(tmp_path):
+    module = TwoGraphs()
+    tf.saved_model.save(module, str(tmp_path), {"plain": module.plain, "positive": module.positive})
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path), signature_keys=["plain", "positive"])
+    dense = converter.convert()
+    small = tflite_file.sparsify(dense)
+    assert [t.stored for t in tflite_file.tensors(small)] == ["sparse"] * 2
+    assert len({graph.tensors[i].buffer for graph, i in weights_of(small)}) == 1
+    x = np.random.default_rng(1).normal(size=(1, 64)).astype("float32")
+    for name in ("plain", "positive"):
+        ours, theirs = (tflite.interpreter(c).get_signature_runner(name)(x=x)["y"] for c in (small, dense))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def weights_of(content):
+    model = tflite_file._read(content)
+    return [(graph, i) for graph in model.subgraphs for i, _ in tflite_file._weights(model, graph)]

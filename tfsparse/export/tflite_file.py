@@ -73,11 +73,10 @@ def errors_naming(path: str | os.PathLike) -> Iterator[None]:
 def sparsify(content: bytes) -> bytes:
     """Return the same model with every weight sparse that gains by it; `content` itself if none does."""
     model = _read(content)
-    count = len(model.buffers)
-    for graph in model.subgraphs:
-        for index, readers in _weights(model, graph):
-            _sparsify(model, graph, index, readers)
-    return _written(model) if len(model.buffers) > count else content
+    changed = [
+        _sparsify(model, graph, i, readers) for graph in model.subgraphs for i, readers in _weights(model, graph)
+    ]
+    return _written(model) if any(changed) else content
 
 
 def tensors(content: bytes) -> list[Tensor]:
@@ -130,10 +129,10 @@ def _weights(model, graph):
 
 
 def _sparsify(model, graph, index, readers):
-    """Make one weight sparse if it gains by it."""
+    """Make one weight sparse if it gains by it, and return whether it does."""
     tensor = graph.tensors[index]
     if tensor.sparsity is not None:
-        return
+        return False
     form = rules.choose_form(_array(model, tensor), _operations(_users(model, graph, readers)), _num_scales(tensor))
     if form.runs_sparse:
         for operator, _ in readers:
@@ -142,6 +141,7 @@ def _sparsify(model, graph, index, readers):
         _densify(model, graph, index, readers)
     if form.encoded is not None:
         _store(model, tensor, form.encoded)
+    return form.encoded is not None
 
 
 def _users(model, graph, readers):
@@ -184,13 +184,21 @@ def _densify(model, graph, index, readers):
 
 
 def _store(model, tensor, encoded):
-    """Store the sparse form of a tensor in a new buffer. The old buffer is emptied if no other tensor uses it."""
-    old, tensor.buffer = tensor.buffer, len(model.buffers)
+    """Store the sparse form of a tensor in another buffer. The old one is emptied if no other tensor uses it."""
+    old, tensor.buffer = tensor.buffer, _buffer(model, encoded.values.view(np.uint8))
     tensor.sparsity = tflite_schema.parameters(encoded)
-    model.buffers.append(schema.BufferT())
-    model.buffers[-1].data = encoded.values.view(np.uint8)
     if all(t.buffer != old for graph in model.subgraphs for t in graph.tensors):
         model.buffers[old].data = None
+
+
+def _buffer(model, data):
+    """Return the index of a buffer with this content: an equal one, since graphs share weights, or a new one."""
+    for i, buffer in enumerate(model.buffers):
+        if data.size and buffer.data is not None and np.array_equal(buffer.data, data):
+            return i
+    model.buffers.append(schema.BufferT())
+    model.buffers[-1].data = data
+    return len(model.buffers) - 1
 
 
 def _array(model, tensor):
