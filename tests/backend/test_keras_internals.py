@@ -32,16 +32,61 @@ def test_trained_variables():
 def test_variable_index():
     model = built_model()
     found = [keras_internals.variable_index(model.optimizer, v) for v in model.trainable_variables]
-    assert found == [0, 1, 2, 3], "optimizer._get_variable_index no longer gives positions"
+    assert found == [0, 1, 2, 3], "optimizers no longer have a dict of positions by optimizer._var_key"
+    assert keras_internals.variable_index(model.optimizer, keras.Variable(0.0)) is None, "a stranger has a position"
 
 
-def test_slots():
+def test_check_known():
+    model = built_model()
+    keras_internals.check_known(model.optimizer, model.trainable_variables)
+    with pytest.raises(ValueError, match="Unknown variable"):
+        keras_internals.check_known(model.optimizer, [keras.Variable(0.0)])
+
+
+def test_set_trained_variables():
+    variables, optimizer = built_model().trainable_variables, keras.optimizers.SGD(0.1)
+    keras_internals.set_trained_variables(optimizer, variables)
+    assert optimizer.built and keras_internals.variable_index(optimizer, variables[2]) == 2
+    assert [id(v) for v in keras_internals.trained_variables(optimizer)] == [id(v) for v in variables]
+    assert len(optimizer.variables) == 2, "variables that are only trained have become the optimizer's own"
+    optimizer.apply([v.value for v in variables])  # build has set nothing else that a step needs
+
+
+def test_averages():
+    @keras_internals.shows_inner_averages
+    class Outer(keras.optimizers.Optimizer):
+        inner_optimizer = keras.optimizers.SGD(0.1, use_ema=True)
+
+    variable, outer = keras.Variable(np.ones((2, 3), "float32")), Outer(0.1)
+    outer.inner_optimizer.build([variable])
+    model = built_model()
+    model.compile(keras.optimizers.LossScaleOptimizer(outer), "mse")
+    outer.build([variable])
+    swap = keras.callbacks.SwapEMAWeights()
+    swap.set_model(model)
+    swap.on_test_begin()
+    assert not np.any(variable.numpy()), "SwapEMAWeights finds the averages under another name"
+    kept = keras_internals.attributes(outer.inner_optimizer)
+    assert [name for name in kept if keras_internals.is_average((name,))], "optimizers keep averages under another name"
+
+
+def test_place():
     model = built_model()
     kernel = model.trainable_variables[2]
-    found = keras_internals.slots(model.optimizer, 2, 4, kernel)
-    assert [v.shape for v in found] == [kernel.shape] and found[0] is not kernel, (
+    place, kept = keras_internals.place(model.optimizer, kernel), keras_internals.attributes(model.optimizer)
+    assert len(kept["momentums"]) == place.num_variables and kept["momentums"][place.position].shape == kernel.shape, (
         "optimizers no longer keep slots in lists parallel to the trained variables"
     )
+    assert keras_internals.place(model.optimizer, keras.Variable(0.0)) is None, "a stranger has a place"
+
+
+def test_is_optimizer():
+    import tf_keras
+
+    for module in (keras, tf_keras):
+        assert keras_internals.is_optimizer(module.optimizers.SGD()), f"{module.__name__} has other optimizers"
+    assert keras_internals.is_optimizer(tf_keras.optimizers.legacy.SGD())
+    assert not keras_internals.is_optimizer(keras.Variable(0.0)) and not keras_internals.is_optimizer([])
 
 
 def test_layout():
@@ -55,6 +100,54 @@ def test_compile_arguments():
     assert arguments["loss"] == "mse" and arguments["metrics"] == ["mae"], (
         "model._compile_config no longer holds what the user passed to compile"
     )
+
+
+def test_set_optimizer():
+    model = built_model()
+    x, y = np.ones((4, 3), "float32"), np.ones((4, 1), "float32")
+    model.fit(x, y, verbose=0)
+    model.train_on_batch(x, y)
+    kept = model.loss, model.metrics
+    optimizer = keras.optimizers.SGD(0.0)
+    keras_internals.set_optimizer(model, optimizer)
+    before = model.get_weights()
+    model.train_on_batch(x, y)
+    after = model.get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)), (
+        "the compiled step is no longer model.train_function: it still uses the optimizer before"
+    )
+    assert (model.loss, model.metrics) == kept, "exchanging the optimizer touches loss or metrics"
+    config = model.get_compile_config()["optimizer"]["config"]
+    assert config["learning_rate"] == 0, "a saved file no longer holds the optimizer that was set"
+
+
+def test_after_train_end():
+    import tf_keras
+
+    for module in (keras, tf_keras):
+
+        class Early(module.callbacks.Callback):
+            def on_train_end(self, logs=None):
+                calls.append("early")
+                keras_internals.after_train_end(self, lambda: calls.append("after all"))
+
+        class Late(module.callbacks.Callback):
+            def on_train_end(self, logs=None):
+                calls.append("late")
+
+        model = module.Sequential([module.Input((3,)), module.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        x, y = np.ones((4, 3), "float32"), np.ones((4, 1), "float32")
+        for _ in range(2):
+            calls = []
+            history = model.fit(x, y, verbose=0, callbacks=[Early(), Late()])
+            assert calls == ["early", "late", "after all"], f"{module.__name__} no longer appends its History"
+            assert "on_train_end" not in vars(history)
+        calls = []
+        alone = module.callbacks.CallbackList([Early(), Late()], model=model, verbose=0, epochs=1, steps=1)
+        alone.on_train_begin()
+        alone.on_train_end()
+        assert calls == ["early", "after all", "late"], "the History of an earlier fit was taken for that of this one"
 
 
 def test_compiled_loss():
@@ -121,6 +214,18 @@ def test_own_trainable_variables():
         layer.trainable = False
         found = [len(keras_internals.own_trainable_variables(each)) for each in (layer, layer.layer)]
         assert found == [0, 2], f"a {layer.__module__} layer no longer lists its own trainable variables"
+
+
+def test_trained_weights():
+    model = built_model()
+    trained = keras_internals.trained_weights(model)
+    assert [id(v) for v in trained] == [id(v) for v in model.trainable_variables], (
+        "model.weights is no longer in the order of model.trainable_variables"
+    )
+    model.trainable = False
+    assert [id(v) for v in keras_internals.trained_weights(model)] == [id(v) for v in trained], (
+        "a frozen layer no longer keeps its weights in _trainable_variables"
+    )
 
 
 def test_is_functional():

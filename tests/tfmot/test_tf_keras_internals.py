@@ -9,16 +9,17 @@ from tfsparse.backend import keras_internals
 def built_model(optimizer):
     model = tf_keras.Sequential([tf_keras.Input((3,)), tf_keras.layers.Dense(2)])
     model.compile(optimizer, "mse")
-    keras_internals.build_tf_keras_optimizer(model.optimizer, model.trainable_variables)
+    keras_internals.build_optimizer(model.optimizer, model.trainable_variables)
     return model
 
 
-def test_slots_of_new_and_legacy_optimizers():
-    for optimizers in (tf_keras.optimizers, tf_keras.optimizers.legacy):
+def test_place_of_new_and_legacy_optimizers():
+    for name, optimizers in (("momentums", tf_keras.optimizers), ("_slots", tf_keras.optimizers.legacy)):
         model = built_model(optimizers.SGD(0.1, momentum=0.9))
         kernel = model.trainable_variables[0]
-        found = keras_internals.tf_keras_slots(model.optimizer, kernel)
-        assert [v.shape for v in found] == [kernel.shape], f"{optimizers.__name__} no longer keeps slots as it did"
+        place, kept = keras_internals.place(model.optimizer, kernel), keras_internals.attributes(model.optimizer)[name]
+        slot = kept[place.position] if isinstance(kept, list) else kept[place.keys[0]]["momentum"]
+        assert slot.shape == kernel.shape, f"{optimizers.__name__} no longer keeps slots as it did"
 
 
 def test_tf_keras_variable_index():

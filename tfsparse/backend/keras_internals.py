@@ -5,6 +5,7 @@ A new release of Keras breaks this file and no other.
 
 import contextlib
 import functools
+from typing import NamedTuple
 
 
 def all_layers(model) -> list:
@@ -26,22 +27,78 @@ def trained_variables(optimizer) -> list:
     return optimizer._trainable_variables
 
 
-def variable_index(optimizer, variable) -> int:
-    """Return the position of a model variable among those that a built Keras 3 optimizer trains.
+def variable_index(optimizer, variable) -> int | None:
+    """Return the position of a model variable among those that a built Keras 3 optimizer trains; None if it does not.
 
-    On TensorFlow an optimizer may hand over the backend's own variable, which only this method recognises.
+    On TensorFlow an optimizer may hand over the backend's own variable, which only these keys recognise.
     """
-    return optimizer._get_variable_index(variable)
+    return optimizer._trainable_variables_indices.get(optimizer._var_key(variable))
 
 
-def slots(optimizer, index: int, num_variables: int, weight) -> list:
-    """Return the optimizer's variables of one weight: momenta, averages.
+def check_known(optimizer, variables) -> None:
+    """Refuse variables that a built Keras 3 optimizer was not built on, with Keras's own sentence.
 
-    Optimizers of Keras 3 and tf_keras keep them in lists parallel to the variables, under names of their own.
+    Public `apply` says it too, but only after the work that an optimizer of ours does before.
     """
-    parallel = [v for v in vars(optimizer).values() if isinstance(v, (list, tuple)) and len(v) == num_variables]
-    found = [variables[index] for variables in parallel]
-    return [v for v in found if hasattr(v, "assign") and v.shape == weight.shape and v is not weight]
+    optimizer._check_variables_are_known(variables)
+
+
+def set_trained_variables(optimizer, variables) -> None:
+    """Tell a Keras 3 optimizer around another one which variables are trained.
+
+    Public `build` would also create averages and gradient accumulators, which are the inner optimizer's. The list is
+    extended: one that is assigned would be tracked as the optimizer's own variables.
+    """
+    for index, variable in enumerate(variables):
+        optimizer._trainable_variables_indices[optimizer._var_key(variable)] = index
+    optimizer._trainable_variables.extend(variables)
+    optimizer.built = True
+
+
+def shows_inner_averages(wrapper: type) -> type:
+    """Return a class of Keras 3 optimizers around others, changed so that they show the inner one's averages as theirs.
+
+    `SwapEMAWeights` looks for a list with a private name, and no further than one optimizer inside another.
+    """
+    name = "_model_variables_moving_average"
+    setattr(wrapper, name, property(lambda self: getattr(self.inner_optimizer, name)))
+    return wrapper
+
+
+def is_average(path: tuple) -> bool:
+    """Return whether an optimizer keeps moving averages of weights there; `use_ema` has no public name for its list."""
+    return "_model_variables_moving_average" in path
+
+
+class Place(NamedTuple):
+    """Where an optimizer keeps what belongs to one variable: at a position of lists, and under keys of dicts."""
+
+    position: int
+    num_variables: int
+    keys: tuple
+
+
+def place(optimizer, variable) -> Place | None:
+    """Return where a built optimizer of Keras 3 or tf_keras keeps what belongs to a variable; None if it trains it not.
+
+    Momenta and averages have no public list: optimizers keep them in attributes under names of their own.
+    """
+    own = (id(variable), getattr(variable, "path", variable.name))
+    if hasattr(optimizer, "get_slot_names"):  # a legacy one of tf_keras: a dict by variable
+        return Place(-1, -1, (getattr(variable, "_distributed_container", lambda: variable)()._unique_id, *own))
+    positions = vars(optimizer).get("_trainable_variables_indices") or vars(optimizer).get("_index_dict") or {}
+    key = optimizer._var_key(variable)
+    return Place(positions[key], len(positions), (key, *own)) if key in positions else None
+
+
+def is_optimizer(item) -> bool:
+    """Return whether something is an optimizer of Keras 3 or tf_keras, new or legacy; they have no class in common."""
+    return hasattr(item, "_var_key") or hasattr(item, "get_slot_names")
+
+
+def attributes(optimizer) -> dict:
+    """Return the attributes of an optimizer without those in which TensorFlow tracks the others for checkpoints."""
+    return {name: value for name, value in vars(optimizer).items() if not name.startswith("_self_")}
 
 
 def layout(variable):
@@ -61,6 +118,41 @@ def compile_arguments(model) -> dict:
     `model.get_compile_config()` serialises them, so that losses and metrics would be other objects.
     """
     return model._compile_config.config
+
+
+def set_optimizer(model, optimizer) -> None:
+    """Give a compiled Keras 3 model another optimizer and touch nothing else; its files hold this optimizer.
+
+    In public only `compile` does so. It replaces loss and metrics too, and a subclass may have one of its own, with
+    other arguments. The compiled training step has to go: it holds the optimizer before.
+    """
+    model.optimizer = optimizer
+    model.train_function = None
+    compile_arguments(model)["optimizer"] = optimizer
+
+
+def after_train_end(callback, function) -> None:
+    """Call `function()` after the `on_train_end` of every callback of this `fit`, on Keras 3 and tf_keras.
+
+    No callback has a place after all others. But Keras appends its own History, which is public as `model.history`, to
+    those of the user. If this `fit` has none, `function` is called at once.
+
+    Args:
+        callback: The callback that asks, in its own `on_train_end`.
+        function: A function without arguments.
+    """
+    history = getattr(callback.model, "history", None)
+    if getattr(history, "params", None) is not callback.params:
+        function()
+        return
+    on_train_end = history.on_train_end
+
+    def last(logs=None):
+        vars(history).pop("on_train_end", None)
+        on_train_end(logs)
+        function()
+
+    history.on_train_end = last
 
 
 def compiled_loss(model):
@@ -135,6 +227,15 @@ def own_trainable_variables(layer) -> list:
     Public `layer.trainable_variables` adds those of the layers inside, and is empty for a frozen layer.
     """
     return layer._trainable_variables if hasattr(layer, "_trainable_variables") else layer._trainable_weights
+
+
+def trained_weights(model) -> list:
+    """Return the weights of a Keras 3 model that are trained unless they are frozen, in the order of `model.weights`.
+
+    Public `model.trainable_variables` leaves out those of frozen layers, and `model.weights` adds moving statistics.
+    """
+    trained = {id(v) for layer in all_layers(model) for v in own_trainable_variables(layer)}
+    return [v for v in model.weights if id(v) in trained]
 
 
 def inner_layers(layer) -> list:
@@ -218,28 +319,20 @@ def set_constraint(variable, constraint) -> None:
         copy._constraint = constraint
 
 
-def build_tf_keras_optimizer(optimizer, variables) -> None:
-    """Create the slots of an optimizer of tf_keras, new or legacy, if there are none yet.
+def build_optimizer(optimizer, variables) -> None:
+    """Create the slots of an optimizer of Keras 3 or tf_keras, new or legacy, if there are none yet.
 
-    The legacy ones have no public method for it, and the new ones no public flag.
+    The legacy ones have no public method for it, and the new ones of tf_keras no public flag.
     """
     if hasattr(optimizer, "get_slot_names"):
         optimizer._create_all_weights(variables)
-    elif not getattr(optimizer, "_built", False):
+    elif not getattr(optimizer, "built", getattr(optimizer, "_built", False)):
         optimizer.build(variables)
 
 
 def tf_keras_variable_index(optimizer, variable) -> int | None:
     """Return the position of a variable among those that an optimizer of tf_keras trains; None if it does not."""
     return optimizer._index_dict.get(optimizer._var_key(variable))
-
-
-def tf_keras_slots(optimizer, variable) -> list:
-    """Return the variables that a built optimizer of tf_keras, new or legacy, keeps for one weight."""
-    if hasattr(optimizer, "get_slot_names"):
-        return [optimizer.get_slot(variable, name) for name in optimizer.get_slot_names()]
-    index = tf_keras_variable_index(optimizer, variable)
-    return [] if index is None else slots(optimizer, index, len(optimizer._index_dict), variable)
 
 
 def tracked(model, name: str):

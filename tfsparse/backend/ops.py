@@ -133,14 +133,17 @@ def read(variable):
     return ops.convert_to_tensor(variable)
 
 
-def masked(values, mask):
-    """Return `values * mask` so that all zeros are +0.0: random signs of zeros cannot be compressed."""
+def masked(values, mask, pruned: float = 0.0):
+    """Return `values` where the mask is 1 and `pruned` where it is 0.
+
+    All zeros are +0.0, as in `values * mask` they are not: random signs of zeros cannot be compressed.
+    """
     mask = ops.cast(mask, values.dtype)
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() == "tensorflow" and pruned == 0:
         import tensorflow as tf
 
         return tf.math.multiply_no_nan(values, mask)
-    return ops.where(mask > 0, values * mask, ops.zeros_like(values))
+    return ops.where(mask > 0, values * mask, ops.cast(pruned, values.dtype))
 
 
 def packbits(masks: Sequence) -> np.ndarray:

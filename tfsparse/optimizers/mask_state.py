@@ -6,7 +6,7 @@ from keras import ops
 
 from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend import ops as backend_ops
-from tfsparse.optimizers import weight_storage
+from tfsparse.optimizers import slots, weight_storage
 from tfsparse.optimizers.masked_weights import MaskedWeights
 
 _FORMER_KEYS = {"fault": "nonfinite"}  # of files from before version 0.1; extra state was called "memory"
@@ -30,6 +30,7 @@ class MaskState(MaskedWeights):
     def __init__(self, optimizer, targets: dict[int, int], groups: list[list[int]], begin: int, total_steps: int):
         self.indices, self._groups = list(targets), groups
         self._optimizer = optimizer
+        self._slots = list(map(slots.finder(self.inner_optimizer, self.weights), self.weights))
         self._masks = [self.add_like(v, "mask", "ones") for v in self.weights]
         self.target = self._add_variable("target", list(targets.values()), "int")
         self.start = self._add_variable("start", [0] * len(targets), "int")
@@ -62,9 +63,7 @@ class MaskState(MaskedWeights):
         return self._optimizer.inner_optimizer
 
     def slots(self, index):
-        variables = keras_internals.trained_variables(self._optimizer)
-        position = self.indices[index]
-        return keras_internals.slots(self.inner_optimizer, position, len(variables), variables[position])
+        return self._slots[index]
 
     def num_steps(self):
         return backend_ops.to_int(self._optimizer.iterations)

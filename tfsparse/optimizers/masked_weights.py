@@ -1,6 +1,7 @@
 """Pruned weights with their masks, whoever holds them: the core that both roads share."""
 
 import abc
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -11,12 +12,13 @@ from tfsparse.backend import ops as backend_ops
 from tfsparse.backend import replicas
 from tfsparse.consistency import checks
 from tfsparse.masks import topk
+from tfsparse.optimizers.slots import Slot
 
 
 class MaskedWeights(abc.ABC):
     """Some weights that are pruned together, and their masks.
 
-        update:    weights = weights * masks;  slots = slots * masks       a weight that returns starts from zero
+        update:    weights = weights * masks;  slots = initial where masks == 0   a weight that returns is a new one
                    masks = pruner.masks(weights, gradients, masks, num_pruned)
         apply:     weights = weights * masks
 
@@ -39,8 +41,8 @@ class MaskedWeights(abc.ABC):
         """One mask variable per weight: 1 lives, 0 is pruned."""
 
     @abc.abstractmethod
-    def slots(self, index: int) -> list:
-        """The optimizer's variables of one weight: momenta, averages."""
+    def slots(self, index: int) -> list[Slot]:
+        """What the optimizer keeps of one weight: momenta, averages."""
 
     @abc.abstractmethod
     def num_steps(self) -> int:
@@ -87,14 +89,26 @@ class MaskedWeights(abc.ABC):
         self.storage.apply()
 
     def empty_slots(self) -> None:
-        """Set the slots of pruned weights to zero."""
+        """Set the slots of pruned weights to what they hold for a new weight."""
         for index, mask in enumerate(self.masks):
             for slot in self.slots(index):
-                replicas.update(slot, backend_ops.masked, mask)
+                replicas.update(slot.variable, functools.partial(backend_ops.masked, pruned=slot.initial), mask)
+
+    def mask_averages(self) -> None:
+        """`average = average * mask`, for what may be put in the place of a weight at any time."""
+        for index, mask in enumerate(self.masks):
+            for slot in self.slots(index):
+                if slot.is_average:
+                    replicas.update(slot.variable, backend_ops.masked, mask)
 
     def all_slots(self) -> list:
-        """The slots of all weights."""
-        return [slot for index in range(len(self.masks)) for slot in self.slots(index)]
+        """The slots of all weights, as variables."""
+        return [slot.variable for index in range(len(self.masks)) for slot in self.slots(index)]
+
+    @property
+    def has_averages(self) -> bool:
+        """Whether the optimizer keeps averages that may be put in the place of weights."""
+        return any(slot.is_average for index in range(len(self.masks)) for slot in self.slots(index))
 
     def prune_to(self, num_zeros: int) -> None:
         """Prune now until `num_zeros` entries of all weights together are zero, and empty their slots."""

@@ -1,7 +1,6 @@
 """What happens to pruned weights: they become zero, or they go on training in hidden dense copies."""
 
 import abc
-import functools
 
 import keras
 from keras import ops
@@ -67,21 +66,17 @@ class WeightStorage(abc.ABC):
 
 
 class HardPruning(WeightStorage):
-    """Pruned weights are zero. A weight that returns starts from zero with empty slots.
+    """Pruned weights are zero. A weight that returns starts from zero, with the slots of a new weight.
 
-        before an update:   weights = weights * masks;  slots = slots * masks      what gathered since the last update
-        after every step:   weights = weights * masks
+        before an update:   weights = weights * masks;  slots of pruned weights as those of new ones
+        after every step:   weights = weights * masks;  averages = averages * masks
     """
-
-    @functools.cached_property
-    def _couples(self):
-        return couples_coordinates(self.state.inner_optimizer, self.state.weights)
 
     def before_step(self):
         pass
 
     def gradients(self, gradients):
-        if not self._couples:
+        if not couples_coordinates(self.state.inner_optimizer, self.state.weights):
             return gradients
         return self._with_masks(lambda gradient, mask: gradient * ops.cast(mask, gradient.dtype), gradients)
 
@@ -102,6 +97,7 @@ class HardPruning(WeightStorage):
     def apply(self):
         for weight, mask in zip(self.state.weights, self.state.masks, strict=True):
             replicas.update(weight, backend_ops.masked, mask)
+        self.state.mask_averages()
 
     def accept_external_writes(self):
         pass

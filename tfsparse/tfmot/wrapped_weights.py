@@ -8,6 +8,7 @@ import tf_keras
 from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend import ops as backend_ops
 from tfsparse.masks import topk
+from tfsparse.optimizers import slots
 from tfsparse.optimizers.masked_weights import MaskedWeights
 from tfsparse.optimizers.weight_storage import HardPruning
 from tfsparse.tfmot import schedules
@@ -25,7 +26,7 @@ class WrappedWeights(MaskedWeights):
     Attributes:
         schedule: A `PruningSchedule`, ours or any other.
         wrappers: The wrappers, in the model's order.
-        find_slots: `weight -> variables`: the optimizer's state of a weight. Only the callback `Prune` knows the
+        find_slots: `weight -> its slots`, of the optimizer. Only the callback `Prune` knows the
             optimizer.
     """
 
@@ -104,5 +105,5 @@ def slot_finder(model: tf_keras.Model) -> Callable[..., list]:
     """Return `weight -> slots of the optimizer`. The optimizer is built now, so that a compiled step finds them."""
     optimizer, variables = getattr(model.optimizer, "inner_optimizer", model.optimizer), model.trainable_variables
     with model.distribute_strategy.scope():
-        keras_internals.build_tf_keras_optimizer(optimizer, variables)
-    return lambda weight: keras_internals.tf_keras_slots(optimizer, weight)
+        keras_internals.build_optimizer(optimizer, variables)
+    return slots.finder(optimizer, [native(variable) for variable in variables], tf.Variable)
