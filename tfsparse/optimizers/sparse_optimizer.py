@@ -1,5 +1,7 @@
 """The optimizer that keeps pruned weights at zero."""
 
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
@@ -11,7 +13,7 @@ from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.masks import topk
 from tfsparse.optimizers.mask_state import MaskState
 from tfsparse.optimizers.masked_weights import check_replicas
-from tfsparse.optimizers.validation import check_inner, check_total_steps
+from tfsparse.optimizers.validation import check_inner, check_total_steps, variables_of_step
 from tfsparse.optimizers.wrapper import OptimizerWrapper
 from tfsparse.pruners import selection
 
@@ -60,6 +62,7 @@ class SparseOptimizer(OptimizerWrapper):
         self._overrides = selection.Overrides()
         self._total_steps = check_total_steps(total_steps)
         self._extra_state_shapes = {}
+        self._state = None
         self.sync_stats = SyncStats()
 
     # ---- what is pruned, and how far --------------------------------------------------------------------------------
@@ -88,9 +91,9 @@ class SparseOptimizer(OptimizerWrapper):
                     f"{v.path} shares one global target with other weights. Call set_sparsity before the optimizer is "
                     'built, or prune with scope="layer".'
                 )
-            targets = np.array(ops.convert_to_numpy(self.target))
-            targets[index] = self.pruner.num_prunable(tuple(v.shape), sparsity)
-            self.target.assign(targets)
+            counts = self.mask_state.target_counts()
+            counts[index] = self.pruner.num_prunable(tuple(v.shape), sparsity)
+            self.mask_state.set_target_counts(counts)
 
     def exclude_from_pruning(self, var_list=None, var_names=None) -> None:
         """Leave variables dense.
@@ -109,6 +112,18 @@ class SparseOptimizer(OptimizerWrapper):
                 self._overrides.set(v, None)
         self._overrides.dense_names += list(var_names or [])
 
+    def choose_when_built(self, choice) -> None:
+        """Let `choice()` name targets of single weights when the optimizer is built, for a model without weights yet.
+
+        Args:
+            choice: Returns pairs of a variable and its sparsity, or None to leave it dense.
+        """
+        self._overrides.deferred = choice
+
+    def has_choices(self, choices) -> bool:
+        """Return True if all pairs of a variable and its sparsity or None were chosen before it was built."""
+        return self._overrides.contain(keras_internals.trained_variables(self), choices)
+
     def mask(self, variable):
         """Return the mask of a variable: 1 lives, 0 is pruned.
 
@@ -119,23 +134,28 @@ class SparseOptimizer(OptimizerWrapper):
 
     @property
     def mask_state(self) -> MaskState:
-        """Masks, weights, slots and counts of a built optimizer."""
+        """Masks, weights, slots and counts; ValueError before the optimizer is built."""
+        if self._state is None:
+            raise ValueError(
+                f"{self.name} is not built yet, so it has no masks: train first, or call "
+                "optimizer.build(model.trainable_variables)."
+            )
         return self._state
 
     @property
     def pruned_variables(self) -> list:
-        """The variables that have a mask, in the order of `masks` and `target`."""
-        return self._state.weights
+        """The variables with a mask, in the order of `masks` and `target`; none before the optimizer is built."""
+        return self._state.weights if self.built else []
 
     @property
     def masks(self) -> list:
-        """All masks."""
-        return list(self._state.masks)
+        """All masks; none before the optimizer is built."""
+        return list(self._state.masks) if self.built else []
 
     @property
     def target(self):
         """Integer variable: the entries to prune of each weight at the end. It may be assigned to."""
-        return self._state.target
+        return self.mask_state.target
 
     @property
     def total_steps(self) -> int | None:
@@ -154,23 +174,29 @@ class SparseOptimizer(OptimizerWrapper):
     @property
     def steps_done(self) -> int:
         """Steps of the schedule that are done."""
-        return self._state.num_steps() - backend_ops.to_int(self._state.begin)
+        return self._state.num_steps() - backend_ops.to_int(self._state.begin) if self.built else 0
+
+    def reached_target(self) -> bool:
+        """Return whether the schedule has ended, or the masks have as many zeros as at its end."""
+        if self.total_steps is not None and self.steps_done >= self.total_steps:
+            return True
+        return self.schedule.final == 1 and self.num_zeros() == int(np.sum(self.mask_state.target_counts()))
 
     def current_sparsity(self) -> float:
         """Return the zeros in all masks over the entries of all pruned variables, counted now."""
-        return self._state.sparsity()
+        return self._state.sparsity() if self.built else 0.0
 
     def num_zeros(self) -> int:
         """Return the zeros in all masks, counted now."""
-        return self._state.num_zeros()
+        return self._state.num_zeros() if self.built else 0
 
     def _mask_index(self, variable) -> int:
-        index = keras_internals.variable_index(self, variable)
-        if index not in self._state.indices:
+        indices, index = self.mask_state.indices, keras_internals.variable_index(self, variable)
+        if index not in indices:
             raise ValueError(
                 f"{variable.path} is not pruned. Include it with set_sparsity before the optimizer is built."
             )
-        return self._state.indices.index(index)
+        return indices.index(index)
 
     # ---- the step ---------------------------------------------------------------------------------------------------
 
@@ -178,10 +204,8 @@ class SparseOptimizer(OptimizerWrapper):
         """Create masks and targets for `variables`, and build the inner optimizer if it is not built yet."""
         if self.built:  # a LossScaleOptimizer builds its inner optimizer a second time
             return
-        if not self.inner_optimizer.built:
-            self.inner_optimizer.build(variables)
-        super().build(variables)
         targets = self._overrides.resolve(variables, self.pruner, self.sparsity)
+        super().build(variables)
         alone = [p for p, i in enumerate(targets) if self.pruner.is_global and self._overrides.has_own_sparsity(i)]
         together = [p for p in range(len(targets)) if p not in alone]
         groups = [group for group in [together, *[[p] for p in alone]] if group]
@@ -198,7 +222,7 @@ class SparseOptimizer(OptimizerWrapper):
         Args:
             values: `{name: initial value}`; the variables are float32.
         """
-        self._state.add_extra_state(values)
+        self.mask_state.add_extra_state(values)
 
     @property
     def extra_state(self) -> dict:
@@ -207,19 +231,18 @@ class SparseOptimizer(OptimizerWrapper):
 
     def continue_from(self, other: "SparseOptimizer") -> None:
         """Start a new schedule from the masks of another optimizer of the same variables."""
-        self._state.continue_from(other._state)
+        self.mask_state.continue_from(other.mask_state)
 
     def apply(self, grads, trainable_variables=None):
         """Make one step of the inner optimizer, update the masks if they are due, and apply them.
 
         Raises:
-            ValueError: If `total_steps` is not known, or, in an eager step, if a weight holds NaN or infinity.
+            ValueError: If `total_steps` is not known, if the optimizer was built on other variables, or, in an eager
+                step, if a weight holds NaN or infinity.
         """
-        variables = keras_internals.trained_variables(self) if trainable_variables is None else trainable_variables
-        variables = list(variables)
-        if not self.built:
-            with keras.name_scope(self.name):
-                self.build(variables)
+        if len(grads) == 0:  # as in all optimizers of Keras
+            return
+        variables = variables_of_step(self, grads, trainable_variables)
         if not self._total_steps:
             raise ValueError(
                 "SparseOptimizer does not know how long training is. Write SparseOptimizer(..., total_steps=10_000), "
@@ -231,7 +254,7 @@ class SparseOptimizer(OptimizerWrapper):
         storage.before_step()
         self.inner_optimizer.apply(list(storage.gradients(gradients).values()), variables)
         replicas.once(self._update_masks, iterations, self._scored_gradients(gradients))
-        if not backend_ops.is_symbolic(iterations):
+        if not backend_ops.is_symbolic(backend_ops.read(self.iterations)):
             self.raise_nonfinite()
 
     def _global_gradients(self, gradients):
@@ -263,7 +286,7 @@ class SparseOptimizer(OptimizerWrapper):
 
     def raise_nonfinite(self) -> None:
         """Raise ValueError if a weight held NaN or infinity at the last mask update."""
-        self._state.raise_nonfinite(self.steps_done)
+        self.mask_state.raise_nonfinite(self.steps_done)
 
     def check_replicas(self, on_divergence: str = "raise") -> None:
         """Compare the masks of all replicas, see `tfsparse.consistency.checks.check_masks`.
@@ -271,12 +294,12 @@ class SparseOptimizer(OptimizerWrapper):
         Args:
             on_divergence: "raise" or "repair". A repair copies masks, weights and slots from the first replica.
         """
-        check_replicas([self._state], on_divergence, self.sync_stats)
+        check_replicas([self.mask_state], on_divergence, self.sync_stats)
 
     def finalize_variable_values(self, var_list):
         """Let the inner optimizer write its averages, and apply the masks to them."""
         self.inner_optimizer.finalize_variable_values(var_list)
-        if self.use_ema:
+        if self.built and self._state.has_averages:
             self.apply_masks()
 
     def apply_masks(self) -> None:
@@ -285,8 +308,20 @@ class SparseOptimizer(OptimizerWrapper):
         With a straight-through pruner the values that were written become the dense weights.
         """
         with replicas.strategy_scope(self):
-            self._state.storage.accept_external_writes()
-            self._state.apply()
+            self.mask_state.storage.accept_external_writes()
+            self.mask_state.apply()
+
+    def prune_written_weights(self) -> None:
+        """Prune weights that were written outside of training until they have as many zeros as the masks.
+
+        `apply_masks` would prune what was pruned before. This ranks the weights that were written by their own
+        magnitudes: those of an earlier epoch had other zeros. With a straight-through pruner both are the same.
+        """
+        if self.pruner.straight_through:
+            self.apply_masks()
+            return
+        with replicas.strategy_scope(self):
+            self.mask_state.rank_written_weights()
 
     def prune_now(self) -> None:
         """Prune to the final sparsity at once, for a training that ended before its schedule.
@@ -299,7 +334,7 @@ class SparseOptimizer(OptimizerWrapper):
                 f"{self.pruner!r} needs gradients and there are none outside a training step. Train to the end of the "
                 'schedule, or prune now with tfsparse.prune(model, sparsity, pruner="magnitude").'
             )
-        num_pruned = self._state.num_pruned(ops.convert_to_tensor(self.schedule.final))
+        num_pruned = self.mask_state.num_pruned(ops.convert_to_tensor(self.schedule.final))
         with replicas.strategy_scope(self):
             self._state.update(None, num_pruned)
             self._state.apply()
@@ -310,7 +345,8 @@ class SparseOptimizer(OptimizerWrapper):
 
         For a pruner with `scope="global"`. The count becomes the new target.
         """
-        self.target.assign(topk.split_proportionally(num_zeros, [size - 1 for size in self._state.sizes]))
+        state = self.mask_state
+        state.set_target_counts(topk.split_proportionally(num_zeros, [size - 1 for size in state.sizes]))
         self.prune_now()
         with replicas.strategy_scope(self):
             self._state.empty_slots()
@@ -319,11 +355,23 @@ class SparseOptimizer(OptimizerWrapper):
 
     def save_own_variables(self, store):
         """Write masks, targets and position; Keras saves the inner optimizer by itself."""
-        self._state.save(store)
+        if self.built:
+            self._state.save(store)
 
     def load_own_variables(self, store):
-        """Read masks, targets and position; refuse a file without masks for these weights."""
-        self._state.load(store)
+        """Read masks, targets and position; refuse a file without masks for these weights.
+
+        Like other optimizers of Keras it warns if it was not built when it was saved, or is not now.
+        """
+        if self.built and store.keys():
+            self._state.load(store)
+        elif self.built or store.keys():
+            not_built = "its file" if self.built else "this one"
+            warnings.warn(
+                f"The masks of {self.name!r} are not loaded, because {not_built} is not built yet. An optimizer is "
+                "built by optimizer.build(model.trainable_variables), or by training.",
+                stacklevel=2,
+            )
 
     def get_config(self):
         """Return the arguments of the constructor, the overrides, and the shapes of extra state."""

@@ -1,8 +1,11 @@
 """Checks of optimizers and of the length of training."""
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import keras
+
+from tfsparse.backend import keras_internals
 
 _COORDINATEWISE = (  # the update of an entry depends on this entry alone
     keras.optimizers.SGD,
@@ -48,6 +51,33 @@ def check_total_steps(steps: int | None) -> int | None:
             "for example total_steps=10_000."
         )
     return None if steps is None else int(steps)
+
+
+def variables_of_step(optimizer, gradients: Sequence, variables: Sequence | None) -> list:
+    """Return the variables that one call of `apply` changes. The first call builds the optimizer on them.
+
+    Args:
+        optimizer: The optimizer that was called.
+        gradients: The gradients that it was called with.
+        variables: The variables that it was called with; None: all that it was built on.
+
+    Returns:
+        As many variables as gradients.
+
+    Raises:
+        ValueError: If it was built on other variables, or if there is not one gradient per variable.
+    """
+    known = list(keras_internals.trained_variables(optimizer) if variables is None else variables)
+    if len(gradients) != len(known):
+        raise ValueError(
+            f"{optimizer.name}.apply got {len(gradients)} gradients for {len(known)} variables: expected one each, "
+            "optimizer.apply(gradients, model.trainable_variables)."
+        )
+    if not optimizer.built:
+        with keras.name_scope(optimizer.name):
+            optimizer.build(known)
+    keras_internals.check_known(optimizer, known)
+    return known
 
 
 def couples_coordinates(inner, variables) -> bool:

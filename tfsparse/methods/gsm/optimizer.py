@@ -6,6 +6,7 @@ from keras import ops
 from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend import ops as backend_ops
 from tfsparse.methods.gsm import rule
+from tfsparse.optimizers.validation import variables_of_step
 from tfsparse.pruners import selection
 
 
@@ -55,15 +56,15 @@ class GSM(keras.optimizers.Optimizer):
             self.momentums = self.add_optimizer_variables(variables, "momentum")
 
     def apply(self, grads, trainable_variables=None):
-        variables = keras_internals.trained_variables(self) if trainable_variables is None else trainable_variables
-        variables = list(variables)
-        gradients = list(grads)
+        if len(grads) == 0:  # as in all optimizers of Keras
+            return
+        variables, gradients = variables_of_step(self, grads, trainable_variables), list(grads)
         kernels = [i for i, v in enumerate(variables) if selection.is_prunable(v) and gradients[i] is not None]
         weights = [backend_ops.read(variables[i]) for i in kernels]
         whole = replicas.global_gradients([gradients[i] for i in kernels])
         for i, gradient in zip(kernels, rule.active_gradients(weights, whole, self.compression), strict=True):
             gradients[i] = replicas.divide_by_replicas(gradient)
-        super().apply(gradients, trainable_variables)
+        super().apply(gradients, variables)
 
     def update_step(self, gradient, variable, learning_rate):
         position, dtype = keras_internals.variable_index(self, variable), variable.dtype
