@@ -39,6 +39,13 @@ def test_dropout_goes_on_where_it_was(tmp_path):
     assert np.array_equal(loaded(ones, training=True), model(ones, training=True))
 
 
+@pytest.mark.parametrize("states", [[], [[1, 2], [3, 4]], [[1, 2, 3]], [[None, 1]], [["x", 1]], [[10**400, 2]]])
+def test_random_states_of_another_model_are_refused(states):
+    model = keras.Sequential([keras.Input((50,)), keras.layers.Dropout(0.5)])
+    with pytest.raises(run_directory.RunError, match=r"does not hold the random states of model\.keras"):
+        run_directory.set_random_states(model, states)
+
+
 def test_the_record_says_which_of_its_models_is_there(tmp_path):
     model, run = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]), {"checkpoints": []}
     assert run_directory.num_checkpoints(tmp_path, run) == 0

@@ -83,6 +83,19 @@ def test_every_number_is_the_run_s():
     assert "sparsity: 0.75" in text[text.index(">Config<") :]
 
 
+def test_a_run_of_before_replicas_were_counted_has_its_page():
+    text = page.render(run(report={key: value for key, value in REPORT.items() if key != "sync_stats"}))
+    assert "5 of 10 parameters are not zero." in text and "Replicas" not in text
+
+
+def test_a_figure_that_an_epoch_lacks_is_a_gap(drawn):
+    widths = run(last={"widths": {"a": 4, "b": 2}, "loss": 1.0})
+    widths["epochs"][0] |= {"widths": {"a": 8}}
+    page.render(widths)
+    (lines,) = [lines for _, lines in drawn if "a" in lines]
+    assert lines["a"] == [8, 4] and np.isnan(lines["b"][0]) and lines["b"][1] == 2
+
+
 def test_every_curve_is_the_run_s(drawn):
     page.render(run(extra={"mask_change_rate": lambda e: 0.0625 / e, "widths": lambda e: {"a": 8 // e, "b": 4}}))
     assert drawn == [
