@@ -181,6 +181,8 @@ def test_unknown_targets_and_files_are_refused(tmp_path):
     (tmp_path / "theirs.tflite").write_bytes(b"")
     with pytest.raises(ValueError, match='diagnosed for target="any": expected a Keras .* write target="tflite-cpu"'):
         tfsparse.doctor(tmp_path / "theirs.tflite", "any")
+    with pytest.raises(ValueError, match=r"Cannot read .*theirs\.TFLITE as a TFLite file.* it is empty"):
+        tfsparse.doctor((tmp_path / "theirs.tflite").rename(tmp_path / "theirs.TFLITE"))
     with pytest.raises(ValueError, match="none.keras is not a file"):
         tfsparse.doctor(tmp_path / "none.keras")
     with pytest.raises(ValueError, match="Expected a Keras 3 model, a run directory or a .keras file, or a .tflite"):

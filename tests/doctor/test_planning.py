@@ -118,7 +118,7 @@ def test_targets_without_gain_and_unknown_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="Did you mean sparsity=0.9"):
         tfsparse.plan(network(), "savedmodel", 90)
     (tmp_path / "a.tflite").write_bytes(b"")
-    with pytest.raises(ValueError, match="cannot be trained: expected a Keras 3 model, a run directory"):
+    with pytest.raises(ValueError, match=r"cannot be trained: expected .* run directory or a \.keras file\.$"):
         tfsparse.plan(tmp_path / "a.tflite")
     with pytest.raises(ValueError, match="exists already"):
         tfsparse.plan(network()).write(tmp_path / "a.tflite")

@@ -110,7 +110,8 @@ def doctor(
         >>> print(tfsparse.doctor("model.keras", target="tflite-cpu"))
     """
     target = targets.get(target)
-    source = sources.read(model, target.kinds, f'diagnosed for target="{target.name}"')
+    others = (sources.TFLITE, sources.SAVED_MODEL)
+    source = sources.read(model, target.kinds, f'diagnosed for target="{target.name}"', others)
     weights = source.weights()
     detected = [patterns.detect(weight.array) for weight in weights]
     rows = tuple(_row(w, p, target.verdict(w, p)) for w, p in zip(weights, detected, strict=True))

@@ -184,7 +184,7 @@ def _dense_and_sparse(directory):
 
 
 def _is_tflite(path):
-    return path.suffix == ".tflite"
+    return path.suffix.lower() == ".tflite"
 
 
 def _is_saved_model(path):
@@ -202,13 +202,16 @@ KERAS = Kind(
 )
 
 
-def read(model: keras.Model | str | os.PathLike, kinds: Sequence[Kind], purpose: str) -> Source:
+def read(
+    model: keras.Model | str | os.PathLike, kinds: Sequence[Kind], purpose: str, others: Sequence[Kind] = ()
+) -> Source:
     """Return the source of a model or a path.
 
     Args:
         model: A model; or the path of a file, a run directory or a SavedModel.
         kinds: The kinds of paths to read; the first that accepts the path does.
         purpose: What for, in error messages, such as "trained".
+        others: Kinds that are read for another target; the error message has their `hint`. Default: none.
 
     Returns:
         The source.
@@ -226,5 +229,5 @@ def read(model: keras.Model | str | os.PathLike, kinds: Sequence[Kind], purpose:
     for kind in kinds:
         if kind.accepts(path):
             return kind.read(path)
-    hint = next((kind.hint for kind in (TFLITE, SAVED_MODEL) if kind.accepts(path)), "")
+    hint = next((kind.hint for kind in others if kind.accepts(path)), "")
     raise ValueError(f"{path} cannot be {purpose}: expected {expected}.{hint}")
