@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -106,6 +109,92 @@ def test_nan_is_an_error_at_the_update():
     optimizer = SparseOptimizer(keras.optimizers.SGD(1.0), schedule="constant", total_steps=5)
     with pytest.raises(ValueError, match="holds NaN or infinity at step 1"):
         step(optimizer, w, [[np.nan, 0], [0, 0]])
+
+
+def copies(optimizer):
+    """Copies of an optimizer by each way that Python has."""
+    return [pickle.loads(pickle.dumps(optimizer)), copy.deepcopy(optimizer)]
+
+
+def test_an_optimizer_that_is_not_built_has_no_masks_and_no_steps():
+    optimizer = SparseOptimizer(keras.optimizers.Adam(0.25), "linear", 0.75, total_steps=9)
+    for each in (optimizer, *copies(optimizer), SparseOptimizer.from_config(optimizer.get_config())):
+        assert (each.masks, each.pruned_variables, each.extra_state) == ([], [], {})
+        assert (each.steps_done, each.num_zeros(), each.current_sparsity(), each.total_steps) == (0, 0, 0, 9)
+        assert (each.sparsity, each.schedule.start, float(ops.convert_to_numpy(each.learning_rate))) == (0.75, 0, 0.25)
+
+
+UNBUILT = {
+    "target": lambda optimizer: optimizer.target,
+    "mask_state": lambda optimizer: optimizer.mask_state,
+    "mask": lambda optimizer: optimizer.mask(weight([[1.0]])),
+    "apply_masks": lambda optimizer: optimizer.apply_masks(),
+    "prune_now": lambda optimizer: optimizer.prune_now(),
+    "prune_to": lambda optimizer: optimizer.prune_to(1),
+    "check_replicas": lambda optimizer: optimizer.check_replicas(),
+    "raise_nonfinite": lambda optimizer: optimizer.raise_nonfinite(),
+    "continue_from": lambda optimizer: optimizer.continue_from(optimizer),
+    "add_extra_state": lambda optimizer: optimizer.add_extra_state({"a": 0.0}),
+}
+
+
+@pytest.mark.parametrize("use", UNBUILT.values(), ids=UNBUILT)
+def test_what_needs_masks_says_that_the_optimizer_is_not_built(use):
+    with pytest.raises(ValueError, match=r"sparse_sgd is not built yet, so it has no masks.*optimizer.build\("):
+        use(SparseOptimizer("sgd", total_steps=9, name="sparse_sgd"))
+
+
+def test_a_copy_of_a_trained_optimizer_warns_as_those_of_keras_do():
+    optimizer = SparseOptimizer("adam", "constant", 0.5, total_steps=9)
+    step(optimizer, weight([[4.0, 1.0], [-3.0, 2.0]]), np.ones((2, 2)))
+    for each in (pickle.dumps(optimizer), pickle.dumps(optimizer.inner_optimizer)):
+        with pytest.warns(UserWarning, match="are not loaded|Skipping variable loading"):
+            pickle.loads(each)
+
+
+def test_a_model_that_was_saved_before_training_loads_and_trains(tmp_path):
+    x, y = testing.small_data()
+    model = testing.small_model()
+    model.compile(SparseOptimizer("adam", "constant", 0.5, total_steps=4), "sparse_categorical_crossentropy")
+    model.save(tmp_path / "model.keras")
+    with pytest.warns(UserWarning, match="no masks for|Skipping variable loading"):
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    loaded.fit(x, y, batch_size=16, verbose=0)
+    assert loaded.optimizer.current_sparsity() == 0.5
+
+
+def test_a_failed_build_leaves_nothing_built():
+    optimizer = SparseOptimizer("adam", total_steps=9)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="Nothing to prune"):
+            optimizer.build([weight([1.0, 2.0], "bias")])
+    assert not optimizer.built and not optimizer.inner_optimizer.built
+
+
+def test_a_foreign_variable_has_no_mask():
+    optimizer = SparseOptimizer("sgd", total_steps=9)
+    optimizer.build([weight(np.ones((2, 2)))])
+    with pytest.raises(ValueError, match="is not pruned"):
+        optimizer.mask(weight(np.ones((2, 2))))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX has stateless steps")
+@pytest.mark.parametrize("accumulation", [None, 2])
+def test_a_step_on_jax_that_is_not_jitted_may_be_inside_a_branch(accumulation):
+    """LossScaleOptimizer makes its step in a branch, which JAX traces although nothing around it is compiled."""
+    results = []
+    for scaled in (True, False):
+        w = weight([[4.0, 1.0], [-3.0, 2.0]])
+        inner = keras.optimizers.SGD(1.0, gradient_accumulation_steps=accumulation)
+        optimizer = SparseOptimizer(inner, "constant", 0.5, total_steps=5)
+        outer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1.0) if scaled else optimizer
+        outer.build([w])
+        values, state = [w.value], [v.value for v in outer.variables]
+        for _ in range(4):
+            values, state = outer.stateless_apply(state, [ops.ones((2, 2)) * 0.5], values)
+        results.append(ops.convert_to_numpy(values[0]))
+    np.testing.assert_array_equal(*results)
+    assert np.count_nonzero(results[0]) == 2
 
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, 1, True, "0.5", None])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tfsparse import SparseOptimizer
+from tfsparse import Prune, SparseOptimizer, testing
 
 ON_JAX = keras.backend.backend() == "jax"
 
@@ -245,6 +245,18 @@ def test_member(name):
     MEMBERS[name]()
 
 
+def make_step(optimizer, gradients, variables):
+    """Make a step as `fit` does it: LossScaleOptimizer has no other on JAX."""
+    if not ON_JAX:
+        optimizer.apply(gradients, variables)
+        return
+    optimizer.built or optimizer.build(variables)
+    own = optimizer.variables
+    values = optimizer.stateless_apply([v.value for v in own], gradients, [v.value for v in variables])
+    for variable, value in zip([*variables, *own], [v for part in values for v in part], strict=True):
+        variable.assign(value)
+
+
 def averages_of_sparse_weights(momentum, steps):
     """What a kernel's average is after some steps, by hand."""
     case, average = Case(keras.optimizers.SGD(0.5)), None
@@ -265,7 +277,7 @@ def test_averages_that_are_swapped_in_are_those_of_the_sparse_weights(scaled):
     swap = keras.callbacks.SwapEMAWeights()
     swap.set_model(model)
     for steps in (1, 2, 3):
-        model.optimizer.apply(case.gradients, model.trainable_variables)
+        make_step(model.optimizer, case.gradients, model.trainable_variables)
         trained = ops.convert_to_numpy(model.trainable_variables[0])
         swap.on_test_begin()
         averages = ops.convert_to_numpy(model.trainable_variables[0])
@@ -273,3 +285,22 @@ def test_averages_that_are_swapped_in_are_those_of_the_sparse_weights(scaled):
         assert np.count_nonzero(averages) == 3
         swap.on_test_end()
         np.testing.assert_allclose(ops.convert_to_numpy(model.trainable_variables[0]), trained, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scaled", [True, False], ids=["in LossScaleOptimizer", "alone"])
+def test_a_checkpoint_of_swapped_averages_is_sparse(scaled, tmp_path):
+    x, y = testing.small_data()
+    model, path = testing.small_model(), str(tmp_path / "{epoch}.weights.h5")
+    inner = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=8.0) if scaled else inner
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    save = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
+    prune = Prune("constant", 0.5)
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0, validation_data=(x, y), callbacks=[prune, swap, save])
+    trained = model.get_layer("hidden").kernel.numpy()
+    for epoch in (1, 2):
+        model.load_weights(path.format(epoch=epoch))
+        saved = model.get_layer("hidden").kernel.numpy()
+        assert np.mean(saved == 0) == 0.5
+    np.testing.assert_array_equal(saved == 0, trained == 0)
