@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 import tfsparse
@@ -42,3 +43,121 @@ def test_a_loss_scaled_model_is_saved_whole(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     for mine, theirs in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(mine), ops.convert_to_numpy(theirs))
+
+
+# ---- the optimizer is exchanged, and nothing else -------------------------------------------------------------------
+
+INPUTS = np.random.default_rng(0).normal(size=(32, 8)).astype("float32")
+TARGETS = INPUTS[:, :1]
+
+
+class OwnCompile(keras.Model):
+    """A subclass with arguments of its own, as a model of KerasHub has them; the user does not use the defaults."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+    def compile(self, optimizer="auto", loss="mse", *, weighted_metrics="mae", sampler="top_k", **options):
+        super().compile("sgd" if optimizer == "auto" else optimizer, loss, weighted_metrics=weighted_metrics, **options)
+        self.sampler = sampler
+
+
+class VAE(keras.Model):
+    """A subclass whose `compile` accepts nothing else, and which counts its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.compiled_times = keras.layers.Dense(8), 0
+
+    def call(self, inputs):
+        return self.encoder(inputs)
+
+    def compile(self, optimizer, beta):
+        super().compile(optimizer, "mse")
+        self.beta, self.compiled_times = beta, self.compiled_times + 1
+
+
+def own_compile():
+    model = OwnCompile()
+    model(INPUTS[:1])
+    return model, {"loss": "mae", "weighted_metrics": ["mse"], "sampler": "greedy"}, TARGETS
+
+
+def vae():
+    model = VAE()
+    model(INPUTS[:1])
+    return model, {"beta": 4.0}, INPUTS
+
+
+def distilled():
+    teacher, student = (keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)]) for _ in range(2))
+    model = keras.distillation.Distiller(teacher, student, keras.distillation.LogitsDistillation())
+    return model, {"loss": "mae"}, TARGETS
+
+
+def without_loss_scaling():
+    policy = keras.DTypePolicy("mixed_float16")
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1, dtype=policy)])
+    model.dtype_policy = policy
+    return model, {"loss": "mae", "auto_scale_loss": False}, TARGETS
+
+
+@pytest.mark.parametrize("make", [own_compile, vae, distilled, without_loss_scaling])
+def test_all_that_was_compiled_stays(make):
+    model, options, y = make()
+    model.compile("adam", **options)
+    inner = model.optimizer
+    before = {name: getattr(model, name, None) for name in ("loss", "sampler", "beta", "compiled_times", "metrics")}
+    config = model.get_compile_config()
+    history = model.fit(INPUTS, y, epochs=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.5)]).history
+    assert history["sparsity"][-1] == 0.5
+    assert {name: getattr(model, name, None) for name in before} == before
+    assert model.optimizer.inner_optimizer is inner
+    assert model.get_compile_config() | {"optimizer": None} == config | {"optimizer": None}
+
+
+def test_a_step_that_was_compiled_before_is_compiled_anew():
+    model = testing.small_model()
+    model.compile(keras.optimizers.SGD(0.1), LOSS)
+    x, y = testing.small_data()
+    model.train_on_batch(x, y)
+    optimizer = tfsparse.sparsify(model, "constant", sparsity=0.5, total_steps=8)
+    model.train_on_batch(x, y)
+    assert optimizer.steps_done == 1 and optimizer.current_sparsity() == 0.5
+
+
+@pytest.mark.filterwarnings("ignore:The cut will not be lossless")
+def test_replace_optimizer_keeps_what_was_compiled():
+    """As PruneGSM does, which replaces SGD by GSM."""
+    model, options, y = vae()
+    model.compile("sgd", **options)
+    model.fit(INPUTS, y, epochs=4, verbose=0, callbacks=[tfsparse.PruneGSM(compression=2)])
+    assert (model.beta, model.compiled_times) == (4.0, 1)
+
+
+def test_a_saved_file_holds_what_was_compiled_and_the_sparse_optimizer(tmp_path):
+    model = testing.small_model()
+    model.compile("adam", LOSS, metrics=["accuracy"])
+    tfsparse.sparsify(model, sparsity=0.5, total_steps=8)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert compiled_model.sparse_optimizer(loaded).sparsity == 0.5
+    assert loaded.get_compile_config()["metrics"] == ["accuracy"]
+    assert loaded.get_compile_config()["loss"] == model.get_compile_config()["loss"]
+
+
+# ---- models of the other Keras --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("callback", [tfsparse.Prune, lambda: tfsparse.PruneGSM(compression=2)])
+def test_a_tf_keras_model_is_told_of_tfmot(callback):
+    import tf_keras
+
+    model = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(8,))])
+    model.compile("sgd", "mse")
+    with pytest.raises(TypeError, match=r"is a model of tf_keras \(Keras 2\), .* write .*tfsparse.tfmot.Prune"):
+        model.fit(INPUTS, TARGETS, verbose=0, callbacks=[callback()])

@@ -2,14 +2,18 @@
 
 import abc
 
+import numpy as np
+
+from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
-from tfsparse.callbacks.fit_hooks import FitHooks
+from tfsparse.callbacks.fit_hooks import FitHooks, warn_of_written_weights
 
 
 class FinalCut(FitHooks):
     """Mixed into a callback of Keras 3 or tf_keras: one cut after the last step of a `fit`, before its validation.
 
         after the last step:            values = weights; cut
+        after all callbacks:            if one of them has restored weights of before the cut: cut, with a warning
         in the last epoch's logs:       cut_<metric> of the model as it is, uncut_<metric> with `values` put back
 
     Args:
@@ -51,10 +55,22 @@ class FinalCut(FitHooks):
     def on_train_end(self, logs=None):
         if not self._values_before_cut:  # training stopped early
             self._cut_now()
+        keras_internals.after_train_end(self, self._prune_written_weights)
 
     def _cut_now(self):
         self._values_before_cut = [backend_ops.to_numpy(v).copy() for v in self._cut_variables()]
         self._cut()
+        self._sparsity_after_cut = self._zero_fraction()
+
+    def _prune_written_weights(self):
+        before = self._zero_fraction()
+        if before < self._sparsity_after_cut:
+            self._cut()
+            warn_of_written_weights(before, self._zero_fraction())
+
+    def _zero_fraction(self):
+        values = [backend_ops.to_numpy(v) for v in self._cut_variables()]
+        return sum(int(np.sum(v == 0)) for v in values) / sum(v.size for v in values)
 
     def _metrics_of_both(self):
         after = self._evaluate()

@@ -27,6 +27,10 @@ class FitHooks(abc.ABC):
         """Batches whose gradients are accumulated before each optimizer step."""
         return 1
 
+    def _num_skipped(self) -> int:
+        """Steps that the batches of this `fit` should have made and that the optimizer did not make."""
+        return 0
+
     def set_params(self, params):
         super().set_params(params)
         if params.get("steps") is None and getattr(self, "total_steps", None) is None:
@@ -66,10 +70,26 @@ def check_reaches_end(name: str, done: int, num_steps: int, total: int, sparsity
         )
 
 
-def warn_of_final_cut(done: int, total: int, sparsity: float, target: float) -> None:
+def warn_of_final_cut(done: int, total: int, sparsity: float, target: float, num_skipped: int = 0) -> None:
     """Warn that training ended before the schedule and that the weights are cut to the target now."""
+    advice = "let training run to its end, or pass a smaller total_steps."
+    if num_skipped:
+        advice = (
+            f"train longer: {num_skipped} of the steps were skipped. Float16 loss scaling skips a step whose gradients "
+            "are not finite, and a train_step may skip some."
+        )
     warnings.warn(
         f"Training ended at step {done} of {total}, at a sparsity of {sparsity:.4f}: cut to the target {target:g} now, "
-        "without training after it. To avoid the cut let training run to its end, or pass a smaller total_steps.",
+        f"without training after it. To avoid the cut {advice}",
         stacklevel=4,
+    )
+
+
+def warn_of_written_weights(before: float, sparsity: float) -> None:
+    """Warn that a callback has written weights that the masks do not cover, and that they are pruned again."""
+    warnings.warn(
+        f"Another callback has written the weights after they were pruned, as EarlyStopping(restore_best_weights=True) "
+        f"does: {before:.4f} of them were zero. They are pruned again to {sparsity:.4f}, without training after it. To "
+        "restore only an epoch that has reached the target, write EarlyStopping(..., start_from_epoch=<that epoch>).",
+        stacklevel=5,
     )

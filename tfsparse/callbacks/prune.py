@@ -7,12 +7,13 @@ from keras import ops
 from tfsparse import pruners, schedules
 from tfsparse.callbacks.fit_hooks import check_reaches_end
 from tfsparse.callbacks.prune_core import PruneCore, Unfinished
+from tfsparse.callbacks.sparse_training import SparseTraining
 from tfsparse.optimizers import compiled_model
 from tfsparse.optimizers.validation import ChecksTrainingLength, check_total_steps
 from tfsparse.pruners import selection
 
 
-class Prune(PruneCore, keras.callbacks.Callback):
+class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
     """Trains a model sparse: `model.fit(..., callbacks=[Prune("one_cycle", sparsity=0.9)])`.
 
         before the first step:   model.optimizer = SparseOptimizer(model.optimizer, schedule, sparsity, pruner)
@@ -34,16 +35,19 @@ class Prune(PruneCore, keras.callbacks.Callback):
             "magnitude".
         total_steps: Length of the schedule in optimizer steps, at least 2. Set it when one schedule spans several calls
             of `fit`. Default: None, which is all steps of this `fit`.
-        sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own.
-        exclude: Layers or variables to leave dense.
+        sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own. A
+            layer may be given by its name.
+        exclude: Layers, their names, or variables to leave dense; one of them or several.
         skip_first: Whether to leave the first kernel of the model dense. Default: False.
         skip_last: Whether to leave the last kernel of the model dense. Default: False.
         on_divergence: What to do if the masks of replicas differ: "raise", or "repair" them from the first replica.
             They are compared before every mask update and at the end of every epoch. Default: "raise".
 
     Raises:
-        ValueError: Before the first step, if the target cannot be reached: the model is not built or not compiled, the
-            dataset's length is unknown, training has fewer than 2 steps, or the schedule would end after this `fit`.
+        TypeError: If the model is no Keras 3 model.
+        ValueError: Before the first step, if the target cannot be reached: the model is not compiled, the dataset's
+            length is unknown, training has fewer than 2 steps, the schedule would end after this `fit`, or another
+            callback prunes the model too. After the first batches, if `model.optimizer` has made no step.
 
     Examples:
         >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", sparsity=0.9)])
@@ -65,13 +69,14 @@ class Prune(PruneCore, keras.callbacks.Callback):
         super().__init__(check_total_steps(total_steps), on_divergence)
         self.schedule, self.pruner = schedules.get(schedule), pruners.get(pruner)
         self.sparsity = selection.check_sparsity(sparsity)
-        self.sparsities, self.exclude = selection.as_pairs(sparsities), list(exclude)
-        self.skip_first, self.skip_last = skip_first, skip_last
+        self.choice = selection.Choice(sparsities, exclude, skip_first, skip_last)
 
     def set_model(self, model):
         super().set_model(model)
-        compiled_model.check_ready(model)
+        compiled_model.check_compiled(model)
         current = compiled_model.sparse_optimizer(model)
+        if current is not None and not current.built and model.built:
+            current.build(compiled_model.check_trainable(model))
         if current is None or self._needs_new_schedule(current):
             compiled_model.sparsify(
                 model,
@@ -79,19 +84,15 @@ class Prune(PruneCore, keras.callbacks.Callback):
                 self.sparsity,
                 self.pruner,
                 total_steps=self.total_steps,
-                sparsities=self.sparsities,
-                exclude=self.exclude,
-                skip_first=self.skip_first,
-                skip_last=self.skip_last,
+                sparsities=self.choice.sparsities,
+                exclude=self.choice.exclude,
+                skip_first=self.choice.skip_first,
+                skip_last=self.choice.skip_last,
             )
 
     @property
-    def _optimizer(self):
-        return compiled_model.sparse_optimizer(self.model)
-
-    @property
     def _masked_weights(self):
-        return [self._optimizer.mask_state]
+        return [self._optimizer.mask_state] if self._optimizer.built else []
 
     @property
     def sync_stats(self):
@@ -120,25 +121,26 @@ class Prune(PruneCore, keras.callbacks.Callback):
 
     def _unfinished(self):
         optimizer = self._optimizer
-        ended = optimizer.total_steps is not None and optimizer.steps_done >= optimizer.total_steps
-        target = int(np.sum(ops.convert_to_numpy(optimizer.target)))
-        if ended or (optimizer.schedule.final == 1 and optimizer.num_zeros() == target):
+        if not optimizer.steps_done or optimizer.reached_target():
             return []
         return [Unfinished(optimizer.steps_done, optimizer.total_steps, optimizer.sparsity, optimizer.prune_now)]
 
     def _check_masks(self):
-        self._optimizer.raise_nonfinite()
+        if self._optimizer.built:  # else the first step builds it
+            self._optimizer.raise_nonfinite()
         super()._check_masks()
 
     def _needs_new_schedule(self, optimizer) -> bool:
         """Whether this callback asks for another schedule than the optimizer has; refused while that one runs."""
         requested = (self.schedule, self.pruner, self.sparsity)
-        if requested == (optimizer.schedule, optimizer.pruner, optimizer.sparsity):
+        same = requested == (optimizer.schedule, optimizer.pruner, optimizer.sparsity)
+        if same and (not optimizer.built or optimizer.has_choices(self.choice.resolve(self.model))):
             return False
         if optimizer.total_steps is not None and 0 < optimizer.steps_done < optimizer.total_steps:
             raise ValueError(
                 f"The model is at step {optimizer.steps_done} of {optimizer.total_steps} of {optimizer.schedule!r} to "
-                f"sparsity {optimizer.sparsity:g}; Prune asks for {self.schedule!r} to {self.sparsity:g}. Finish the "
-                "running schedule with its own arguments first, or compile the model anew to start afresh."
+                f"sparsity {optimizer.sparsity:g}; Prune asks for {self.schedule!r} to {self.sparsity:g}"
+                f"{', and for other targets of single layers' if same else ''}. Finish the running schedule with its "
+                "own arguments first, or compile the model anew to start afresh."
             )
         return True

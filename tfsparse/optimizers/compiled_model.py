@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tfsparse.backend import keras_internals, replicas
+from tfsparse.backend.weight_names import weight_names
 from tfsparse.optimizers import masked_layer
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import selection
@@ -27,15 +28,16 @@ def sparsify(
     masks.
 
     Args:
-        model: A built and compiled model, trained or not.
+        model: A compiled model, trained or not. If it has no weights yet, they are chosen in its first training step.
         schedule: When masks are updated: a schedule, its name or its config. Default: "one_cycle".
         sparsity: Target in [0, 1): of each kernel with `scope="layer"`, of all together with `scope="global"`.
             Default: 0.5.
         pruner: Which weights are pruned: a pruner, its name or its config. Default: "magnitude".
         total_steps: Length of the schedule in optimizer steps, at least 2. Default: None, which must be set before the
             first step.
-        sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own.
-        exclude: Layers or variables to leave dense.
+        sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own. A
+            layer may be given by its name.
+        exclude: Layers, their names, or variables to leave dense; one of them or several.
         skip_first: Whether to leave the first kernel of the model dense. Default: False.
         skip_last: Whether to leave the last kernel of the model dense. Default: False.
 
@@ -43,24 +45,26 @@ def sparsify(
         The new optimizer. With float16 loss scaling it is inside the model's `LossScaleOptimizer`.
 
     Raises:
-        ValueError: If the model is not built, not compiled, or has nothing to prune.
+        TypeError: If the model is no Keras 3 model.
+        ValueError: If the model is not compiled, or has nothing to prune.
 
     Examples:
         >>> tfsparse.sparsify(model, "polynomial", sparsity=0.8, total_steps=10_000)
     """
-    check_ready(model)
+    check_compiled(model)
+    previous = sparse_optimizer(model)
+    choice = selection.Choice(sparsities, exclude, skip_first, skip_last)
     with replicas.strategy_scope(model):
         optimizer = SparseOptimizer(
             innermost_optimizer(model.optimizer), schedule, sparsity, pruner, total_steps=total_steps
         )
-        for item, target in selection.as_pairs(sparsities):
-            optimizer.set_sparsity(item, target)
-        optimizer.exclude_from_pruning(selection.excluded(model, exclude, skip_first, skip_last))
-        optimizer.build(model.trainable_variables)
-        previous = sparse_optimizer(model)
-        if previous is not None:
+        optimizer.choose_when_built(lambda: choice.resolve(model))
+        if model.built:
+            optimizer.build(check_trainable(model))
+        if previous is not None and previous.built:
             optimizer.continue_from(previous)
-        _compile_with(model, inside_loss_scaling(model.optimizer, optimizer, model.trainable_variables))
+        scaled = inside_loss_scaling(model.optimizer, optimizer, model.trainable_variables)
+        keras_internals.set_optimizer(model, scaled)
     return optimizer
 
 
@@ -80,29 +84,97 @@ def masks(model: keras.Model) -> list[tuple]:
     return pairs
 
 
-def check_ready(model) -> None:
-    """Refuse a model that is not built or not compiled.
+def broken_masks(model: keras.Model) -> dict[str, int]:
+    """Return `{name of a weight: entries that are not zero although their mask prunes them}`, counted now.
+
+    It is empty unless something else than training has written the weights, for example a callback that restores those
+    of an earlier epoch. The masks of a `SparseOptimizer` are saved with the model, so this holds for a loaded one too.
+    """
+    optimizer = sparse_optimizer(model)
+    if optimizer is None or not optimizer.built:
+        return {}
+    names = weight_names(model)
+    pairs = zip(optimizer.pruned_variables, optimizer.mask_state.num_broken(), strict=True)
+    return {names.get(id(v), v.path): count for v, count in pairs if count}
+
+
+def unfinished(model: keras.Model) -> str | None:
+    """Return one sentence if the schedule of a model's `SparseOptimizer` has not reached its target, else None."""
+    optimizer = sparse_optimizer(model)
+    if optimizer is None or not optimizer.built or optimizer.reached_target():
+        return None
+    return (
+        f"The schedule of {model.name!r} is at step {optimizer.steps_done} of {optimizer.total_steps}: "
+        f"{optimizer.current_sparsity():.4f} of its weights are zero, the target is {optimizer.sparsity:g}."
+    )
+
+
+def check_compiled(model) -> None:
+    """Refuse what is no compiled Keras 3 model.
 
     Raises:
-        ValueError: If it is not.
+        TypeError: If it is no Keras 3 model.
+        ValueError: If it is not compiled.
     """
-    if not getattr(model, "built", False) or not model.trainable_variables:
-        raise ValueError(
-            f"Model {model.name!r} has no weights yet, so nothing can be chosen for pruning. Start it with "
-            "keras.Input(shape), or call model.build(input_shape), before fit."
-        )
-    if not getattr(model, "compiled", False) or getattr(model, "optimizer", None) is None:
+    check_keras3(model, 'model.fit(..., callbacks=[tfsparse.tfmot.Prune("one_cycle", sparsity=0.9)])')
+    if not model.compiled or getattr(model, "optimizer", None) is None:
         raise ValueError(
             f"Model {model.name!r} has no optimizer to wrap: call model.compile(optimizer, loss) first, or build "
             "SparseOptimizer(...) yourself in a custom loop."
         )
 
 
+def check_keras3(model, instead: str) -> None:
+    """Refuse what is no Keras 3 model.
+
+    Args:
+        model: What the user gave.
+        instead: What to write for a model of tf_keras.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    if isinstance(model, keras.Model):
+        return
+    if any(cls.__module__.startswith("tf_keras.") for cls in type(model).__mro__):
+        raise TypeError(f"{model.name!r} is a model of tf_keras (Keras 2), and this is for Keras 3: write {instead}.")
+    raise TypeError(f"Expected a Keras 3 model, got {model!r}.")
+
+
+def check_ready(model) -> None:
+    """Refuse a model that is not compiled, or has no weights.
+
+    Raises:
+        TypeError: If it is no Keras 3 model.
+        ValueError: If it is not ready.
+    """
+    check_compiled(model)
+    if not model.built:
+        raise ValueError(
+            f"Model {model.name!r} has no weights yet, so nothing can be chosen for pruning. Call it on a batch of "
+            "inputs before fit: model(x[:1])."
+        )
+    check_trainable(model)
+
+
+def check_trainable(model) -> list:
+    """Return the trainable variables of a built model.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if not model.trainable_variables:
+        raise ValueError(
+            f"Model {model.name!r} has no trainable weights, so nothing can be pruned in training. If its layers are "
+            "frozen, set model.trainable = True and compile again, or prune once: tfsparse.prune(model, 0.8)."
+        )
+    return model.trainable_variables
+
+
 def replace_optimizer(model: keras.Model, optimizer) -> None:
-    """Compile a model with another optimizer; everything else stays."""
+    """Give a compiled model another optimizer; everything else stays."""
     if model.optimizer is not optimizer:
-        with replicas.strategy_scope(model):
-            _compile_with(model, optimizer)
+        keras_internals.set_optimizer(model, optimizer)
 
 
 def innermost_optimizer(optimizer):
@@ -119,22 +191,9 @@ def inside_loss_scaling(current, optimizer, variables):
     outer = keras.optimizers.LossScaleOptimizer(
         optimizer, current.initial_scale, current.dynamic_growth_steps, name=current.name
     )
-    outer.build(variables)
-    if current.built:
+    if optimizer.built:
+        outer.build(variables)
+    if current.built and outer.built:
         outer.step_counter.assign(ops.convert_to_numpy(current.step_counter))
         outer.dynamic_scale.assign(ops.convert_to_numpy(current.dynamic_scale))
     return outer
-
-
-def _compile_with(model, optimizer):
-    """Compile with another optimizer. Loss and metrics, which may be built already, stay the same objects."""
-    given = dict(keras_internals.compile_arguments(model))
-    model.compile(
-        optimizer=optimizer,
-        run_eagerly=model.run_eagerly,
-        steps_per_execution=model.steps_per_execution,
-        jit_compile=model.jit_compile,
-    )
-    # a saved file holds the loss and the metrics that the user passed
-    kept = ("loss", "loss_weights", "metrics", "weighted_metrics")
-    keras_internals.compile_arguments(model).update({key: given.get(key) for key in kept})

@@ -8,6 +8,7 @@ from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend import ops as backend_ops
 from tfsparse.optimizers import slots, weight_storage
 from tfsparse.optimizers.masked_weights import MaskedWeights
+from tfsparse.pruners.magnitude import Magnitude
 
 _FORMER_KEYS = {"fault": "nonfinite"}  # of files from before version 0.1; extra state was called "memory"
 
@@ -19,6 +20,9 @@ class MaskState(MaskedWeights):
 
     Identity: after an update `zeros(mask) == num_pruned(fraction)`.
 
+    Weights that `apply` never receives stay dense: as soon as it was called, `weights`, `masks` and counts are those of
+    the others. The variables of all of them stay, and are saved, because their number must not change.
+
     Args:
         optimizer: The optimizer that owns the variables. It must be built on all trainable variables.
         targets: `{index of the trainable variable: entries to prune}`.
@@ -28,10 +32,11 @@ class MaskState(MaskedWeights):
     """
 
     def __init__(self, optimizer, targets: dict[int, int], groups: list[list[int]], begin: int, total_steps: int):
-        self.indices, self._groups = list(targets), groups
+        self._all_indices, self._all_groups = list(targets), groups
+        self._trained, self._received = list(range(len(targets))), set()
         self._optimizer = optimizer
         self._slots = list(map(slots.finder(self.inner_optimizer, self.weights), self.weights))
-        self._masks = [self.add_like(v, "mask", "ones") for v in self.weights]
+        self._all_masks = [self.add_like(v, "mask", "ones") for v in self.weights]
         self.target = self._add_variable("target", list(targets.values()), "int")
         self.start = self._add_variable("start", [0] * len(targets), "int")
         self.begin = self._add_variable("begin", begin, "int")
@@ -45,17 +50,25 @@ class MaskState(MaskedWeights):
         return self._optimizer.pruner
 
     @property
+    def indices(self) -> list[int]:
+        """Index of each weight among the variables that the optimizer trains."""
+        return self.of_trained(self._all_indices)
+
+    @property
     def groups(self):
-        return self._groups
+        position = {p: new for new, p in enumerate(self._trained)}
+        groups = ([position[p] for p in group if p in position] for group in self._all_groups)
+        return [group for group in groups if group]
 
     @property
     def masks(self):
-        return self._masks
+        return self.of_trained(self._all_masks)
 
     @property
     def weights(self):
         # looked up each time: model variables in an attribute of an optimizer would become the optimizer's own
-        return [keras_internals.trained_variables(self._optimizer)[i] for i in self.indices]
+        variables = keras_internals.trained_variables(self._optimizer)
+        return [variables[i] for i in self.indices]
 
     @property
     def inner_optimizer(self):
@@ -63,10 +76,32 @@ class MaskState(MaskedWeights):
         return self._optimizer.inner_optimizer
 
     def slots(self, index):
-        return self._slots[index]
+        return self.of_trained(self._slots)[index]
 
     def num_steps(self):
         return backend_ops.to_int(self._optimizer.iterations)
+
+    # ---- weights that are never trained -----------------------------------------------------------------------------
+
+    def receive(self, indices) -> None:
+        """Note which variables `apply` got gradients of; all that it never got stay dense.
+
+        It is called when a step is traced, or at every eager step. On JAX a step always gets all variables.
+        """
+        self._received.update(indices)
+        self._trained = [p for p, i in enumerate(self._all_indices) if i in self._received]
+
+    def leave_dense(self, indices) -> None:
+        """Leave variables dense, given by their indices, until `apply` gets them."""
+        self._trained = [p for p, i in enumerate(self._all_indices) if i not in indices]
+
+    @property
+    def untrained(self) -> list[int]:
+        """The indices of variables that would have been pruned and that `apply` never got."""
+        return [i for p, i in enumerate(self._all_indices) if p not in self._trained]
+
+    def of_trained(self, items: list) -> list:
+        return [items[p] for p in self._trained]
 
     # ---- variables --------------------------------------------------------------------------------------------------
 
@@ -101,7 +136,18 @@ class MaskState(MaskedWeights):
         """Return the entries to prune of each weight, an integer tensor: exactly the target at fraction 1."""
         start, target = (ops.cast(backend_ops.read(v), "int32") for v in (self.start, self.target))
         moved = ops.cast(ops.round(fraction * ops.cast(target - start, "float32")), "int32")
-        return ops.where(fraction >= 1.0, target, start + moved)
+        counts = ops.where(fraction >= 1.0, target, start + moved)
+        return counts if len(self._trained) == len(self._all_masks) else ops.take(counts, self._trained)
+
+    def target_counts(self) -> np.ndarray:
+        """Return the entries to prune of each weight at the end, read now."""
+        return np.array(ops.convert_to_numpy(self.target))[self._trained]
+
+    def set_target_counts(self, counts) -> None:
+        """Set the entries to prune of each weight at the end."""
+        target = np.array(ops.convert_to_numpy(self.target))
+        target[self._trained] = counts
+        self.target.assign(target)
 
     def assigned(self) -> list:
         """Return all variables that `update` assigns, and those of weights that it reads."""
@@ -111,6 +157,14 @@ class MaskState(MaskedWeights):
         weights = self.storage.weights_to_rank()
         self._find_nonfinite(weights)
         self._set_masks(weights, gradients, num_pruned, pruner)
+
+    def rank_written_weights(self) -> None:
+        """Compute masks of as many zeros as now for weights that were written outside of training."""
+        num_zeros = [backend_ops.to_int(ops.sum(ops.cast(backend_ops.read(m) == 0, "int32"))) for m in self.masks]
+        for mask, weight in zip(self.masks, self.weights, strict=True):
+            replicas.assign(mask, ops.cast(backend_ops.read(weight) != 0, mask.dtype))
+        self.update(None, num_zeros, _by_magnitude(self.pruner))
+        self.apply()
 
     def _find_nonfinite(self, weights):
         """Store the index of the first weight with NaN or infinity, or -1: a compiled step cannot raise."""
@@ -148,14 +202,16 @@ class MaskState(MaskedWeights):
     def _copy_mask(self, index, other, theirs):
         self.masks[index].assign(ops.convert_to_numpy(other.masks[theirs]))
         if self.storage.dense_weights and other.storage.dense_weights:
-            self.storage.dense_weights[index].assign(ops.convert_to_numpy(other.storage.dense_weights[theirs]))
+            self.storage.dense_weights[index].assign(
+                ops.convert_to_numpy(other.of_trained(other.storage.dense_weights)[theirs])
+            )
 
     # ---- files ------------------------------------------------------------------------------------------------------
 
     def _by_key(self) -> dict:
         """Variables by the key in a file. Keys have no layer names: these may differ when the file is loaded."""
         counts = (self.target, self.start, self.begin, self.total_steps, self.nonfinite)
-        masks = {f"mask_{i}": mask for i, mask in enumerate(self.masks)}
+        masks = {f"mask_{i}": mask for i, mask in enumerate(self._all_masks)}
         dense = {f"dense_{i}": weight for i, weight in enumerate(self.storage.dense_weights)}
         extra = {f"extra_{name}": v for name, v in self.extra_state.items()}
         return masks | dense | {v.name: v for v in counts} | extra
@@ -180,6 +236,13 @@ class MaskState(MaskedWeights):
             )
         for key, variable in own.items():
             variable.assign(saved[key])
+
+
+def _by_magnitude(pruner):
+    """Return the pruner if it ranks by the weights alone, else one that ranks the same units by their magnitudes."""
+    if pruner.monotone and not pruner.needs_gradients:
+        return pruner
+    return Magnitude(**{name: getattr(pruner, name) for name in ("granularity", "scope") if hasattr(pruner, name)})
 
 
 def _present_key(key: str) -> str:

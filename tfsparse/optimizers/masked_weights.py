@@ -68,6 +68,19 @@ class MaskedWeights(abc.ABC):
         """Zeros in all masks over the entries of all weights, counted now."""
         return self.num_zeros() / sum(self.sizes)
 
+    def num_broken(self) -> list[int]:
+        """Entries of each weight that are not zero although their mask prunes them, counted now."""
+        pairs = [(backend_ops.read(w), backend_ops.read(m)) for w, m in zip(self.weights, self.masks, strict=True)]
+        return [backend_ops.to_int(ops.sum(ops.cast(ops.logical_and(m == 0, w != 0), "int32"))) for w, m in pairs]
+
+    def weight_sparsity(self) -> float:
+        """Zeros in all weights over their entries, counted now; with masks applied at least `sparsity()`."""
+        return sum(int(np.sum(ops.convert_to_numpy(backend_ops.read(w)) == 0)) for w in self.weights) / sum(self.sizes)
+
+    def of_trained(self, items: list) -> list:
+        """Return the items of those weights that are trained, of one item per weight."""
+        return items
+
     def num_prunable(self, sparsity: float) -> int:
         """Entries that the pruner prunes of all weights when `sparsity` is the target."""
         return sum(self.pruner.num_prunable(tuple(weight.shape), sparsity) for weight in self.weights)

@@ -23,8 +23,9 @@ def prune(model: keras.Model, sparsity: float, pruner="magnitude", *, sparsities
         sparsity: Target in [0, 1): of each kernel with `scope="layer"`, of all together with `scope="global"`.
         pruner: Which weights are pruned: a pruner that needs no gradients, its name or its config. Default:
             "magnitude".
-        sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own.
-        exclude: Layers or variables to leave dense.
+        sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own. A
+            layer may be given by its name.
+        exclude: Layers, their names, or variables to leave dense; one of them or several.
 
     Raises:
         ValueError: If the pruner scores gradients, or if there is nothing to prune.
@@ -40,10 +41,9 @@ def prune(model: keras.Model, sparsity: float, pruner="magnitude", *, sparsities
             f"{chosen!r} scores gradients, and there are none outside training. Write prune(model, {sparsity}, "
             'pruner="magnitude"), or train with callbacks=[tfsparse.Prune("one_shot", ...)].'
         )
+    choice = selection.Choice(sparsities, exclude)
     optimizer = SparseOptimizer("sgd", "constant", sparsity, chosen, total_steps=2)
-    for item, target in selection.as_pairs(sparsities):
-        optimizer.set_sparsity(item, target)
-    optimizer.exclude_from_pruning([v for item in exclude for v in selection.kernels(item)])
+    optimizer.choose_when_built(lambda: choice.resolve(model))
     optimizer.build(model.trainable_variables)
     optimizer.prune_now()
 

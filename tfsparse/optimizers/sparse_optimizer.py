@@ -61,7 +61,7 @@ class SparseOptimizer(OptimizerWrapper):
         self.sparsity = selection.check_sparsity(sparsity)
         self._overrides = selection.Overrides()
         self._total_steps = check_total_steps(total_steps)
-        self._extra_state_shapes = {}
+        self._extra_state_shapes, self._untrained = {}, []
         self._state = None
         self.sync_stats = SyncStats()
 
@@ -148,6 +148,12 @@ class SparseOptimizer(OptimizerWrapper):
         return self._state.weights if self.built else []
 
     @property
+    def untrained_variables(self) -> list:
+        """The variables that would be pruned, but that `apply` has never got a gradient of, so they stay dense."""
+        trained = keras_internals.trained_variables(self)
+        return [trained[i] for i in self._state.untrained] if self.built else []
+
+    @property
     def masks(self) -> list:
         """All masks; none before the optimizer is built."""
         return list(self._state.masks) if self.built else []
@@ -211,6 +217,7 @@ class SparseOptimizer(OptimizerWrapper):
         groups = [group for group in [together, *[[p] for p in alone]] if group]
         begin = backend_ops.to_int(self.iterations)
         self._state = MaskState(self, targets, groups, begin, self._total_steps or 0)
+        self._state.leave_dense(self._untrained)
         self.add_extra_state({name: np.zeros(shape) for name, shape in self._extra_state_shapes.items()})
 
     def add_extra_state(self, values: dict) -> None:
@@ -249,6 +256,7 @@ class SparseOptimizer(OptimizerWrapper):
                 "or leave it to fit with callbacks=[tfsparse.Prune(...)]."
             )
         indices, storage = [keras_internals.variable_index(self, v) for v in variables], self._state.storage
+        self._state.receive(i for i, gradient in zip(indices, grads, strict=True) if gradient is not None)
         gradients = self._global_gradients(dict(zip(indices, grads, strict=True)))
         iterations = backend_ops.read(self.iterations)
         storage.before_step()
@@ -274,6 +282,8 @@ class SparseOptimizer(OptimizerWrapper):
 
     def _update_masks(self, iterations_before, gradients):
         state, iterations = self._state, backend_ops.read(self.iterations)
+        if not state.masks:  # no gradient of this step is that of a pruned weight
+            return
         step, total = iterations - backend_ops.read(state.begin), backend_ops.read(state.total_steps)
         state.storage.after_step()
         stepped = ops.not_equal(iterations, iterations_before)  # not so with gradient accumulation or loss scaling
@@ -361,15 +371,15 @@ class SparseOptimizer(OptimizerWrapper):
     def load_own_variables(self, store):
         """Read masks, targets and position; refuse a file without masks for these weights.
 
-        Like other optimizers of Keras it warns if it was not built when it was saved, or is not now.
+        Like other optimizers of Keras it only warns if it was not built when it was saved, or is not now.
         """
         if self.built and store.keys():
             self._state.load(store)
-        elif self.built or store.keys():
-            not_built = "its file" if self.built else "this one"
+        elif self.built:
+            warnings.warn(f"The file has no masks for {self.name!r}: it was saved before it was built.", stacklevel=2)
+        elif store.keys():
             warnings.warn(
-                f"The masks of {self.name!r} are not loaded, because {not_built} is not built yet. An optimizer is "
-                "built by optimizer.build(model.trainable_variables), or by training.",
+                f"The masks of {self.name!r} are not loaded: call optimizer.build(model.trainable_variables) before.",
                 stacklevel=2,
             )
 
@@ -384,6 +394,7 @@ class SparseOptimizer(OptimizerWrapper):
             "name": self.name,
             "overrides": self._overrides.get_config(),
             "extra_state": {name: list(v.shape) for name, v in self.extra_state.items()},
+            "untrained": self._state.untrained if self.built else self._untrained,
         }
 
     @classmethod
@@ -395,9 +406,10 @@ class SparseOptimizer(OptimizerWrapper):
         config = dict(config)
         overrides = config.pop("overrides", None) or config.pop("asked", None)
         extra_state = config.pop("extra_state", None) or config.pop("remembered", None)
+        untrained = config.pop("untrained", [])
         with keras.saving.custom_object_scope(custom_objects or {}):
             config["inner_optimizer"] = keras.saving.deserialize_keras_object(config["inner_optimizer"])
         optimizer = cls(**config)
         optimizer._overrides = selection.Overrides.from_config(overrides or {})
-        optimizer._extra_state_shapes = extra_state or {}
+        optimizer._extra_state_shapes, optimizer._untrained = extra_state or {}, untrained
         return optimizer

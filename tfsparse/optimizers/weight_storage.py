@@ -121,30 +121,34 @@ class StraightThrough(WeightStorage):
     def dense_weights(self):
         return self._dense
 
+    @property
+    def _trained_dense(self):
+        return self.state.of_trained(self._dense)
+
     def before_step(self):
-        replicas.once(lambda: _assign(self.state.weights, self._dense))
+        replicas.once(lambda: _assign(self.state.weights, self._trained_dense))
 
     def gradients(self, gradients):
         return self._with_masks(self.state.pruner.backward, gradients)
 
     def after_step(self):
-        _assign(self._dense, self.state.weights)
+        _assign(self._trained_dense, self.state.weights)
 
     def update_is_due(self, schedule, step, total):
         return True
 
     def assigned(self):
-        return self._dense
+        return self._trained_dense
 
     def weights_to_rank(self):
-        return [backend_ops.read(dense) for dense in self._dense]
+        return [backend_ops.read(dense) for dense in self._trained_dense]
 
     def apply(self):
         _assign(self.state.weights, self._sparse_values())
 
     def accept_external_writes(self):
         """Take every value that differs from `_sparse_values` as a new dense weight, and keep the number of zeros."""
-        for dense, variable, sparse in zip(self._dense, self.state.weights, self._sparse_values(), strict=True):
+        for dense, variable, sparse in zip(self._trained_dense, self.state.weights, self._sparse_values(), strict=True):
             value = backend_ops.read(variable)
             written = ops.abs(value - sparse) > _ROUND_OFF * ops.maximum(ops.abs(value), ops.abs(sparse))
             _assign([dense], [ops.where(written, value, backend_ops.read(dense))])

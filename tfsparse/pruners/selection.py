@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import keras
 
+from tfsparse.backend import keras_internals
+
 
 def is_prunable(variable) -> bool:
     """Return True for kernels of rank >= 2.
@@ -27,9 +29,7 @@ def kernels(item) -> list:
     if isinstance(item, keras.Variable):
         return [item]
     if not isinstance(item, keras.layers.Layer):
-        raise TypeError(
-            f"Expected a layer or a variable, got {item!r}. Pass the object, for example model.layers[0], not its name."
-        )
+        raise TypeError(f"Expected a layer, its name or a variable, got {item!r}: pass for example model.layers[0].")
     weights = item.trainable_variables
     result = [v for v in weights if is_prunable(v)] or [v for v in weights if len(v.shape) >= 2]
     if not result:
@@ -37,18 +37,53 @@ def kernels(item) -> list:
     return result
 
 
-def excluded(model, exclude: Iterable = (), skip_first: bool = False, skip_last: bool = False) -> list:
-    """Return the variables of a model that stay dense.
+def layers_named(model, item) -> list:
+    """Return what `item` stands for in a model: all layers of this name for a text, else the item itself.
+
+    Raises:
+        ValueError: If no layer has the name.
+    """
+    if not isinstance(item, str):
+        return [item]
+    layers = [layer for layer in keras_internals.all_layers(model) if layer.name == item]
+    if not layers:
+        names = ", ".join(dict.fromkeys(layer.name for layer in model.layers))
+        raise ValueError(f"Model {model.name!r} has no layer {item!r}. Its layers are: {names}.")
+    return layers
+
+
+class Choice:
+    """What a user chose of a model that may have no weights yet: targets of single weights, and what stays dense.
 
     Args:
-        model: A Keras model.
-        exclude: Layers and variables that stay dense.
-        skip_first: True: the first kernel of the model stays dense. Default: False.
-        skip_last: True: the last kernel of the model stays dense. Default: False.
+        sparsities: `{layer: sparsity}`, or pairs of a layer, its name or a variable and its sparsity.
+        exclude: Layers, their names and variables that stay dense, or one of them.
+        skip_first: Whether the first kernel of the model stays dense. Default: False.
+        skip_last: Whether the last kernel of the model stays dense. Default: False.
     """
-    result = [v for item in exclude for v in kernels(item)]
-    prunable = [v for v in model.trainable_variables if is_prunable(v)]
-    return result + prunable[: int(skip_first)] + prunable[len(prunable) - int(skip_last) :]
+
+    def __init__(self, sparsities=(), exclude=(), skip_first: bool = False, skip_last: bool = False):
+        self.sparsities = [(item, check_sparsity(sparsity)) for item, sparsity in as_pairs(sparsities)]
+        self.exclude = [exclude] if isinstance(exclude, (str, keras.Variable, keras.layers.Layer)) else list(exclude)
+        self.skip_first, self.skip_last = skip_first, skip_last
+
+    def resolve(self, model) -> list[tuple]:
+        """Return pairs of a variable and its sparsity, or None if it stays dense.
+
+        What is frozen stays as it is, so nothing is returned for frozen layers and variables of `exclude`.
+        """
+        given = [(v, s) for item, s in self.sparsities for found in layers_named(model, item) for v in kernels(found)]
+        layers = [layer for item in self.exclude for layer in layers_named(model, item)]
+        dense = [v for layer in layers if not _is_frozen(layer) for v in kernels(layer)]
+        prunable = [v for v in model.trainable_variables if is_prunable(v)]
+        dense += prunable[: int(self.skip_first)] + prunable[len(prunable) - int(self.skip_last) :]
+        return given + [(v, None) for v in dense]
+
+
+def _is_frozen(item):
+    if isinstance(item, keras.Variable):
+        return not item.trainable
+    return isinstance(item, keras.layers.Layer) and bool(item.weights) and not item.trainable_variables
 
 
 def as_pairs(sparsities) -> list[tuple]:
@@ -84,16 +119,31 @@ class Overrides:
     Args:
         sparsities: `{index: sparsity or None}` of trainable variables.
         dense_names: Parts of variable paths. A variable whose path contains one of them stays dense.
+
+    Attributes:
+        deferred: Returns further pairs of a variable and its sparsity, when the weights of the model exist.
     """
 
     def __init__(self, sparsities: dict | None = None, dense_names: list[str] | None = None):
         self.sparsities = {int(index): sparsity for index, sparsity in (sparsities or {}).items()}
         self.dense_names = list(dense_names or [])
         self._unresolved = {}
+        self.deferred = list
 
     def set(self, variable, sparsity: float | None) -> None:
         """Request a sparsity for a variable, or None to leave it dense."""
         self._unresolved[id(variable)] = (sparsity, variable.path)
+
+    def contain(self, variables, requested: Iterable[tuple]) -> bool:
+        """Return True if all pairs of a variable and its sparsity or None are among the overrides.
+
+        Args:
+            variables: The trainable variables of the optimizer.
+            requested: The pairs.
+        """
+        index = {id(v): i for i, v in enumerate(variables)}
+        missing = object()
+        return all(self.sparsities.get(index.get(id(v)), missing) == sparsity for v, sparsity in requested)
 
     def has_own_sparsity(self, index: int) -> bool:
         """Return True if the user requested a sparsity for this variable."""
@@ -105,6 +155,9 @@ class Overrides:
         Raises:
             ValueError: If no variable can be pruned, or if a variable with an override is not trained.
         """
+        for variable, own in self.deferred():
+            self.set(variable, own)
+        self.deferred = list
         self._find_indices(variables)
         common = [i for i, v in enumerate(variables) if is_prunable(v) and i not in self.sparsities]
         allocated = pruner.allocate([tuple(variables[i].shape) for i in common], sparsity)

@@ -107,6 +107,10 @@ class TargetSparsityCallback(FinalCut):
 
     _restore_cut = _cut
 
+    def _prune_written_weights(self):
+        if self.sparsity is not None:
+            super()._prune_written_weights()
+
     def _cut_variables(self):
         return [v for layer in self._masked_layers() for v in (*layer.kernels, *layer.thresholds)]
 

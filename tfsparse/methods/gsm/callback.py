@@ -3,6 +3,7 @@
 import keras
 
 from tfsparse.backend import replicas
+from tfsparse.callbacks.sparse_training import SparseTraining
 from tfsparse.methods.gsm import rule
 from tfsparse.methods.gsm.cut import GSMCut
 from tfsparse.methods.gsm.optimizer import GSM
@@ -11,7 +12,7 @@ from tfsparse.pruners import Magnitude
 from tfsparse.schedules import OneShot
 
 
-class PruneGSM(GSMCut, keras.callbacks.Callback):
+class PruneGSM(SparseTraining, GSMCut, keras.callbacks.Callback):
     """Trains with GSM and cuts at the end: `model.fit(..., callbacks=[PruneGSM(compression=60, data=(x_val, y_val))])`.
 
         all of this fit:       GSM(learning_rate of the compiled SGD, momentum, weight_decay, compression, nesterov)
@@ -57,10 +58,6 @@ class PruneGSM(GSMCut, keras.callbacks.Callback):
             compiled_model.replace_optimizer(model, optimizer)
             sparsity = 1 - 1 / optimizer.compression
             compiled_model.sparsify(model, OneShot(start=1.0), sparsity, Magnitude(scope="global"))
-
-    @property
-    def _optimizer(self):
-        return compiled_model.sparse_optimizer(self.model)
 
     @property
     def _masked_weights(self):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from tfsparse.callbacks.sparse_training import SparseTraining
 from tfsparse.methods.pll.controller import PLLController, initial_extra_state
 from tfsparse.methods.pll.curvature import Curvature
 from tfsparse.optimizers import compiled_model
@@ -10,7 +11,7 @@ from tfsparse.pruners import Magnitude
 from tfsparse.schedules import OneShot
 
 
-class PLL(PLLController, keras.callbacks.Callback):
+class PLL(SparseTraining, PLLController, keras.callbacks.Callback):
     """Lets the curvature of the loss decide when and how much to prune (Roulette, PLL).
 
         at every `every`-th step, until pruning has ended:
@@ -43,7 +44,7 @@ class PLL(PLLController, keras.callbacks.Callback):
         total_steps: Length of training in optimizer steps. Set it when training spans several calls of `fit`. Default:
             None, which is all steps of this `fit`.
         loss: Name, function or `keras.losses.Loss` of `(y, model(x))`. Default: None, the compiled loss.
-        exclude: Layers or variables to leave dense.
+        exclude: Layers, their names, or variables to leave dense; one of them or several.
         skip_first: Whether to leave the first kernel of the model dense. Default: False.
         skip_last: Whether to leave the last kernel of the model dense. Default: False.
 
@@ -88,7 +89,7 @@ class PLL(PLLController, keras.callbacks.Callback):
             total_steps=total_steps,
             loss=loss,
         )
-        self.exclude, self.skip_first, self.skip_last = list(exclude), skip_first, skip_last
+        self.exclude, self.skip_first, self.skip_last = exclude, skip_first, skip_last
 
     def _prepare(self, model):
         compiled_model.check_ready(model)
@@ -115,10 +116,6 @@ class PLL(PLLController, keras.callbacks.Callback):
     def _set_length(self, num_steps):
         super()._set_length(num_steps)
         self._optimizer.set_total_steps(int(self._progress.total_steps))
-
-    @property
-    def _optimizer(self):
-        return compiled_model.sparse_optimizer(self.model)
 
     @property
     def _extra_state(self):
