@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 
+import fuzzing
 import keras
 import numpy as np
 import pytest
@@ -225,6 +226,34 @@ def test_options_that_are_refused(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         tfsparse.export_tflite(in_blocks(), tmp_path / "out.tflite", **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seed", fuzzing.SEEDS)
+def test_damaged_files_of_examples(tmp_path, seed):
+    np.save(tmp_path / "x.npy", examples())
+    np.savez(tmp_path / "x.npz", inputs=examples())
+    for path in (tmp_path / "x.npy", tmp_path / "x.npz"):
+        path.write_bytes(fuzzing.damaged(path.read_bytes(), seed))
+        try:
+            tflite._batches({"inputs": tf.TensorSpec((None, 64))}, path)
+        except tflite.WrongExamples as error:
+            assert str(path) in str(error) or "inputs" in str(error)
+
+
+def test_a_file_of_examples_that_names_more_than_it_holds(tmp_path):
+    np.save(tmp_path / "x.npy", examples())
+    content = (tmp_path / "x.npy").read_bytes()
+    for shape in ((4, 64), (9**15, 64)):
+        header = str({"descr": "<f4", "fortran_order": False, "shape": shape}).encode().ljust(117) + b"\n"
+        (tmp_path / "x.npy").write_bytes(content[:10] + header + content[128:])
+        with pytest.raises(tflite.WrongExamples, match=r"x\.npy is not a file of numpy.save or savez with examples"):
+            tflite._read(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("array", [np.array(["a", "b"]), np.float32(3), np.array([None, {}])])
+def test_examples_that_are_no_numbers(array):
+    with pytest.raises(tflite.WrongExamples, match="representative"):
+        tflite._batches({"inputs": tf.TensorSpec((None, 64))}, array)
 
 
 def test_weights_that_are_not_zero_where_their_masks_are_are_refused(tmp_path):

@@ -245,10 +245,11 @@ def _read(representative):
     if not isinstance(representative, (str, os.PathLike)):
         return representative
     try:
-        loaded = np.load(representative)
-    except (OSError, ValueError, EOFError) as error:
+        with open(representative, "rb") as file:
+            loaded = np.load(file)
+            return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+    except Exception as error:  # NumPy raises what its tokenizer or zipfile happened to raise
         raise WrongExamples(f"{representative} is not a file of numpy.save or savez with examples: {error}") from error
-    return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
 
 
 def _by_name(specs, representative):
@@ -258,11 +259,18 @@ def _by_name(specs, representative):
         raise WrongExamples(
             f"The model's inputs are {sorted(specs)}: expected representative={{name: array, ...}} with each of them."
         )
-    arrays = {name: np.asarray(array, specs[name].dtype.as_numpy_dtype) for name, array in representative.items()}
+    arrays = {name: _as_input(array, name, specs[name].dtype) for name, array in representative.items()}
     for name, array in arrays.items():
-        if not specs[name].shape[1:].is_compatible_with(array.shape[1:]):
+        if not array.shape or not specs[name].shape[1:].is_compatible_with(array.shape[1:]):
             raise WrongExamples(f"representative has {array.shape} for {name!r}: expected {tuple(specs[name].shape)}.")
     return arrays
+
+
+def _as_input(array, name, dtype):
+    try:
+        return np.asarray(array, dtype.as_numpy_dtype)
+    except (TypeError, ValueError) as error:
+        raise WrongExamples(f"representative for {name!r} is not an array of {dtype.name}: {error}") from error
 
 
 def _random(specs):
