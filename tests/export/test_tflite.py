@@ -250,7 +250,11 @@ def test_a_file_of_examples_that_names_more_than_it_holds(tmp_path):
             tflite._read(tmp_path / "x.npy")
 
 
-@pytest.mark.parametrize("array", [np.array(["a", "b"]), np.float32(3), np.array([None, {}])])
+NOT_NUMBERS = [np.array(["a", "b"]), np.float32(3), np.array([None, {}])]
+NOT_NUMBERS += [np.full((2, 64), value) for value in (np.nan, np.inf)]
+
+
+@pytest.mark.parametrize("array", NOT_NUMBERS)
 def test_examples_that_are_no_numbers(array):
     with pytest.raises(tflite.WrongExamples, match="representative"):
         tflite._batches({"inputs": tf.TensorSpec((None, 64))}, array)

@@ -268,9 +268,12 @@ def _by_name(specs, representative):
 
 def _as_input(array, name, dtype):
     try:
-        return np.asarray(array, dtype.as_numpy_dtype)
+        array = np.asarray(array, dtype.as_numpy_dtype)
     except (TypeError, ValueError) as error:
         raise WrongExamples(f"representative for {name!r} is not an array of {dtype.name}: {error}") from error
+    if dtype.is_floating and not np.isfinite(array).all():
+        raise WrongExamples(f"representative for {name!r} holds NaN or infinity, so it has no range.")
+    return array
 
 
 def _random(specs):
