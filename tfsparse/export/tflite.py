@@ -272,7 +272,7 @@ def _as_input(array, name, dtype):
     except (TypeError, ValueError) as error:
         raise WrongExamples(f"representative for {name!r} is not an array of {dtype.name}: {error}") from error
     if dtype.is_floating and not np.isfinite(array).all():
-        raise WrongExamples(f"representative for {name!r} holds NaN or infinity, so it has no range.")
+        raise WrongExamples(f"representative for {name!r} holds NaN or infinity: leave those examples out.")
     return array
 
 
