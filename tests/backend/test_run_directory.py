@@ -55,7 +55,7 @@ def test_the_record_says_which_of_its_models_is_there(tmp_path):
         assert run_directory.num_checkpoints(tmp_path, run) == number
     later = run | {"checkpoints": [*run["checkpoints"], {"sha256": "of a model that was never renamed"}]}
     assert run_directory.num_checkpoints(tmp_path, later) == 2
-    files.write_text(tmp_path / "model.keras", "another model")
+    (tmp_path / "model.keras").write_text("another model")
     with pytest.raises(run_directory.RunError, match="is not what this run wrote, so the run cannot be resumed"):
         run_directory.num_checkpoints(tmp_path, run)
 

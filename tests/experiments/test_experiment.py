@@ -172,7 +172,7 @@ def test_the_renames_above_are_all(finished, tmp_path, monkeypatch):
     renamed, replace = [], os.replace
     monkeypatch.setattr(os, "replace", lambda a, b: (renamed.append(pathlib.Path(b).name), replace(a, b)))
     experiment.train(small(), tmp_path / "run")
-    saves, exports = ["run.json", "model.keras"] * 3, [".new-savedmodel", "savedmodel"]
+    saves, exports = ["run.json", "model.keras"] * 3, ["new", "savedmodel"]
     assert renamed == ["run.json", *saves, *exports, "training.png", "run.json"]
 
 

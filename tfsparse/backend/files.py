@@ -1,36 +1,151 @@
-"""Files that are written whole or not at all."""
+"""The one rule for writing: a file appears whole or not at all, and only what tfsparse wrote is replaced or removed."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 
-TEMPORARY_PREFIX = ".new-"  # of the name of a file that is not complete yet
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
+
+MARK = "written by tfsparse"  # inside pages and figures: a file with this text may be replaced
+_TEMPORARY = ".tfsparse-"  # of the names of folders for what is not complete yet
+
+Writer = Callable[[pathlib.Path], object]
 
 
-def write(path: pathlib.Path, writer: Callable[[pathlib.Path], object]) -> None:
-    """Write a file or a directory under a temporary name beside `path`, then rename it in one step.
+def write(path: str | os.PathLike, writer: Writer, overwrite: bool = False) -> None:
+    """Write a file under a temporary name, then rename it in one step.
 
     Args:
-        path: Where the file shall be. An existing file or directory is replaced.
-        writer: Function that writes to the path that it is passed. If it raises, `path` stays as it is.
+        path: Where the file shall be.
+        writer: Function that writes to the path that it is passed, which has the suffix of `path`. If it raises, `path`
+            stays as it is.
+        overwrite: Whether to replace any file. Default: False, which replaces a file with `MARK` in it.
+
+    Raises:
+        ValueError: If `path` is a directory, or a file that must not be replaced.
     """
-    temporary = path.with_name(TEMPORARY_PREFIX + path.name)
-    remove(temporary)
-    try:
-        writer(temporary)
-    except BaseException:
-        remove(temporary)
-        raise
-    if path.is_dir():  # a directory cannot be replaced by another
-        shutil.rmtree(path)
-    os.replace(temporary, path)
+    path = pathlib.Path(path)
+    check_target(path, overwrite)
+    with _completed(path, writer) as new:
+        os.replace(new, path)
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Write `text` to the file `path`, in UTF-8."""
-    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def write_text(path: str | os.PathLike, text: str, overwrite: bool = False) -> None:
+    """Write `text` to a file, in UTF-8, as `write` does."""
+    write(path, lambda new: new.write_text(text, encoding="utf-8"), overwrite)
+
+
+def write_directory(path: str | os.PathLike, writer: Writer) -> None:
+    """Write a directory under a temporary name, then rename it in one step.
+
+    If there is a directory already, its files of the same names are replaced, and all others stay.
+
+    Args:
+        path: Where the directory shall be.
+        writer: Function that writes the directory that it is passed.
+
+    Raises:
+        ValueError: If `path` is a file or a link.
+    """
+    path = pathlib.Path(path)
+    if path.is_symlink() or path.is_file():
+        raise ValueError(f"{path} is no directory: expected the name of one, or a new name.")
+    with _completed(path, writer) as new:
+        if not path.exists():
+            os.replace(new, path)
+            return
+        for file in [p for p in new.rglob("*") if p.is_file()]:
+            target = path / file.relative_to(new)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)
+
+
+def check_target(path: pathlib.Path, overwrite: bool = False) -> None:
+    """Refuse a path to which `write` would not write, before any work is done.
+
+    Raises:
+        ValueError: If it is a directory, or a file that must not be replaced.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a directory: expected the name of a file, for example {path / 'new.file'}.")
+    if path.exists() and not overwrite and not _has_mark(path):
+        raise ValueError(
+            f"{path} exists, and tfsparse replaces only what it wrote. Write another name, or add --overwrite (in "
+            "Python overwrite=True)."
+        )
+
+
+def check_name(name: str) -> str:
+    """Return a name of which the name of a directory is made.
+
+    Raises:
+        ValueError: If it is a path.
+    """
+    if not name or name in (".", "..") or set(name) & set("/\\:\0"):
+        raise ValueError(f"{name!r} becomes the name of a directory: expected no path, but a name such as 'run-1'")
+    return name
+
+
+def remove(directory: pathlib.Path, patterns: Iterable[str]) -> None:
+    """Remove files of tfsparse, and the directories that are empty then. Links are not followed.
+
+    Args:
+        directory: The directory.
+        patterns: Names of its files, relative to it, such as `"variables/variables.*"`.
+    """
+    for path in [path for pattern in patterns for path in directory.glob(pattern)]:
+        inside = [p for p in path.parents if directory in p.parents]
+        if path.is_dir() or any(p.is_symlink() for p in inside):
+            continue
+        path.unlink()
+        for folder in inside:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def remove_temporaries(directory: pathlib.Path) -> None:
+    """Remove what was not complete when a process was killed."""
+    for path in directory.glob(f"{_TEMPORARY}*"):
+        if not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def is_temporary(path: pathlib.Path) -> bool:
+    """Return whether a path is what a killed process left of a file that it wrote."""
+    return path.name.startswith(_TEMPORARY)
+
+
+@contextlib.contextmanager
+def locked(directory: str | os.PathLike) -> Iterator[None]:
+    """Hold a directory, which need not exist yet, for this process. The system lets it go when the process dies.
+
+    Args:
+        directory: The directory.
+
+    Raises:
+        ValueError: If another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    folder = pathlib.Path(tempfile.gettempdir(), f"tfsparse-locks-{os.getuid()}")
+    folder.mkdir(exist_ok=True)
+    name = hashlib.sha256(str(pathlib.Path(directory).resolve()).encode()).hexdigest()[:32]
+    with open(folder / name, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"Another process is training into {directory}. Wait until it ends, or choose another directory."
+            ) from None
+        yield
 
 
 def digest(path: pathlib.Path) -> str:
@@ -39,9 +154,15 @@ def digest(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove(path: pathlib.Path) -> None:
-    """Remove a file, a link or a directory, if there is one."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+@contextlib.contextmanager
+def _completed(path, writer):
+    """Yield what `writer` has written, on the same file system as `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=path.parent, ignore_cleanup_errors=True) as folder:
+        new = pathlib.Path(folder, f"new{path.suffix}")
+        writer(new)
+        yield new
+
+
+def _has_mark(path):
+    return path.is_file() and MARK.encode() in path.read_bytes()

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer import Argument, Option
 
-from tfsparse.backend import run_directory, run_record
+from tfsparse.backend import files, run_directory, run_record
 from tfsparse.backend.tables import Column, make_table, printable
 from tfsparse.doctor.diagnosis import doctor as make_diagnosis
 from tfsparse.doctor.planning import plan as make_plan
@@ -37,6 +37,7 @@ Overrides = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", hel
 OutDir = Annotated[Path | None, Option(metavar="DIR", help="Run directory. Default: runs/<name>.")]
 Resume = Annotated[bool, Option("--resume", help="Continue the interrupted run in --out.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace the run in --out.")]
+Replace = Annotated[bool, Option("--overwrite", help="Replace the file even if tfsparse did not write it.")]
 Runs = Annotated[list[Path], Argument(metavar="DIR...", help="Run directories or run.json files.")]
 Comparison = Annotated[Path, Argument(metavar="FILE", help="E.g. configs/comparison/mnist_lenet300.yaml.")]
 Plot = Annotated[Path | None, Option(metavar="FILE", help="Plot accuracy against sparsity, e.g. to plot.png.")]
@@ -136,22 +137,26 @@ def train(
 
 @app.command()
 @_one_line_errors
-def matrix(file: Comparison, set_: Overrides = None, out: OutDir = None, plot: Plot = None):
+def matrix(
+    file: Comparison, set_: Overrides = None, out: OutDir = None, plot: Plot = None, overwrite: Replace = False
+):
     """Train every method, sparsity and seed of a comparison. Finished runs are kept, interrupted ones are resumed."""
     planned, directory = comparisons.load(file, set_ or []), out or Path("runs", file.stem)
+    plot = plot or directory / "comparison.png"
+    files.check_target(plot, overwrite)
     names = {name: f"{number}/{len(planned)} {name}" for number, name in enumerate(planned, start=1)}
     with _progress(next(iter(planned.values())).epochs) as progress:
         runs = comparisons.train(
             planned, directory, [progress], lambda name: console.print(printable(names[name]), highlight=False)
         )
     console.print(_table(plots.groups(runs.values())))
-    plots.save(plots.comparison(runs.values()), plot or directory / "comparison.png")
-    _say(f"Plot: {plot or directory / 'comparison.png'}")
+    plots.save(plots.comparison(runs.values()), plot, overwrite)
+    _say(f"Plot: {plot}")
 
 
 @app.command()
 @_one_line_errors
-def compare(directories: Runs, out: Plot = None):
+def compare(directories: Runs, out: Plot = None, overwrite: Replace = False):
     """Print finished runs in a table, with means over seeds, and plot them."""
     runs = {directory: run_record.read(directory) for directory in directories}
     for directory, run in runs.items():
@@ -159,16 +164,16 @@ def compare(directories: Runs, out: Plot = None):
             raise ValueError(f"{directory} is not finished; run first: {_resume_command(directory)}")
     console.print(_table(plots.groups(runs.values())))
     if out:
-        plots.save(plots.comparison(runs.values()), out)
+        plots.save(plots.comparison(runs.values()), out, overwrite)
         _say(f"Plot: {out}")
 
 
 @app.command()
 @_one_line_errors
-def report(file: Model, html: Page = None):
+def report(file: Model, html: Page = None, overwrite: Replace = False):
     """Print the target and the actual sparsity of each weight of a saved model, or write an HTML page."""
     if html:
-        page.write(file, html)
+        page.write(file, html, overwrite)
         _say(f"Page: {html}")
         return
     console.print(make_report(run_directory.read_model(file)))
@@ -181,7 +186,7 @@ def export(file: Model, out: Exported, values: DType = "float32", dense: Dense =
     _check_export(out, values, dense, representative)
 
     model = run_directory.read_model(file)
-    if out.suffix == ".tflite":
+    if out.suffix.lower() == ".tflite":
         console.print(export_tflite(model, out, values, representative))
     else:
         _say(f"SavedModel: {export_saved_model(model, out, values, dense)}")
@@ -196,22 +201,30 @@ def doctor(model: AnyModel, target: Target = "tflite-cpu", measure: Measure = Tr
 
 @app.command()
 @_one_line_errors
-def plan(model: ModelOrConfig, target: Target = "tflite-cpu", sparsity: Sparsity = 0.9, out: PlanFile = None):
+def plan(
+    model: ModelOrConfig,
+    target: Target = "tflite-cpu",
+    sparsity: Sparsity = 0.9,
+    out: PlanFile = None,
+    overwrite: Replace = False,
+):
     """Choose for each weight the pattern of zeros that pays on a target, and write a config for `tfsparse train`."""
+    if out:
+        files.check_target(out, overwrite)
     chosen = make_plan(model, target, sparsity)
     console.print(chosen)
     if out:
-        chosen.write(out)
+        chosen.write(out, overwrite)
         _say(f"Config: {out}")
 
 
 def _check_export(out, values, dense, representative):
     """Check that the options are those of the kind of file."""
-    if out.suffix == ".tflite" and dense:
+    if out.suffix.lower() == ".tflite" and dense:
         raise ValueError(f"--dense is for a SavedModel: remove it, or write another name than {out}.")
-    if out.suffix != ".tflite" and representative:
+    if out.suffix.lower() != ".tflite" and representative:
         raise ValueError(f"--representative is for a TFLite file: remove it, or write {out}.tflite.")
-    if out.suffix == ".tflite" and values == "int8" and not representative:
+    if out.suffix.lower() == ".tflite" and values == "int8" and not representative:
         raise ValueError(
             "--values int8 needs inputs to measure the range of activations: write some of the training inputs with "
             'numpy.save("examples.npy", x[:200]), and add --representative examples.npy.'

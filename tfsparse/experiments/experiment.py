@@ -60,14 +60,19 @@ def train(
 
     Raises:
         RunError: If the directory holds something else. Then nothing is written.
-        ValueError: If the config cannot be trained (ConfigError, and errors of the method). Then nothing is written.
+        ValueError: If the config cannot be trained (ConfigError, and errors of the method), or if another process
+            trains into the directory. Then nothing is written.
 
     Examples:
         >>> run = train(config.load("configs/digits_quickstart.yaml"), "runs/digits")
         >>> run["summary"]["sparsity"]
         0.9
     """
-    directory = pathlib.Path(out_dir)
+    with files.locked(out_dir):
+        return _train(config, pathlib.Path(out_dir), resume, overwrite, callbacks)
+
+
+def _train(config, directory, resume, overwrite, callbacks):
     run = records.resumed_run(directory, config) if resume else records.new_run(directory, config, overwrite)
     if run["status"] == "finished":
         return run
@@ -260,8 +265,9 @@ def _finish(config, directory, run, model):
     report = report_of(model).as_dict()
     run |= {"summary": _summary(config, run, report), "report": report}
     records.remove_temporary_files(directory)
-    files.write(directory / "savedmodel", lambda path: export(model, path))
-    plots.save(plots.training(run), directory / "training.png")
+    files.remove(directory, records.SAVED_MODEL)  # of a run that was killed in these lines
+    files.write_directory(directory / "savedmodel", lambda path: export(model, path))
+    plots.save(plots.training(run), directory / "training.png", overwrite=True)
     run["status"] = "finished"
     run_directory.write_run(directory, run)
     return run

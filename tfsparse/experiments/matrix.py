@@ -22,10 +22,13 @@ import keras
 import pydantic
 from pydantic import Field
 
+from tfsparse.backend import files
 from tfsparse.experiments import config as configs
 from tfsparse.experiments import experiment
 from tfsparse.experiments.run_config import RunConfig
 from tfsparse.experiments.sections import ConfigError
+
+Name = Annotated[str, pydantic.AfterValidator(files.check_name)]
 
 
 class Matrix(pydantic.BaseModel):
@@ -35,7 +38,7 @@ class Matrix(pydantic.BaseModel):
     base: dict
     sparsities: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(min_length=1)]
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
-    methods: Annotated[dict[str, tuple[str, ...]], Field(min_length=1)]
+    methods: Annotated[dict[Name, tuple[str, ...]], Field(min_length=1)]
 
 
 def load(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dict[str, RunConfig]:

@@ -114,16 +114,23 @@ def comparison(runs: Iterable[dict]) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: str | os.PathLike) -> None:
+def save(figure: Figure, path: str | os.PathLike, overwrite: bool = False) -> None:
     """Write a figure to a file, in the format of its suffix.
 
+    Args:
+        figure: The figure.
+        path: The file. A figure that tfsparse wrote as PNG, PDF or SVG is replaced.
+        overwrite: Whether to replace any other file, too. Default: False.
+
     Raises:
-        ValueError: If matplotlib does not know the format.
+        ValueError: If matplotlib does not know the format, or if the file must not be replaced.
     """
     formats = figure.canvas.get_supported_filetypes()
     if pathlib.Path(path).suffix[1:].lower() not in formats:
         raise ValueError(f"{path} does not end in an image format; write {path}.png ({', '.join(formats)}).")
-    files.write(pathlib.Path(path), lambda temporary: figure.savefig(temporary, dpi=150))
+    key = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}.get(pathlib.Path(path).suffix.lower())
+    metadata = {key: files.MARK} if key else None
+    files.write(path, lambda new: figure.savefig(new, dpi=150, metadata=metadata), overwrite)
 
 
 def _fractions(entries):

@@ -7,7 +7,22 @@ from tfsparse.backend.run_directory import RunError
 from tfsparse.experiments import config as configs
 from tfsparse.experiments.run_config import RunConfig
 
-_FILES = ("model.keras", "savedmodel", "tensorboard", "training.png", "activation_density")  # besides run.json
+SAVED_MODEL = (
+    "savedmodel/saved_model.pb",
+    "savedmodel/fingerprint.pb",
+    "savedmodel/variables/variables.*",
+    "savedmodel/assets/*",
+)
+_FILES = (  # of a run besides run.json, by the names that tfsparse, TensorFlow and TensorBoard give them
+    "model.keras",
+    "training.png",
+    *SAVED_MODEL,
+    "tensorboard/**/events.out.tfevents.*",
+    "activation_density/run.json",
+    "activation_density/model.keras",
+    "activation_density/stage-*.keras",
+    "activation_density/examples.npz",
+)
 
 
 def new_run(directory: pathlib.Path, config: RunConfig, overwrite: bool = False) -> dict:
@@ -22,8 +37,9 @@ def new_run(directory: pathlib.Path, config: RunConfig, overwrite: bool = False)
     is_run = (directory / "run.json").is_file()
     if directory.exists() and not is_run and not _is_empty(directory):
         raise RunError(f"{directory} exists and is not a run of tfsparse; choose another directory with --out.")
+    status = run_directory.read(directory)["status"] if is_run else None  # what only has its name is not overwritten
     if is_run and not overwrite:
-        resume = "" if run_directory.read(directory)["status"] == "finished" else "--resume to continue it, "
+        resume = "" if status == "finished" else "--resume to continue it, "
         raise RunError(
             f"{directory} already holds a run; add {resume}--overwrite to replace it, or choose another --out."
         )
@@ -39,7 +55,7 @@ def new_run(directory: pathlib.Path, config: RunConfig, overwrite: bool = False)
 
 
 def _is_empty(directory):
-    return directory.is_dir() and all(path.name.startswith(files.TEMPORARY_PREFIX) for path in directory.iterdir())
+    return directory.is_dir() and all(map(files.is_temporary, directory.iterdir()))
 
 
 def resumed_run(directory: pathlib.Path, config: RunConfig) -> dict:
@@ -66,14 +82,13 @@ def resumed_run(directory: pathlib.Path, config: RunConfig) -> dict:
 
 
 def begin(directory: pathlib.Path, run: dict) -> None:
-    """Create the directory and remove the files of an earlier run."""
+    """Create the directory and remove the files of an earlier run. Files of others stay."""
     directory.mkdir(parents=True, exist_ok=True)
     run_directory.write_run(directory, run)  # first: files of the earlier run are never taken for this run's
-    for name in _FILES:
-        files.remove(directory / name)
+    files.remove(directory, _FILES)
 
 
 def remove_temporary_files(directory: pathlib.Path) -> None:
     """Remove files that were not complete when a run was killed."""
-    for path in directory.glob(".*"):
-        files.remove(path)
+    for folder in (directory, directory / "activation_density"):
+        files.remove_temporaries(folder)

@@ -1,11 +1,12 @@
 """The config of one training run, with a section for each method that is there."""
 
 import pkgutil
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field, StrictBool, StrictInt
 
+from tfsparse.backend import files
 from tfsparse.experiments import methods
 from tfsparse.experiments.sections import DataConfig, ModelConfig, OptimizerConfig, Section, StartConfig
 
@@ -15,7 +16,9 @@ _METHOD_FILES = {module.name for module in pkgutil.iter_modules(methods.__path__
 class _RunConfig(Section):
     """A whole run. Without a section of a method, and without an optimizer that prunes, it is dense."""
 
-    name: str = Field("run", description="a name for the run, such as mnist-lenet300")
+    name: Annotated[str, pydantic.AfterValidator(files.check_name)] = Field(
+        "run", description="a name for the run, such as mnist-lenet300, and no path"
+    )
     seed: StrictInt = Field(0, ge=0, lt=2**31, description="a whole number of at least 0, such as 0")
     epochs: StrictInt = Field(ge=1, lt=2**31, description="a whole number of at least 1, such as 10")
     data: DataConfig = Field(description="a section such as {name: mnist}")

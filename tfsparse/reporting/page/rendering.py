@@ -11,7 +11,7 @@ from tfsparse.reporting.report import report as report_of
 from tfsparse.version import __version__
 
 
-def write(source: str | os.PathLike, path: str | os.PathLike) -> None:
+def write(source: str | os.PathLike, path: str | os.PathLike, overwrite: bool = False) -> None:
     """Write the page of a run directory or of a saved model to a file.
 
     The page of a run that is not finished shows what there is. Nothing on a page is estimated: a figure that was not
@@ -19,21 +19,24 @@ def write(source: str | os.PathLike, path: str | os.PathLike) -> None:
 
     Args:
         source: A run directory, or a file that `model.save` wrote.
-        path: File to write. An error while the page is made leaves an older file as it was.
+        path: File to write. A page that tfsparse wrote is replaced.
+        overwrite: Whether to replace any other file, too. Default: False.
 
     Raises:
         RunError: If `source` is neither.
+        ValueError: If `path` is a directory, or a file that must not be replaced.
         ImportError: If a package of the extra `cli` is missing.
 
     Examples:
         >>> from tfsparse.reporting import page
         >>> page.write("runs/quickstart", "quickstart.html")
     """
-    source = pathlib.Path(source)
+    source, path = pathlib.Path(source), pathlib.Path(path)
+    files.check_target(path, overwrite)
     run = extras.require("tfsparse.backend.run_record", "cli").read(source) if source.is_dir() else None
     file = source / "model.keras" if source.is_dir() else source
     model = run_directory.read_model(file) if file.is_file() or run is None else None
-    files.write_text(pathlib.Path(path), render(run, model))
+    files.write_text(path, render(run, model), overwrite)
 
 
 def render(run: dict | None = None, model: keras.Model | None = None) -> str:
@@ -57,7 +60,7 @@ def render(run: dict | None = None, model: keras.Model | None = None) -> str:
     page_parts += parts.of_model(model) if model else []
     page_parts.sort(key=lambda part: part.folded)
     names = {"title": _title(run, model), "status": _status(run), "tiles": _tiles(run, report), "parts": page_parts}
-    return _template().render(names, version=__version__)
+    return _template().render(names, version=__version__, generator=files.MARK)
 
 
 @functools.cache
