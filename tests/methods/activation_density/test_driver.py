@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -318,6 +319,51 @@ def test_killed_while_writing(module, victim, number, straight, tmp_path, monkey
         driver(directory=tmp_path / "run").fit(X, Y, **FIT)
     monkeypatch.undo()
     assert_same(resumed(tmp_path / "run", []), straight)
+
+
+def _fit_with_a_way_back(directory):
+    """Two resizes, and back to the model of the first one: its files are replaced 21 times."""
+    done = driver(directory=directory, tolerance=0.05, monitor="score")
+    return done, done.fit(X, Y, callbacks=[_falls_in_the_last_epoch()], **FIT)
+
+
+def _dies_at(monkeypatch, number, after):
+    """The process dies at the n-th replacement of a file, before or after it."""
+    real, calls = os.replace, []
+
+    def replace(*paths):
+        calls.append(1)
+        if after:
+            real(*paths)
+        if len(calls) == number:
+            raise Killed
+        if not after:
+            real(*paths)
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    return calls
+
+
+@pytest.fixture(scope="module")
+def straight_with_a_way_back(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        calls = _dies_at(patch, None, after=False)
+        done = _fit_with_a_way_back(tmp_path_factory.mktemp("straight"))
+    assert len(calls) == 21 and done[0].stopped.startswith("rolled back")
+    return done
+
+
+REPLACEMENTS = [(number, after) for number in range(1, 22) for after in (False, True)]
+ROLLING_BACK = (17, True)  # run.json knows already that the model is that of the stage before, model.keras is the later
+
+
+@pytest.mark.parametrize("death", [ROLLING_BACK, *also([death for death in REPLACEMENTS if death != ROLLING_BACK])])
+def test_killed_at_any_replacement_of_a_file(death, straight_with_a_way_back, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        _dies_at(patch, *death)
+        with pytest.raises(Killed):
+            _fit_with_a_way_back(tmp_path / "run")
+    assert_same(_fit_with_a_way_back(tmp_path / "run"), straight_with_a_way_back)
 
 
 @pytest.mark.exhaustive

@@ -82,7 +82,7 @@ class Record:
     @property
     def resizes(self) -> list[dict]:
         """The resizes that led to the model: after which `epoch`, and the channels to `keep`."""
-        return self._run["resizes"]
+        return self._run["resizes"][: self.position.stage]
 
     @property
     def is_resumed(self) -> bool:
@@ -99,19 +99,21 @@ class Record:
         states = None
         if self.directory:
             path = self.directory / f"stage-{len(self.resizes)}.keras"
-            files.write(path, lambda new: shutil.copyfile(self.directory / "model.keras", new))
+            files.write(path, lambda new: shutil.copyfile(self.directory / "model.keras", new), overwrite=True)
             states = self._run["checkpoints"][-1]["random_states"]
-        self.resizes.append(resize | {"random_states": states})
-        self._begin_stage()
+        self._run["resizes"] = [*self.resizes, resize | {"random_states": states}]
+        self._begin_stage(self.position.stage + 1)
 
     def undo_resize(self, reason: str) -> None:
-        """Note that the model is that of the stage before again, and that nothing is resized any more."""
-        self.resizes.pop()
-        self._begin_stage()
+        """Note that the model is that of the stage before again, and that nothing is resized any more.
+
+        The resize stays in the file: until the model is replaced there, it is the one that leads to it.
+        """
+        self._begin_stage(self.position.stage - 1)
         self.position.stopped, self.position.rolled_back = reason, True
 
-    def _begin_stage(self):
-        self.position.stage, self.position.stage_begin = len(self.resizes), len(self.entries)
+    def _begin_stage(self, stage):
+        self.position.stage, self.position.stage_begin = stage, len(self.entries)
 
     def write(self, model, finished: bool = False) -> None:
         """Write the model and the state of the training, if there is a directory."""
@@ -155,7 +157,7 @@ class Record:
                 return tree.pack_sequence_as(examples, [saved[name] for name in sorted(saved.files)]), batch_size
         self.directory.mkdir(parents=True, exist_ok=True)
         arrays = {f"{i:04}": array for i, array in enumerate(tree.flatten(examples))}
-        files.write(path, lambda new: _save(new, arrays))
+        files.write(path, lambda new: _save(new, arrays), overwrite=True)
         return examples, batch_size
 
     def _saved_run(self, settings):
