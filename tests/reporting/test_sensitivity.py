@@ -41,7 +41,8 @@ def test_each_weight_is_pruned_alone():
     result = tfsparse.sensitivity(model, (X, Y), (0.9, 0.5), verbose=False)
     expected = [[loss_with_one_weight_pruned(model, index, level) for level in (0.5, 0.9)] for index in (0, 2)]
     np.testing.assert_allclose(result.values, expected, rtol=1e-5)
-    assert (result.metric, result.weights, result.sizes) == ("loss", tuple(v.path for v in model.trainable_variables[::2]), (30, 10))
+    assert (result.metric, result.sizes) == ("loss", (30, 10))
+    assert result.weights == tuple(v.path for v in model.trainable_variables[::2])
     assert all(np.array_equal(a, b) for a, b in zip(values(model), before, strict=True))
 
 

@@ -90,15 +90,15 @@ class Sensitivity(Printed):
 
     def _sparsities_of_all(self, sparsity):
         """Find the drop by bisection. At the drop at which several targets jump, all of them jump by the same part."""
-        shares = np.array(self.sizes) / sum(self.sizes)
+        fractions = np.array(self.sizes) / sum(self.sizes)
         low, high = 0.0, float(self.drops.max())
-        if shares @ self._sparsities_at(low) >= sparsity:
-            return self._sparsities_at(low) * (sparsity / (shares @ self._sparsities_at(low)))
+        if fractions @ self._sparsities_at(low) >= sparsity:
+            return self._sparsities_at(low) * (sparsity / (fractions @ self._sparsities_at(low)))
         for _ in range(60):
             middle = (low + high) / 2
-            low, high = (middle, high) if shares @ self._sparsities_at(middle) < sparsity else (low, middle)
+            low, high = (middle, high) if fractions @ self._sparsities_at(middle) < sparsity else (low, middle)
         below, above = self._sparsities_at(low), self._sparsities_at(high)
-        part = (sparsity - shares @ below) / max(shares @ (above - below), 1e-12)
+        part = (sparsity - fractions @ below) / max(fractions @ (above - below), 1e-12)
         return below + np.clip(part, 0, 1) * (above - below)
 
     def as_dict(self) -> dict:
