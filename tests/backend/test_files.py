@@ -98,7 +98,8 @@ def test_only_known_files_and_directories_that_are_empty_then_are_removed(tmp_pa
     (tmp_path / "linked" / "a").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "linked")
     files.remove(tmp_path, ["model.keras", "logs/**/events.*", "saved/*", "link/a", "nothing"])
-    assert names(tmp_path) == [".git", ".git/config", "link", "linked", "linked/a", "logs", "logs/mine", "model.keras.bak"]
+    left = [".git", ".git/config", "link", "linked", "linked/a", "logs", "logs/mine", "model.keras.bak"]
+    assert names(tmp_path) == left
 
 
 def test_only_own_temporaries_are_removed(tmp_path):
@@ -117,7 +118,13 @@ def test_a_name_may_have_dots_and_spaces():
     assert files.check_name("agp 0.9-seed0") == "agp 0.9-seed0"
 
 
-HOLD = "import sys, tfsparse.backend.files as f\nwith f.locked(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+HOLD = """
+import sys
+from tfsparse.backend import files
+with files.locked(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.mark.skipif(files.fcntl is None, reason="no locks of files on this system")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfsparse.backend import files, run_directory
+from tfsparse.backend import run_directory
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "finished"}'])

@@ -120,7 +120,7 @@ def test_targets_without_gain_and_unknown_files_are_refused(tmp_path):
     (tmp_path / "a.tflite").write_bytes(b"")
     with pytest.raises(ValueError, match=r"cannot be trained: expected .* run directory or a \.keras file\.$"):
         tfsparse.plan(tmp_path / "a.tflite")
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match="exists, and tfsparse replaces only"):
         tfsparse.plan(network()).write(tmp_path / "a.tflite")
     (tmp_path / "feather.yaml").write_text(SMALL.replace("{name: random, scope: global, seed: 3}", "feather"))
     with pytest.raises(ValueError, match="Feather got granularity"):
