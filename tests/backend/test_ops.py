@@ -18,6 +18,23 @@ def test_when_assigns_only_if_the_condition_is_true():
     assert float(ops.convert_to_numpy(variable)) == 1.0
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="on TensorFlow variables are assigned in place")
+def test_when_copies_nothing_if_the_condition_is_false():
+    import jax
+
+    variable = keras.Variable(np.zeros((64, 32), "float32"))
+
+    def step(condition, value):
+        with keras.StatelessScope([(variable, value + 1)]) as scope:
+            backend_ops.when(condition, lambda: variable.assign(ops.sort(variable, axis=0)), [variable])
+        return scope.get_current_value(variable)
+
+    compiled = jax.jit(step, donate_argnums=1).lower(True, variable.value).compile().as_text()
+    entry = compiled[compiled.index("ENTRY") :]
+    assert "while(" in entry and "f32[64,32]{1,0} copy(" not in entry and "conditional(" not in compiled
+
+
+
 def test_cond_runs_one_branch():
     taken = []
     backend_ops.cond(ops.convert_to_tensor(True), lambda: taken.append("true"), lambda: taken.append("false"))
@@ -37,6 +54,11 @@ def test_masked_zeros_are_positive():
     masked = ops.convert_to_numpy(backend_ops.masked(values, mask))
     np.testing.assert_array_equal(masked, [0, 2, -3])
     assert not np.signbit(masked[0])
+
+
+def test_masked_entries_hold_what_is_asked_for():
+    values, mask = ops.convert_to_tensor([np.nan, -2.0]), ops.convert_to_tensor([0.0, 1.0])
+    np.testing.assert_array_equal(ops.convert_to_numpy(backend_ops.masked(values, mask, pruned=0.25)), [0.25, -2])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

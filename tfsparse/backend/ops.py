@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfsparse.backend import keras_internals
+
 
 def histogram(values, length: int):
     """Count how often each integer occurs.
@@ -33,6 +35,25 @@ def histogram(values, length: int):
 
         return jnp.zeros(length, "int32").at[values].add(1, mode="drop")
     return ops.segment_sum(ops.ones_like(values), ops.minimum(values, length), length + 1)[:length]
+
+
+def histograms_are_refused() -> bool:
+    """Return True if TensorFlow's kernel behind `histogram` raises an error: on GPUs, if determinism is asked for."""
+    if keras.backend.backend() != "tensorflow" or not keras_internals.op_determinism_is_enabled():
+        return False
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def comparable(integers):
+    """Return integers in a type that is compared where they are: TensorFlow compares int32 on the host only."""
+    return ops.cast(integers, "int64") if keras.backend.backend() == "tensorflow" else integers
+
+
+def count(flags):
+    """Return the number of entries that are True, an int32 tensor. TensorFlow sums int32 on the host only."""
+    return ops.cast(ops.sum(comparable(flags)), "int32")
 
 
 def cond(predicate, true_fn: Callable, false_fn: Callable):
@@ -104,22 +125,24 @@ def when(predicate, update: Callable[[], None], variables: Sequence[keras.Variab
         update: Function without arguments that assigns to `variables` and to no others.
         variables: The variables that `update` assigns to.
     """
+    # a loop of one turn or none: in a branch that is not taken, XLA copies all variables that the branch would assign
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        # a loop of one turn or none: XLA copies all variables of a branch even if the branch is not taken
         tf.while_loop(lambda go: go, lambda go: (update(), [tf.constant(False)])[1], [predicate])
     elif not is_symbolic(predicate):
         cond(predicate, update, lambda: None)
     else:
-        # JAX has no branch that assigns: the branches return values
-        values = ops.cond(predicate, lambda: _values_after(update, variables), lambda: [v.value for v in variables])
+        # JAX has no loop that assigns: it carries values
+        values = [v.value for v in variables]
+        loop = (lambda go, _: go, lambda _, values: (False, _values_after(update, variables, values)))
+        _, values = ops.while_loop(*loop, (predicate, values))
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
 
-def _values_after(update, variables):
-    with keras.StatelessScope([(v, v.value) for v in variables]) as scope:
+def _values_after(update, variables, values):
+    with keras.StatelessScope(list(zip(variables, values, strict=True))) as scope:
         update()
     return [scope.get_current_value(v) for v in variables]
 
