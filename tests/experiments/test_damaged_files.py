@@ -6,6 +6,7 @@ import fuzzing
 import pytest
 import yaml
 from small_config import SMALL, small
+from thoroughly import also
 from typer.testing import CliRunner
 
 from tfsparse.experiments import experiment
@@ -62,7 +63,7 @@ def test_a_damaged_config(tmp_path, would_train, seed):
             assert fuzzing.contents(tmp_path) == {file.name: content}
 
 
-@pytest.mark.parametrize("status", ["finished", "running"])
+@pytest.mark.parametrize("status", ["finished", *also(["running"])])
 @pytest.mark.parametrize("seed", fuzzing.SEEDS)
 def test_a_damaged_run(run, tmp_path, would_train, status, seed):
     record = json.loads((run / "run.json").read_text()) | {"status": status}
