@@ -114,6 +114,67 @@ def test_ends_early_with_a_cut_and_a_warning():
     assert _zeros(model) == COUNTS
 
 
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("order", [lambda a, b: (a, b), lambda a, b: (b, a)], ids=["before", "after"])
+def test_weights_and_masks_that_another_callback_restores_are_pruned_again(order, early):
+    """EarlyStopping brings back the best epoch, with its masks: the first one here, in which the loss is lowest."""
+    model = _model()
+    best = tf_keras.callbacks.EarlyStopping("epoch", patience=1 if early else 9, restore_best_weights=True)
+    epochs = tf_keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(epoch=epoch))
+    with pytest.warns(UserWarning, match=r"are pruned again to 0\.[78]|cut to the target 0\.8 now"):
+        models.fit(model, epochs, *order(tfmot.Prune("linear", sparsity=0.8), best), epochs=3)
+    assert _zeros(model) == COUNTS
+    assert models.sparsities(model)[1] == 0.8
+
+
+def test_a_schedule_of_the_wrappers_may_span_several_fits():
+    model = _model(tfmot.OneCycle(0.8, end_step=16))
+    with pytest.raises(ValueError, match=r"spread it over several fits: tfsparse.tfmot.Prune\(total_steps=16\)"):
+        models.fit(model, tfmot.Prune(), epochs=1)
+    for _ in range(2):
+        models.fit(model, tfmot.Prune(total_steps=16), epochs=1)
+    assert _zeros(model) == COUNTS
+
+
+def test_a_training_loop_as_tfmot_documents_it():
+    model, (x, y) = _model(tfmot.OneCycle(0.8, end_step=4)), models.data()
+    prune = tfmot.Prune()
+    prune.set_model(model)
+    prune.on_train_begin()
+    loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for _ in range(2):
+        for batch in range(2):
+            prune.on_train_batch_begin(batch=batch)
+            with tf.GradientTape() as tape:
+                value = loss(y, model(x, training=True))
+            weights = model.trainable_variables
+            model.optimizer.apply_gradients(zip(tape.gradient(value, weights), weights, strict=True))
+        prune.on_epoch_end(batch=batch)
+    assert _zeros(model) == COUNTS
+
+
+def test_when_nothing_can_be_pruned_the_cause_is_named():
+    model = _model()
+    for layer in model.layers:
+        layer.trainable = False
+    frozen = models.compiled(model)
+    depthwise = tf_keras.layers.DepthwiseConv2D(3)
+    inputs = tf_keras.Input((8, 8, 1))
+    outputs = tf_keras.layers.Flatten()(tfmot.PruneLowMagnitude(depthwise)(inputs))
+    kernels = tf_keras.Model(inputs, tf_keras.layers.Dense(4)(outputs))
+    unbuilt = tf_keras.Sequential([tfmot.prune_low_magnitude(tf_keras.layers.Dense(4))], name="unbuilt")
+    import keras
+
+    for bad, message in (
+        (frozen, "is frozen, and so are all other wrapped layers with kernels"),
+        (kernels, "has no kernel of rank >= 2. Give your own layer a method get_prunable_weights"),
+        (unbuilt, r"has no weights yet, because 'unbuilt' was never called: write model\(x\[:1\]\) before fit"),
+        (keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]), "Keras 3 models need no wrappers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tfmot.Prune(sparsity=0.8).set_model(bad)
+
+
 class StopAt(tf_keras.callbacks.Callback):
     def __init__(self, epoch):
         super().__init__()

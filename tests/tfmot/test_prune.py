@@ -129,6 +129,50 @@ def test_strip(strip):
     assert models.sparsities(stripped)[1] == 0.75
 
 
+class InAttributes(tf_keras.Model):
+    """Wraps its layers where it makes them: in attributes, in a list, in a dict, and in a layer."""
+
+    def __init__(self):
+        super().__init__()
+        wrapped = tfmot.prune_low_magnitude
+        self.first = wrapped(layers.Dense(8, name="first"), SCHEDULE)
+        self.hidden = [wrapped(layers.Dense(8, name="hidden"), SCHEDULE)]
+        self.heads = {"head": wrapped(layers.Dense(4, name="head"), SCHEDULE)}
+        self.block = Block()
+
+    def call(self, x, training=None):
+        x = self.hidden[0](self.first(layers.Flatten()(x), training=training), training=training)
+        return self.heads["head"](self.block(x, training=training), training=training)
+
+
+class Block(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.inner = tfmot.prune_low_magnitude(layers.Dense(8, name="inner"), SCHEDULE)
+
+    def call(self, x, training=None):
+        return self.inner(x, training=training)
+
+
+def test_a_subclassed_model_is_stripped_in_place(tmp_path):
+    import tfsparse
+
+    model, (x, _) = InAttributes(), models.data()
+    model(x[:1])
+    models.compiled(model).fit(*models.data(), batch_size=8, epochs=2, verbose=0)
+    with pytest.raises(ValueError, match="removed in place. Do that first: model = tfsparse.tfmot.strip_pruning"):
+        tfsparse.export(model, tmp_path / "wrapped")
+    before, names = model.predict(x, verbose=0), ["first", "hidden", "inner", "head"]
+    assert tfmot.strip_pruning(model) is model
+    assert not models.stock_wrappers(model)
+    assert [layer.name for layer in (model.first, *model.hidden, model.block.inner, model.heads["head"])] == names
+    np.testing.assert_allclose(model.predict(x, verbose=0), before, rtol=1e-6)
+    assert np.mean(model.first.kernel.numpy() == 0) == pytest.approx(0.75, abs=0.01)
+    assert len(model.weights) == 8 and tfsparse.export(model, tmp_path / "plain").is_dir()
+    model.fit(*models.data(), verbose=0)
+    assert np.mean(model.first.kernel.numpy() == 0) == pytest.approx(0.75, abs=0.01)
+
+
 def test_strip_cuts_weights_that_were_written_to():
     model = models.compiled(tfmot.prune_low_magnitude(models.small(), SCHEDULE))
     models.fit(model)
@@ -146,7 +190,7 @@ def test_errors_say_what_to_write():
 
     with pytest.raises(ValueError, match="Subclassed 'mine' is a subclassed model"):
         tfmot.prune_low_magnitude(Subclassed(name="mine"), SCHEDULE)
-    with pytest.raises(ValueError, match="Nothing to prune: model 'plain'"):
+    with pytest.raises(ValueError, match="Nothing to prune: there is no layer with a kernel in model 'plain'"):
         inputs = layers.Input((3,))
         tfmot.prune_low_magnitude(tf_keras.Model(inputs, layers.ReLU()(inputs), name="plain"), SCHEDULE)
     with pytest.raises(ValueError, match="Keras 3 models need no wrappers"):

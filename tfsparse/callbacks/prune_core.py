@@ -66,6 +66,8 @@ class PruneCore(FitHooks):
     def _unfinished(self) -> list[Unfinished]:
         """Return the schedules that have not reached their final sparsity."""
 
+    _update_is_next = staticmethod(lambda: False)  # in a training loop of the user's, without `fit`
+
     def _begin_fit(self, first_epoch, num_steps):
         self._set_schedule(first_epoch, num_steps)
         per_call = keras_internals.steps_per_execution(self.model)

@@ -3,12 +3,14 @@
 import tf_keras
 
 from tfsparse import schedules as fraction_schedules
+from tfsparse.backend import keras_internals
+from tfsparse.callbacks.fit_hooks import warn_of_written_weights
 from tfsparse.callbacks.prune_core import PruneCore, Unfinished
 from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.optimizers.validation import check_total_steps
 from tfsparse.pruners import selection
 from tfsparse.tfmot import schedules
-from tfsparse.tfmot.prune import check_wrapped, rank_globally, set_schedule, wrapped_weights
+from tfsparse.tfmot.prune import check_active, check_wrapped, rank_globally, set_schedule, wrapped_weights
 from tfsparse.tfmot.wrapped_weights import slot_finder
 
 
@@ -28,8 +30,8 @@ class Prune(PruneCore, tf_keras.callbacks.Callback):
             which is "one_cycle" with a sparsity and the wrappers' own schedules without one.
         sparsity: Target in [0, 1) of every wrapped layer, with scope "global" of all together. Default: None, which
             keeps the wrappers' own schedules.
-        total_steps: Length of the schedule in optimizer steps, at least 2. Set it when one schedule spans several calls
-            of `fit`. Default: None, which is all steps of this `fit`.
+        total_steps: Length of the schedule in optimizer steps, at least 2. Set it when one schedule, also that of the
+            wrappers, spans several calls of `fit`. Default: None, which is all steps of this `fit`.
         on_divergence: What to do if the masks of replicas or workers differ: "raise", or "repair" them from the first
             replica. Default: "raise".
 
@@ -50,9 +52,8 @@ class Prune(PruneCore, tf_keras.callbacks.Callback):
         on_divergence: str = "raise",
     ):
         super().__init__(check_total_steps(total_steps), on_divergence)
-        if sparsity is None and (schedule is not None or total_steps is not None):
-            name = schedule or "one_cycle"
-            raise ValueError(f"Prune got a schedule and no sparsity: write Prune({name!r}, sparsity=0.9).")
+        if sparsity is None and schedule is not None:
+            raise ValueError(f"Prune got a schedule and no sparsity: write Prune({schedule!r}, sparsity=0.9).")
         self.schedule = None if sparsity is None else fraction_schedules.get(schedule or "one_cycle")
         self.sparsity = None if sparsity is None else selection.check_sparsity(sparsity)
         self._sync_stats = SyncStats()
@@ -61,14 +62,34 @@ class Prune(PruneCore, tf_keras.callbacks.Callback):
         super().set_model(model)
         check_wrapped(model)
         rank_globally(model)
+        check_active(model)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch=None, logs=None, batch=None):
+        """Apply the masks. TFMOT's documented training loop passes `batch` in place of the epoch."""
         super().on_epoch_end(epoch, logs)
         self._apply_masks()
 
     def on_train_end(self, logs=None):
         self._apply_masks()  # averages may have overwritten the weights
         super().on_train_end(logs)
+        self._promised = {id(g): g.num_zeros() for g in self._masked_weights if self._has_ended(g)}
+        keras_internals.after_train_end(self, self._prune_written_weights)
+
+    def _has_ended(self, group):
+        """Return whether the schedule of a group has reached its final sparsity, by its last step or by a cut."""
+        has_final = schedules.final_sparsity(group.schedule) is not None
+        return has_final and (self.total_steps is None or not _is_unfinished(group))
+
+    def _prune_written_weights(self):
+        """Prune again what another callback has written at the end: the weights, or with them the masks of an epoch."""
+        for group in self._masked_weights:
+            is_denser = group.num_zeros() < self._promised.get(id(group), 0)
+            if is_denser or sum(group.num_broken()):
+                before = group.weight_sparsity()
+                if is_denser:
+                    group.prune_now(schedules.final_sparsity(group.schedule))
+                group.weight_mask_op()
+                warn_of_written_weights(before, group.sparsity())
 
     @property
     def _masked_weights(self):
@@ -118,17 +139,17 @@ class Prune(PruneCore, tf_keras.callbacks.Callback):
         return max(group.num_steps() for group in self._masked_weights)
 
     def _unfinished(self):
-        return [
-            Unfinished(
-                group.num_steps(),
-                group.schedule.end_step,
-                schedules.final_sparsity(group.schedule),
-                lambda group=group: group.prune_now(schedules.final_sparsity(group.schedule)),
-            )
-            for group in self._masked_weights
-            if schedules.final_sparsity(group.schedule) is not None
-            and group.num_steps() < schedules.end_step(group.schedule)
-        ]
+        return [_unfinished(group) for group in self._masked_weights if _is_unfinished(group)]
+
+
+def _is_unfinished(group):
+    has_final = schedules.final_sparsity(group.schedule) is not None
+    return has_final and group.num_steps() < schedules.end_step(group.schedule)
+
+
+def _unfinished(group):
+    final = schedules.final_sparsity(group.schedule)
+    return Unfinished(group.num_steps(), schedules.end_step(group.schedule), final, lambda: group.prune_now(final))
 
 
 def _check_ends(group, last):
@@ -138,8 +159,9 @@ def _check_ends(group, last):
     if end > last:
         raise ValueError(
             f"The schedule of {name}, {schedules.describe(schedule)}, ends at step {end} and this fit at step {last}, "
-            f"short of its target. Train for more epochs, set end_step={last}, or let Prune set it: "
-            "tfsparse.tfmot.Prune('one_cycle', sparsity=0.9)."
+            f"short of its target. Train for more epochs, set end_step={last}, let Prune set it: "
+            "tfsparse.tfmot.Prune('one_cycle', sparsity=0.9), or spread it over several fits: "
+            f"tfsparse.tfmot.Prune(total_steps={end})."
         )
     if not 0 <= end <= done and not schedules.fires(schedule, done + 1, last):
         raise ValueError(

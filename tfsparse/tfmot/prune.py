@@ -69,10 +69,11 @@ def prune_low_magnitude(
 def strip_pruning(model: tf_keras.Model) -> tf_keras.Model:
     """Return the model without wrappers, its weights multiplied by their masks.
 
-    The variables are shared with the wrapped model. If training goes on, pruned weights stay zero.
+    The variables are shared with the wrapped model. If training goes on, pruned weights stay zero. The layers of a
+    subclassed model cannot be copied, so it is stripped in place: its attributes hold the plain layers afterwards.
 
     Args:
-        model: A wrapped Sequential or Functional model.
+        model: A wrapped model.
 
     Returns:
         The plain model.
@@ -82,7 +83,27 @@ def strip_pruning(model: tf_keras.Model) -> tf_keras.Model:
     """
     for wrapper in kernels.wrappers(model):
         wrapper.pruning_obj.weight_mask_op()
-    return sparsity.strip_pruning(model)
+    if is_graph(model):
+        return sparsity.strip_pruning(model)
+    for layer in keras_internals.all_layers(model):
+        if not isinstance(layer, StockWrapper):
+            for name, value in list(vars(layer).items()):
+                plain = _unwrapped(value)
+                if plain is not value:
+                    setattr(layer, name, plain)  # a new list: TensorFlow saves none in which an item was replaced
+    model.train_function = model.test_function = model.predict_function = None  # they know the wrappers
+    return model
+
+
+def _unwrapped(value):
+    """Return the plain layer of a wrapper, and of those in a list, tuple or dict; all else as it is."""
+    if isinstance(value, StockWrapper):
+        return value.layer
+    if isinstance(value, (list, tuple)) and any(isinstance(item, StockWrapper) for item in value):
+        return type(value)(map(_unwrapped, value)) if isinstance(value, tuple) else [*map(_unwrapped, value)]
+    if isinstance(value, dict) and any(isinstance(item, StockWrapper) for item in value.values()):
+        return {key: _unwrapped(item) for key, item in value.items()}
+    return value
 
 
 def scope():
@@ -120,11 +141,16 @@ def set_schedule(model, group: WrappedWeights, schedule: sparsity.PruningSchedul
 
 
 def check_wrapped(model) -> None:
-    """Refuse a model without wrappers, or with TFMOT's own.
+    """Refuse a model that has no wrappers, TFMOT's own, or wrappers without weights.
 
     Raises:
-        ValueError: If it has none of ours.
+        ValueError: If it is such a model.
     """
+    if not isinstance(model, tf_keras.Model):
+        raise ValueError(
+            f"{model!r} is no model of tf_keras. Keras 3 models need no wrappers: model.fit(..., "
+            "callbacks=[tfsparse.Prune(...)])."
+        )
     wrappers = kernels.wrappers(model)
     if not wrappers:
         raise ValueError(
@@ -137,6 +163,28 @@ def check_wrapped(model) -> None:
             f"{stock[0]} was wrapped by TFMOT's own prune_low_magnitude, which leaves weights dense between steps. "
             "Write model = tfsparse.tfmot.prune_low_magnitude(model): it replaces the wrappers and keeps masks and "
             "steps."
+        )
+    unbuilt = [w.name for w in wrappers if not w.built]
+    if unbuilt:
+        raise ValueError(
+            f"{unbuilt[0]} has no weights yet, because {model.name!r} was never called: write model(x[:1]) before fit."
+        )
+
+
+def check_active(model) -> None:
+    """Refuse a model whose wrappers, which know each other, have nothing to prune.
+
+    Raises:
+        ValueError: If it is such a model.
+    """
+    if not wrapped_weights(model):
+        wrappers = kernels.wrappers(model)
+        frozen = [w.name for w in wrappers if w.pruning_vars]
+        raise ValueError(
+            f"Nothing is pruned: {frozen[0]} is frozen, and so are all other wrapped layers with kernels. Unfreeze one."
+            if frozen
+            else f"Nothing is pruned: {wrappers[0].name} has no kernel of rank >= 2. Give your own layer a method "
+            "get_prunable_weights that returns its weights, or wrap other layers."
         )
 
 
@@ -156,7 +204,8 @@ def _wrapped_model(model, policy, options):
         policy.ensure_model_supports_pruning(model)
     result = clone(model)
     if not kernels.wrappers(result):
-        raise ValueError(f"Nothing to prune: model {model.name!r} has no layer with a trainable kernel of rank >= 2.")
+        cause = f"{type(policy).__name__} allows no layer of" if policy else "there is no layer with a kernel in"
+        raise ValueError(f"Nothing to prune: {cause} model {model.name!r}. Wrap another model, or pass another policy.")
     rank_globally(result)
     for old, new in replaced:
         _copy_masks(old, new)
@@ -184,8 +233,13 @@ def _copy_masks(old, new):
         new.pruning_obj.weight_mask_op()
 
 
+def is_graph(model) -> bool:
+    """Return whether a tf_keras model is a graph of layers, which can be cloned."""
+    return isinstance(model, tf_keras.Sequential) or keras_internals.is_functional(model)
+
+
 def _check_cloneable(model):
-    if not isinstance(model, tf_keras.Sequential) and not keras_internals.is_functional(model):
+    if not is_graph(model):
         raise ValueError(
             f"{type(model).__name__} {model.name!r} is a subclassed model, whose layers cannot be exchanged. Wrap its "
             "layers where it makes them, self.dense = tfsparse.tfmot.prune_low_magnitude(Dense(10), schedule), or use "
