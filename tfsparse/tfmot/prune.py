@@ -88,7 +88,7 @@ def strip_pruning(model: tf_keras.Model) -> tf_keras.Model:
     for layer in keras_internals.all_layers(model):
         if not isinstance(layer, StockWrapper):
             for name, value in list(vars(layer).items()):
-                plain = _unwrapped(value)
+                plain = value if name.startswith("_self_") else _unwrapped(value)  # TensorFlow's own lists
                 if plain is not value:
                     setattr(layer, name, plain)  # a new list: TensorFlow saves none in which an item was replaced
     model.train_function = model.test_function = model.predict_function = None  # they know the wrappers
