@@ -338,3 +338,15 @@ def test_num_batches():
 def test_the_version_of_jax_modules():
     version = keras_internals.newest_readable_xla_module()
     assert isinstance(version, int) and version >= 9, "TensorFlow no longer says which modules of JAX it reads"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow")
+def test_op_determinism_is_enabled():
+    from tensorflow.python.framework import config
+
+    assert not keras_internals.op_determinism_is_enabled()
+    try:
+        config.enable_op_determinism()  # the public name, which conftest.py has taken away
+        assert keras_internals.op_determinism_is_enabled(), "TensorFlow no longer says whether determinism is enabled"
+    finally:
+        config.disable_op_determinism()

@@ -7,7 +7,7 @@ from tfsparse.backend import ops as backend_ops
 
 
 def test_histogram_drops_values_beyond_its_length():
-    values = ops.convert_to_tensor(np.array([[0, 3, 3], [1, 9, 4]], "int32"))
+    values = ops.convert_to_tensor(np.array([0, 3, 3, 1, 9, 4], "int32"))
     np.testing.assert_array_equal(ops.convert_to_numpy(backend_ops.histogram(values, 4)), [1, 1, 0, 2])
 
 
@@ -70,3 +70,21 @@ def test_packbits_equals_numpys_for_arrays_and_tensors(dtype):
     tensors = [ops.convert_to_tensor(m, dtype) for m in masks]
     np.testing.assert_array_equal(backend_ops.packbits(tensors), expected)
     np.testing.assert_array_equal(backend_ops.packbits(tensors[:1]), np.packbits(masks[0] != 0))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a kernel of TensorFlow")
+def test_histograms_are_refused_on_gpus_where_determinism_is_asked_for(monkeypatch):
+    import tensorflow as tf
+
+    from tfsparse.backend import keras_internals
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    assert not backend_ops.histograms_are_refused()
+    monkeypatch.setattr(keras_internals, "op_determinism_is_enabled", lambda: True)
+    assert backend_ops.histograms_are_refused()
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    assert not backend_ops.histograms_are_refused()
+
+
+def test_count():
+    assert int(backend_ops.count(np.arange(5) < 3)) == 3

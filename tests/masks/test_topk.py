@@ -1,8 +1,10 @@
+import keras
 import numpy as np
 import pytest
 import reference
 from keras import ops
 
+from tfsparse import pruners
 from tfsparse.masks import granularity, topk
 
 RANDOM = np.random.default_rng(0)
@@ -140,3 +142,108 @@ def test_golden_max_pooling_of_blocks():
 def test_an_unknown_granularity_names_the_choices(wrong):
     with pytest.raises(ValueError, match="expected \"weight\", \"channel\""):
         granularity.get(wrong)
+
+
+@pytest.mark.parametrize("num_units", [40, 280, 700])
+def test_global_masks_count_beyond_32_bits(num_units):
+    scores = [RANDOM.random(200).astype("float32") for _ in range(4)]
+    entries = 4_000_000  # 3.2 billion in all
+    masks = topk.prune_lowest_globally(scores, num_units * entries, [199] * 4, [entries] * 4)
+    for mask, expected in zip(masks, reference.global_masks(scores, num_units / 800), strict=True):
+        np.testing.assert_array_equal(numpy(mask), expected)
+
+
+def test_ties_are_counted_beyond_32_bits():
+    ones, entries = [np.ones(200, "float32")] * 4, 4_000_000
+    masks = topk.prune_lowest_globally(ones, [150 * entries] * 4, [199] * 4, [entries] * 4)
+    assert sum(int(np.sum(numpy(m) == 0)) for m in masks) == 600
+
+
+def test_the_units_of_the_smallest_size_fill_up_what_is_left_of_a_global_count():
+    scores = [np.arange(1.0, 21.0, dtype="float32"), np.arange(101.0, 141.0, dtype="float32")]
+    for count in (10, 11, 13, 14):
+        masks = topk.prune_lowest_globally(scores, count, [19, 39], [5, 1])
+        zeros = [int(np.sum(numpy(m) == 0)) for m in masks]
+        assert zeros == [count // 5, count % 5] and numpy(masks[1]).tolist() == sorted(numpy(masks[1]).tolist())
+
+
+def test_large_counts_are_split_exactly():
+    assert topk.split_proportionally(7_000_000_001, [2_000_000_000] * 4).tolist() == [
+        1_750_000_000,
+        1_750_000_000,
+        1_750_000_000,
+        1_750_000_001,
+    ]
+
+
+@pytest.fixture
+def without_histograms(monkeypatch):
+    monkeypatch.setattr(topk, "_uses_bisection", lambda: True)
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "negative", "tiny", "not finite"])
+def test_masks_without_histograms_equal_a_sort(kind, without_histograms):
+    for size in (2, 700, 8999):
+        scores = np.abs(RANDOM.normal(size=size)).astype("float32")
+        scores = {"ties": scores.round(1), "negative": -scores, "tiny": scores * 1e-39}.get(kind, scores)
+        if kind == "not finite":
+            scores[:2] = np.inf, np.nan
+        mask = (RANDOM.random(size) > 0.5).astype("float32")
+        for sparsity in (0.1, 0.93):
+            expected = reference.topk_mask(np.nan_to_num(scores, nan=np.inf, posinf=3e38), sparsity)
+            np.testing.assert_array_equal(numpy(topk.topk_mask(scores, sparsity)), expected)
+            kept = topk.topk_mask(np.zeros(size, "float32"), sparsity, mask)
+            np.testing.assert_array_equal(numpy(kept), reference.topk_mask(np.zeros(size, "float32"), sparsity, mask))
+
+
+def test_global_masks_without_histograms_equal_those_with(monkeypatch):
+    scores = [np.abs(RANDOM.normal(size=n)).astype("float32").round(2) for n in (2, 300, 4097)]
+    masks = [(RANDOM.random(s.size) > 0.5).astype("float32") for s in scores]
+    for sparsity in (0.2, 0.9):
+        with_histograms = topk.global_masks(scores, sparsity, masks)
+        with monkeypatch.context() as patch:
+            patch.setattr(topk, "_uses_bisection", lambda: True)
+            without = topk.global_masks(scores, sparsity, masks)
+        for one, other in zip(with_histograms, without, strict=True):
+            np.testing.assert_array_equal(numpy(one), numpy(other))
+
+
+_PRUNERS = [
+    pruners.Magnitude(),
+    pruners.Magnitude(scope="global"),
+    pruners.Magnitude((1, 7)),
+    pruners.Magnitude("2:4"),
+    pruners.Random(),
+    pruners.RigL(),
+]
+
+
+def traced(pruner, shape):
+    import tensorflow as tf
+
+    def masks(weight, gradient, mask, count):
+        return pruner.masks([weight, weight], [gradient] * 2, [mask] * 2, [count] * 2)
+
+    tensor, count = tf.TensorSpec(shape, tf.float32), tf.TensorSpec((), tf.int32)
+    return tf.function(masks, autograph=False).get_concrete_function(tensor, tensor, tensor, count)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="kernels of TensorFlow")
+@pytest.mark.parametrize("pruner", _PRUNERS, ids=repr)
+def test_no_tensor_as_large_as_a_weight_is_copied_to_the_host_on_a_gpu(pruner):
+    import gpu_kernels
+
+    if not gpu_kernels.are_registered():
+        pytest.skip("this TensorFlow has no kernels for GPUs")
+    shape = (600, 500)  # larger than a histogram, also in blocks and groups
+    assert not gpu_kernels.host_operations(traced(pruner, shape), 70_000)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="kernels of TensorFlow")
+@pytest.mark.parametrize("pruner", _PRUNERS, ids=repr)
+def test_masks_without_histograms_need_no_kernel_that_refuses_determinism(pruner, without_histograms):
+    import gpu_kernels
+
+    function = traced(pruner, (601, 500))
+    assert "Bincount" not in str(function.graph.as_graph_def())
+    assert not gpu_kernels.host_operations(function, 70_000)

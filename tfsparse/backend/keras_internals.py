@@ -401,6 +401,13 @@ def num_batches(optimizer):
 # ---- TensorFlow ------------------------------------------------------------------------------------------------------
 
 
+def op_determinism_is_enabled() -> bool:
+    """Return whether `tf.config.experimental.enable_op_determinism` was called; there is no public question."""
+    from tensorflow.python.framework import config
+
+    return config.is_op_determinism_enabled()
+
+
 def newest_readable_xla_module() -> int:
     """Return the newest version of the modules of JAX that the installed TensorFlow reads from a SavedModel.
 

@@ -9,6 +9,9 @@ from keras import ops
 
 from tfsparse.backend import keras_internals
 
+# Integers that are computed with where they are: on GPUs TensorFlow compares and sums int32 in host memory.
+DEVICE_INT = "int64" if keras.backend.backend() == "tensorflow" else "int32"
+
 
 def histogram(values, length: int):
     """Count how often each integer occurs.
@@ -19,13 +22,12 @@ def histogram(values, length: int):
     not drop large values.
 
     Args:
-        values: Integer tensor of any shape, >= 0. Values >= `length` are not counted.
+        values: Flat integer tensor, >= 0. Values >= `length` are not counted.
         length: Number of bins.
 
     Returns:
         An int32 tensor of the shape `(length,)`.
     """
-    values = ops.reshape(values, (-1,))
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -46,14 +48,9 @@ def histograms_are_refused() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def comparable(integers):
-    """Return integers in a type that is compared where they are: TensorFlow compares int32 on the host only."""
-    return ops.cast(integers, "int64") if keras.backend.backend() == "tensorflow" else integers
-
-
 def count(flags):
-    """Return the number of entries that are True, an int32 tensor. TensorFlow sums int32 on the host only."""
-    return ops.cast(ops.sum(comparable(flags)), "int32")
+    """Return the number of entries that are True, an int32 tensor."""
+    return ops.cast(ops.sum(ops.cast(flags, DEVICE_INT)), "int32")
 
 
 def cond(predicate, true_fn: Callable, false_fn: Callable):

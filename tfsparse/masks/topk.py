@@ -4,11 +4,16 @@ A mask is 1 where an entry is kept and 0 where it is pruned. Entries with a high
 
 Floats >= 0 have the same order as the integers with the same bits. So two histograms find the k-th smallest score: one
 of the high 15 bits of all scores, and one of the low 16 bits of the scores that share their high bits with the k-th.
+Where TensorFlow refuses histograms, the bits of the k-th are found one by one.
+
+On GPUs TensorFlow copies int32 tensors to the host to compare, sum, pad or reshape them, and where they enter or leave
+a branch. So keys are kept as floats, whose bits are read as integers where needed.
 
 Public functions take a `sparsity`, a fraction in [0, 1). All other functions take counts: in a tensor of more than a
 few million entries a float32 fraction does not give an exact count.
 """
 
+import itertools
 import math
 import numbers
 
@@ -20,6 +25,7 @@ from tfsparse.backend import ops as backend_ops
 _HIGH_BINS, _LOW_BINS = 1 << 15, 1 << 16  # the sign bit is always 0
 _BINS_PER_ROW = 1 << 8  # a histogram is searched by rows of this length
 _ENTRIES_PER_ROW = 4096  # rows in the search for the last tie that is kept
+_MAX_INT = 2**31 - 1
 
 
 def num_pruned(sparsity, size: int):
@@ -85,7 +91,8 @@ def global_masks(scores, sparsity, masks=None):
         [array([0., 1.]), array([0., 1.])]
     """
     sizes = [_size(s) for s in scores]
-    total = num_pruned(sparsity, sum(sizes))
+    is_countable = isinstance(sparsity, numbers.Real) or sum(sizes) <= _MAX_INT
+    total = num_pruned(sparsity, sum(sizes)) if is_countable else [num_pruned(sparsity, n) for n in sizes]
     return prune_lowest_globally(scores, total, [n - 1 for n in sizes], [1] * len(sizes), masks)
 
 
@@ -108,8 +115,9 @@ def largest_mask(scores, num_kept: int):
     if not scores:
         return []
     sizes, keys = [_size(s) for s in scores], _sort_keys(scores)
-    threshold, _, _ = _threshold(keys, sum(sizes) - num_kept, sizes, [1] * len(keys))
-    return [_as_mask(k >= threshold, s) for k, s in zip(keys, scores, strict=True)]
+    threshold, _, _ = _threshold(keys, _terms(sum(sizes) - num_kept), sizes, [1] * len(keys), _uses_bisection())
+    threshold = ops.cast(threshold, backend_ops.DEVICE_INT)
+    return [_as_mask(_integers(k) >= threshold, s) for k, s in zip(keys, scores, strict=True)]
 
 
 def split_proportionally(total: int, sizes) -> np.ndarray:
@@ -126,7 +134,9 @@ def split_proportionally(total: int, sizes) -> np.ndarray:
         >>> split_proportionally(5, [2, 2, 6]).tolist()
         [1, 1, 3]
     """
-    return np.diff(total * np.cumsum(np.asarray(sizes, "int64")) // sum(sizes), prepend=0)
+    sizes = [int(size) for size in sizes]  # of Python: the products may need more than 64 bits
+    ends = [int(total) * end // sum(sizes) for end in itertools.accumulate(sizes)]
+    return np.diff(np.array(ends, "int64"), prepend=0)
 
 
 def prune_lowest(scores, num_pruned, masks):
@@ -140,16 +150,73 @@ def prune_lowest(scores, num_pruned, masks):
     Returns:
         A list of tensors with the shapes and dtypes of `scores`.
     """
+    bisect = _uses_bisection()
     counts = [ops.cast(count, "int32") for count in num_pruned]
-    return [_mask(*each) for each in zip(scores, counts, masks, strict=True)]
+    return [_mask(*each, bisect) for each in zip(scores, counts, masks, strict=True)]
+
+
+def prune_lowest_together(scores, num_pruned, entries_per_unit, masks):
+    """Return masks of units of several sizes that make the number of zeros nearest to a count.
+
+    The lowest of all units are pruned, up to the few that are exchanged for the sake of the count.
+
+    Args:
+        scores: Tensors with one score per unit. The units of a tensor have one size.
+        num_pruned: Number of entries to prune in all tensors together, an int or an integer tensor.
+        entries_per_unit: For each tensor the number of entries in a unit.
+        masks: Masks of the units until now.
+
+    Returns:
+        A list of tensors with the shapes and dtypes of `scores`.
+    """
+    sizes, count = [_size(s) for s in scores], ops.cast(num_pruned, "int32")
+    _, below, ties = _threshold(_sort_keys(scores), [count], sizes, entries_per_unit, _uses_bisection())
+    counts = _split_ties([count], below, ties, entries_per_unit)
+    return prune_lowest(scores, nearest_counts(counts, count, sizes, entries_per_unit, ops), masks)
+
+
+def nearest_counts(counts, total, limits, entries_per_unit, xp=np):
+    """Change some numbers of units so that they have the nearest possible number of entries.
+
+    Args:
+        counts: For each size of units their number, ints or integer tensors.
+        total: Number of entries that they shall have together.
+        limits: For each size the highest number, ints.
+        entries_per_unit: The sizes, ints.
+        xp: `numpy`, or `keras.ops` for tensors. Default: `numpy`.
+
+    Returns:
+        The new numbers. The changes are as few as possible.
+    """
+    main = int(np.argmax(np.multiply(limits, entries_per_unit)))
+    size, rest = entries_per_unit[main], [i for i in range(len(limits)) if i != main]
+    moves = _moves([limits[i] for i in rest], [size // math.gcd(size, entries_per_unit[i]) for i in rest])
+    changed = {i: counts[i] + moves[:, column] for column, i in enumerate(rest)}
+    left = total - sum(entries_per_unit[i] * n for i, n in changed.items())
+    changed[main] = xp.clip(xp.floor_divide(left + size // 2, size), 0, limits[main])
+    missed = xp.abs(left - size * changed[main])
+    for i in rest:
+        missed = xp.where(xp.logical_and(changed[i] >= 0, changed[i] <= limits[i]), missed, _MAX_INT)
+    cost = np.abs(moves) @ np.array([entries_per_unit[i] for i in rest], "int32")
+    best = xp.argmin(xp.where(missed == xp.min(missed), cost, _MAX_INT))
+    return [xp.take(changed[i], best) for i in range(len(limits))]
+
+
+def _moves(limits, ranges):
+    """Return all combinations of small changes of some numbers, one per row."""
+    spans = [range(-min(n, r), min(n, r) + 1) for n, r in zip(limits, ranges, strict=True)]
+    return np.array(list(itertools.product(*spans)), "int32")
 
 
 def prune_lowest_globally(scores, num_pruned, max_pruned_units, entries_per_unit, masks=None):
     """Return masks of units as `global_masks` does, by counts, where a unit has several entries.
 
+    If a unit does not fit into what is left of the count, smaller units of other tensors fill it up.
+
     Args:
         scores: Tensors with one score per unit.
-        num_pruned: Number of entries to prune in all tensors together, an int or an integer tensor.
+        num_pruned: Number of entries to prune in all tensors together: an int, an integer tensor, or a list of these
+            whose sum is meant, so that it may have more than 31 bits.
         max_pruned_units: For each tensor the number of units that may be pruned. A tenth of what a tensor would keep if
             all had the same sparsity is kept in any case.
         entries_per_unit: For each tensor the number of entries in a unit.
@@ -158,19 +225,21 @@ def prune_lowest_globally(scores, num_pruned, max_pruned_units, entries_per_unit
     Returns:
         A list of tensors with the shapes and dtypes of `scores`.
     """
-    masks = masks or [None] * len(scores)
-    prunable = sum(n * e for n, e in zip(max_pruned_units, entries_per_unit, strict=True))
-    kept_fraction = 1.0 - ops.cast(num_pruned, "float32") / prunable
+    masks, terms, bisect = masks or [None] * len(scores), _terms(num_pruned), _uses_bisection()
+    prunable = float(sum(n * e for n, e in zip(max_pruned_units, entries_per_unit, strict=True)))
+    kept_fraction = 1.0 - sum(ops.cast(term, "float32") for term in terms) / prunable
     limits = [n - ops.cast(kept_fraction * (n / 10), "int32") for n in max_pruned_units]
     keys = _sort_keys(scores)
-    threshold, below, ties = _threshold(keys, num_pruned, limits, entries_per_unit)
-    counts = _split_ties(num_pruned, below, ties, entries_per_unit)
+    threshold, below, ties = _threshold(keys, terms, limits, entries_per_unit, bisect)
+    counts = _split_ties(terms, below, ties, entries_per_unit)
+    if len(set(entries_per_unit)) > 1:
+        return prune_lowest(scores, _filled_up(counts, terms, limits, entries_per_unit), masks)
     kept = []
     for i in range(len(scores)):
         # a tensor at its limit has a threshold of its own, below the common one
         own_threshold, own_below = backend_ops.cond(
             counts[i] >= limits[i],
-            lambda i=i: _threshold_of_one(keys[i], counts[i]),
+            lambda i=i: _threshold_of_one(keys[i], counts[i], bisect),
             lambda i=i: (threshold, below[i]),
         )
         kept.append(_kept(keys[i], own_threshold, counts[i] - own_below, masks[i]))
@@ -178,10 +247,15 @@ def prune_lowest_globally(scores, num_pruned, max_pruned_units, entries_per_unit
 
 
 @backend_ops.traced_once
-def _mask(score, count, mask):
+def _mask(score, count, mask, bisect):
     keys = _sort_keys([score])[0]
-    threshold, below = _threshold_of_one(keys, count)
+    threshold, below = _threshold_of_one(keys, count, bisect)
     return _as_mask(_kept(keys, threshold, count - below, mask), score)
+
+
+def _uses_bisection():
+    # read at each call: a traced function would remember the answer
+    return backend_ops.histograms_are_refused()
 
 
 def _size(tensor) -> int:
@@ -192,42 +266,98 @@ def _as_mask(kept, scores):
     return ops.cast(ops.reshape(kept, scores.shape), scores.dtype)
 
 
+def _terms(count):
+    """Return int32 tensors whose sum is a count; an int may have more than 31 bits."""
+    if isinstance(count, (list, tuple)):
+        return [term for each in count for term in _terms(each)]
+    if isinstance(count, numbers.Integral) and count > _MAX_INT:
+        return [*_terms(_MAX_INT), *_terms(count - _MAX_INT)]
+    return [ops.cast(count, "int32")]
+
+
+def _wide_sum(terms, high=0, low=0):
+    """Return the sum of int32 tensors and of `high * 2**16 + low` in this form, with 0 <= low < 2**16."""
+    high = high + sum(ops.right_shift(term, 16) for term in terms)
+    low = low + sum(ops.bitwise_and(term, 0xFFFF) for term in terms)
+    return high + ops.right_shift(low, 16), ops.bitwise_and(low, 0xFFFF)
+
+
+def _narrow(high, low):
+    """Return `high * 2**16 + low` as int32, at most the largest one; high >= 0."""
+    return ops.where(high < 1 << 15, ops.bitwise_or(ops.left_shift(ops.minimum(high, 0x7FFF), 16), low), _MAX_INT)
+
+
 def _sort_keys(scores):
-    """Return flat int32 keys >= 0 with the order of the scores."""
+    """Return flat float32 keys whose bits, read as integers, are >= 0 and have the order of the scores."""
     flat = [ops.reshape(ops.cast(s, "float32"), (-1,)) for s in scores]
-    bits = [ops.view(f, "int32") for f in flat]
-    any_negative = ops.any(ops.stack([ops.min(b) for b in bits]) < 0)
-    return backend_ops.cond(
-        any_negative, lambda: [_signed_keys(*each) for each in zip(flat, bits, strict=True)], lambda: bits
-    )
+    signs = [ops.min(ops.cast(_bits(f), "float32")) for f in flat]
+    any_negative = ops.any(ops.stack(signs) < 0)
+    return backend_ops.cond(any_negative, lambda: [_signed_keys(f) for f in flat], lambda: flat)
 
 
-def _signed_keys(values, bits):
-    bits = ops.where(values == 0, 0, bits)  # -0.0 ties with 0.0
-    keys = ops.bitwise_xor(bits, ops.bitwise_and(ops.right_shift(bits, 31), 0x7FFFFFFF))
-    return ops.right_shift(keys, 1) + (1 << 30)
+def _signed_keys(values):
+    bits = ops.where(values == 0, 0, _bits(values))  # -0.0 ties with 0.0
+    keys = ops.right_shift(ops.bitwise_xor(bits, ops.bitwise_and(ops.right_shift(bits, 31), _MAX_INT)), 1)
+    return ops.view(ops.bitwise_and(ops.bitwise_xor(keys, 1 << 30), _MAX_INT), "float32")  # keys + 2**30
 
 
-def _threshold(keys, num_pruned, limits, entries_per_unit):
-    """Find the largest key T with `sum(entries_per_unit * min(number of keys < T, limit)) <= num_pruned`.
+def _bits(keys):
+    return ops.view(keys, "int32")
+
+
+def _integers(keys):
+    """Return keys as integers that are compared where they are."""
+    return ops.cast(_bits(keys), backend_ops.DEVICE_INT)
+
+
+def _threshold(keys, num_pruned, limits, entries_per_unit, bisect):
+    """Find the largest key T with `sum(entries_per_unit * min(number of keys < T, limit)) <= sum(num_pruned)`.
 
     Returns:
         T; for each tensor the number of units below T, at most its limit; and the number of units at T beyond those.
     """
+    find = _threshold_by_bisection if bisect else _threshold_by_histograms
+    threshold, below, equal = find(keys, num_pruned, limits, entries_per_unit)
+    pruned = [ops.minimum(b, limit) for b, limit in zip(below, limits, strict=True)]
+    ties = [ops.minimum(b + n, limit) - p for b, n, limit, p in zip(below, equal, limits, pruned, strict=True)]
+    return threshold, pruned, ties
+
+
+def _threshold_by_histograms(keys, num_pruned, limits, entries_per_unit):
+    keys = [_bits(k) for k in keys]
     counts = [backend_ops.histogram(ops.right_shift(k, 16), _HIGH_BINS) for k in keys]
     high, below, _ = _find_bin(counts, [0] * len(keys), num_pruned, limits, entries_per_unit)
     prefix = ops.left_shift(high, 16)
     # keys with these high bits become their low bits, all other keys are too large to be counted
     counts = [backend_ops.histogram(ops.bitwise_xor(k, prefix), _LOW_BINS) for k in keys]
     low, below, equal = _find_bin(counts, below, num_pruned, limits, entries_per_unit)
-    pruned = [ops.minimum(b, limit) for b, limit in zip(below, limits, strict=True)]
-    ties = [ops.minimum(b + n, limit) - p for b, n, limit, p in zip(below, equal, limits, pruned, strict=True)]
-    return ops.bitwise_or(prefix, low), pruned, ties
+    return ops.bitwise_or(prefix, low), below, equal
 
 
-def _threshold_of_one(keys, count):
-    threshold, below, _ = _threshold([keys], count, [_size(keys)], [1])
+def _threshold_by_bisection(keys, num_pruned, limits, entries_per_unit):
+    """Find the bits from the highest to the lowest; each costs a comparison of all keys."""
+    keys, zero = [_integers(k) for k in keys], ops.cast(0, "int32")
+
+    def set_bit(bit, threshold):
+        higher = ops.bitwise_or(threshold, ops.left_shift(zero + 1, bit))
+        below = [backend_ops.count(k < ops.cast(higher, backend_ops.DEVICE_INT)) for k in keys]
+        fits = _left(below, num_pruned, limits, entries_per_unit)[0] >= 0
+        return bit - 1, ops.where(fits, higher, threshold)
+
+    _, threshold = ops.while_loop(lambda bit, _: bit >= 0, set_bit, (zero + 30, zero))
+    last = ops.cast(threshold, backend_ops.DEVICE_INT)
+    return threshold, [backend_ops.count(k < last) for k in keys], [backend_ops.count(k == last) for k in keys]
+
+
+def _threshold_of_one(keys, count, bisect):
+    threshold, below, _ = _threshold([keys], [count], [_size(keys)], [1], bisect)
     return threshold, below[0]
+
+
+def _left(below, num_pruned, limits, entries_per_unit):
+    """Return how many entries are left to prune when all units below are pruned, as `_wide_sum` does."""
+    pruned = [e * ops.minimum(b, n) for b, n, e in zip(below, limits, entries_per_unit, strict=True)]
+    return _wide_sum([*num_pruned, *(-p for p in pruned)])
 
 
 def _find_bin(counts, below, num_pruned, limits, entries_per_unit):
@@ -238,7 +368,7 @@ def _find_bin(counts, below, num_pruned, limits, entries_per_unit):
     Args:
         counts: For each tensor a histogram of its units.
         below: For each tensor the number of units below the first bin.
-        num_pruned: Number of entries.
+        num_pruned: Terms of the number of entries.
         limits: For each tensor the number of units that count.
         entries_per_unit: For each tensor the number of entries in a unit.
 
@@ -254,8 +384,8 @@ def _find_bin(counts, below, num_pruned, limits, entries_per_unit):
 
 def _find_index(counts, below, num_pruned, limits, entries_per_unit):
     before = [b + ops.cumsum(c) - c for b, c in zip(below, counts, strict=True)]
-    pruned = sum(e * ops.minimum(b, n) for b, n, e in zip(before, limits, entries_per_unit, strict=True))
-    index = ops.sum(ops.cast(pruned <= num_pruned, "int32")) - 1
+    left, _ = _left(before, num_pruned, limits, entries_per_unit)
+    index = ops.sum(ops.cast(left >= 0, "int32")) - 1
     # sums instead of a look-up, because XLA unrolls a running sum of which one entry is looked up
     return index, [b + ops.sum(ops.where(_indices(c) < index, c, 0)) for b, c in zip(below, counts, strict=True)]
 
@@ -266,48 +396,63 @@ def _indices(counts):
 
 def _split_ties(num_pruned, below, ties, entries_per_unit):
     """Return how many units each tensor loses: all below the threshold, and ties from the last tensor backwards."""
-    left = num_pruned - sum(b * e for b, e in zip(below, entries_per_unit, strict=True))
+    left = _left(below, num_pruned, below, entries_per_unit)
     counts = []
     for b, t, e in reversed(list(zip(below, ties, entries_per_unit, strict=True))):
-        taken = ops.minimum(ops.floor_divide(left, e), t)
-        left = left - taken * e
+        taken = ops.minimum(ops.floor_divide(_narrow(*left), e), t)
+        left = _wide_sum([-taken * e], *left)
         counts.append(b + taken)
     return counts[::-1]
 
 
+def _filled_up(counts, num_pruned, limits, entries_per_unit):
+    """Add units of falling size to the counts while they fit; of the smallest size also one that fits by half."""
+    left, counts = _left(counts, num_pruned, counts, entries_per_unit), list(counts)
+    by_size = sorted(range(len(counts)), key=lambda i: -entries_per_unit[i])
+    for i in by_size:
+        size = entries_per_unit[i]
+        half = size // 2 if size == min(entries_per_unit) else 0
+        fits = ops.floor_divide(ops.minimum(_narrow(*left), _MAX_INT - half) + half, size)
+        added = ops.clip(fits, 0, limits[i] - counts[i])
+        left = _wide_sum([-added * size], *left)
+        counts[i] = counts[i] + added
+    return counts
+
+
 def _kept(keys, threshold, ties_pruned, mask):
     """Return which keys are kept: those above the threshold, and those at it except `ties_pruned`."""
+    threshold = ops.cast(threshold, backend_ops.DEVICE_INT)
     return backend_ops.cond(
         ties_pruned > 0,
-        lambda: ops.logical_or(keys > threshold, _kept_ties(keys == threshold, ties_pruned, mask)),
-        lambda: keys >= threshold,
+        lambda: ops.logical_or(
+            _integers(keys) > threshold, _kept_ties(_integers(keys) == threshold, ties_pruned, mask)
+        ),
+        lambda: _integers(keys) >= threshold,
     )
 
 
 def _kept_ties(ties, ties_pruned, mask):
     kept_before = ties if mask is None else ops.logical_and(ties, ops.reshape(mask, (-1,)) > 0)
-    num_kept = _count(ties) - ties_pruned
+    num_kept = backend_ops.count(ties) - ties_pruned
     kept = _first(kept_before, num_kept)
     if mask is None:
         return kept
     pruned_before = ops.logical_and(ties, ops.logical_not(kept_before))
-    return ops.logical_or(kept, _first(pruned_before, num_kept - _count(kept_before)))
-
-
-def _count(flags):
-    return ops.sum(ops.cast(flags, "int32"))
+    return ops.logical_or(kept, _first(pruned_before, num_kept - backend_ops.count(kept_before)))
 
 
 def _first(flags, count):
     """Return only the first `count` of the set flags.
 
-    The running sum is over rows, then over one row, never over the whole tensor.
+    The running sum is over rows, then over one row, never over the whole tensor. Sums of a row are exact in float32.
     """
     size = flags.shape[0]
-    rows = ops.reshape(ops.pad(ops.cast(flags, "int32"), ((0, -size % _ENTRIES_PER_ROW),)), (-1, _ENTRIES_PER_ROW))
-    totals = ops.sum(rows, axis=1)
+    rows = ops.reshape(ops.pad(ops.cast(flags, "float32"), ((0, -size % _ENTRIES_PER_ROW),)), (-1, _ENTRIES_PER_ROW))
+    totals = ops.cast(ops.sum(rows, axis=1), "int32")
+    row_index = ops.expand_dims(_indices(rows), 1)
     full_rows = ops.sum(ops.cast(ops.cumsum(totals) <= count, "int32"))
     left = count - ops.sum(ops.where(_indices(rows) < full_rows, totals, 0))
-    row = ops.sum(ops.where(ops.expand_dims(_indices(rows) == full_rows, 1), rows, 0), axis=0)
-    end = full_rows * _ENTRIES_PER_ROW + ops.sum(ops.cast(ops.cumsum(row) <= left, "int32"))
-    return ops.logical_and(flags, _indices(flags) < end)
+    row = ops.cast(ops.sum(ops.where(row_index == full_rows, rows, 0.0), axis=0), "int32")
+    before_end = ops.logical_and(row_index == full_rows, ops.cumsum(row) <= left)
+    first = ops.logical_and(rows > 0, ops.logical_or(row_index < full_rows, before_end))
+    return ops.reshape(first, (-1,))[:size]
