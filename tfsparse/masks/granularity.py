@@ -9,13 +9,30 @@ round, so their channels and blocks are exchanged too.
 """
 
 import abc
+import itertools
 import math
 import re
+from typing import NamedTuple
 
 import keras
 from keras import ops
 
 from tfsparse.backend.registry import Configurable, Registry, check_choice
+from tfsparse.masks import topk
+
+
+class Part(NamedTuple):
+    """Units of one size in a weight.
+
+    Attributes:
+        num_units: Number of units.
+        entries_per_unit: Number of zeros that one pruned unit gives.
+        place: Index of these units in the result of `pool`.
+    """
+
+    num_units: int
+    entries_per_unit: int
+    place: tuple = (...,)
 
 
 class Granularity(Configurable, abc.ABC):
@@ -27,7 +44,7 @@ class Granularity(Configurable, abc.ABC):
 
     `pool` and `expand` are called in the compiled training step, so they consist of `keras.ops` on tensors of a known
     shape. The granularity must satisfy `expand(ones, scores) == ones_like(scores)`, and pruning one more unit must
-    give `entries_per_unit` more zeros. Units at the border of a weight may be smaller.
+    give `entries_per_unit` more zeros. If some units are smaller, as at the border of a weight, override `parts`.
 
     Register a subclass to use it by name: `@tfsparse.masks.granularities.register`.
 
@@ -75,6 +92,55 @@ class Granularity(Configurable, abc.ABC):
     def max_sparsity(self, shape: tuple) -> float:
         """Return the highest sparsity that can be requested, in (0, 1]. By default 1.0: no limit."""
         return 1.0
+
+    def parts(self, shape: tuple) -> list[Part]:
+        """Return the units of a weight by their size. By default all have the same size."""
+        return [Part(self.num_units(shape), self.entries_per_unit(shape))]
+
+    def max_zeros(self, shape: tuple) -> int:
+        """Return the largest number of zeros in a weight of this shape."""
+        parts, num_kept = self.parts(shape), self.num_units(shape) - self.max_pruned_units(shape)
+        return sum(p.num_units * p.entries_per_unit for p in parts) - num_kept * min(p.entries_per_unit for p in parts)
+
+    def nearest_count(self, shape: tuple, count: float) -> int:
+        """Return the number of zeros nearest to `count` that whole units give in a weight of this shape."""
+        whole = (round(count), math.floor(count), math.ceil(count))
+        return min((self._nearest_count(shape, n) for n in whole), key=lambda n: abs(n - count))
+
+    def _nearest_count(self, shape, count):
+        parts, count = self.parts(shape), min(count, self.max_zeros(shape))
+        sizes, limits = [p.entries_per_unit for p in parts], [p.num_units for p in parts]
+        if len(parts) == 1:
+            return (count + sizes[0] // 2) // sizes[0] * sizes[0]
+        shares = topk.split_proportionally(sum(limits) * count // math.prod(shape), limits)
+        return int(sum(n * e for n, e in zip(topk.nearest_counts(shares, count, limits, sizes), sizes, strict=True)))
+
+    def prune_lowest(self, pooled, num_pruned, kept, shape: tuple):
+        """Return a mask of units that prunes the lowest, as many as make the number of zeros nearest to a count.
+
+        Args:
+            pooled: One score per unit, as `pool` returns them.
+            num_pruned: Number of entries to prune, an int or an integer tensor.
+            kept: The mask of units until now, as `pool` returns it.
+            shape: Shape of the weight.
+        """
+        parts = self.parts(shape)
+        if len(parts) == 1:
+            size = parts[0].entries_per_unit
+            count = ops.floor_divide(ops.cast(num_pruned, "int32") + size // 2, size)
+            return topk.prune_lowest([pooled], [count], [kept])[0]
+        scores, masks = self.split(pooled, shape), self.split(kept, shape)
+        unit_masks = topk.prune_lowest_together(scores, num_pruned, [p.entries_per_unit for p in parts], masks)
+        return self.join(unit_masks, shape)
+
+    def split(self, pooled, shape: tuple) -> list:
+        """Return one tensor for each of the `parts` of a result of `pool`."""
+        parts = self.parts(shape)
+        return [pooled[p.place] for p in parts] if len(parts) > 1 else [pooled]
+
+    def join(self, tensors: list, shape: tuple):
+        """Return what `split` has split. By default there is one part."""
+        return tensors[0]
 
     def for_shape(self, shape: tuple) -> "Granularity":
         """Return the granularity of a kernel of this shape: this one."""
@@ -135,6 +201,9 @@ class Block(Granularity):
 
         score of a unit = mean, or maximum, of its entries
 
+    The blocks with the lowest scores are pruned. In a kernel with smaller blocks some more or fewer of them are, so
+    that the number of zeros is the nearest possible one. Such a block may return at a later update.
+
     `Block(1, 4)` is four consecutive inputs of one output. TFLite's fully connected kernel runs this pattern sparse.
 
     Args:
@@ -159,6 +228,20 @@ class Block(Granularity):
     def entries_per_unit(self, shape):
         return min(self.outputs, shape[-1]) * min(self.inputs, shape[-2])
 
+    def parts(self, shape):
+        positions = math.prod(shape[:-2])
+        return [
+            Part(positions * rows * columns, inputs * outputs, (slice(None), row, column))
+            for (row, rows, inputs), (column, columns, outputs) in itertools.product(
+                _runs(shape[-2], self.inputs), _runs(shape[-1], self.outputs)
+            )
+        ]
+
+    def join(self, tensors, shape):
+        columns = len(_runs(shape[-1], self.outputs))
+        rows = [ops.concatenate(tensors[i : i + columns], axis=2) for i in range(0, len(tensors), columns)]
+        return ops.concatenate(rows, axis=1)
+
     def pool(self, scores):
         if self.pooling == "max":
             return ops.max(self._blocks(scores), axis=(2, 4))
@@ -181,6 +264,13 @@ class Block(Granularity):
         x = ops.reshape(x, (-1, *x.shape[-2:]))
         x = ops.pad(x, ((0, 0), (0, -x.shape[1] % self.inputs), (0, -x.shape[2] % self.outputs)))
         return ops.reshape(x, (-1, rows, self.inputs, columns, self.outputs))
+
+
+def _runs(length, size):
+    """Return for the whole blocks along an axis, and for the rest: place, number of blocks, entries of a block."""
+    whole, rest = divmod(length, size)
+    runs = [(slice(0, whole), whole, size), (slice(whole, whole + 1), 1, rest)]
+    return [run for run in runs if run[1] * run[2] > 0]
 
 
 @keras.saving.register_keras_serializable(package="tfsparse")
@@ -245,7 +335,7 @@ class NofM(Granularity):
         result = []
         for i, own in enumerate(members):
             larger = [other >= own if j < i else other > own for j, other in enumerate(members) if j != i]
-            result.append(sum(ops.cast(x, "int32") for x in larger) < self.n)
+            result.append(sum(ops.cast(x, "float32") for x in larger) < self.n)
         return ops.stack(result, axis=2)
 
 

@@ -7,7 +7,6 @@ import math
 from keras import ops
 
 from tfsparse.backend.hashing import hash_uniform
-from tfsparse.masks import topk
 from tfsparse.pruners.pruner import ScorePruner
 
 _ROUND_UP = 1 + 1e-6  # in float32 0.15 * 20 is slightly less than 3
@@ -107,18 +106,20 @@ class DropAndGrow(ScorePruner):
         return [self._mask(*each, index) for index, each in enumerate(arguments)]
 
     def _mask(self, weight, gradient, mask, num_pruned, index):
-        units = self._granularity.for_shape(mask.shape)
+        shape = tuple(mask.shape)
+        units = self._granularity.for_shape(shape)
         kept, scores = units.pool(mask) > 0, units.pool(self.score(weight, gradient, mask))
-        count = ops.cast(self._num_pruned_units(mask.shape, num_pruned), "int32")
-        ranks = self._ranks(kept, scores, units.pool(self.growth(gradient, mask, index)), count)
+        count = ops.minimum(ops.cast(num_pruned, "int32"), units.max_zeros(shape))
+        ranks = self._ranks(units, kept, scores, units.pool(self.growth(gradient, mask, index)), count, shape)
         is_dense = ops.logical_and(ops.all(kept), count > 0)
         ranks = ops.where(is_dense, hash_uniform(kept.shape, self.seed, index, self._step), ranks)
-        unit_mask = topk.prune_lowest([ranks], [count], [ops.cast(kept, "float32")])[0]
+        unit_mask = units.prune_lowest(ranks, count, ops.cast(kept, "float32"), shape)
         return ops.cast(units.expand(unit_mask, mask), mask.dtype)
 
-    def _ranks(self, kept, scores, growth, count):
+    def _ranks(self, units, kept, scores, growth, count, shape):
         """Return infinity for the units that are not dropped, and the growth of all others."""
-        n = ops.cast(math.prod(kept.shape) - count, "float32")
-        num_dropped = ops.cast(ops.floor(self._exchanged * n * _ROUND_UP), "int32")
-        large = topk.prune_lowest([scores], [count + num_dropped], [ops.cast(kept, "float32")])[0]
+        size = units.entries_per_unit(shape)
+        num_kept = ops.cast(math.prod(kept.shape) - ops.floor_divide(count + size // 2, size), "float32")
+        num_dropped = ops.cast(ops.floor(self._exchanged * num_kept * _ROUND_UP), "int32")
+        large = units.prune_lowest(scores, count + num_dropped * size, ops.cast(kept, "float32"), shape)
         return ops.where(ops.logical_and(large > 0, kept), math.inf, ops.cast(growth, "float32"))

@@ -95,10 +95,21 @@ class Pruner(Configurable, abc.ABC):
         """
         return topk.num_pruned(float(sparsity), math.prod(shape))
 
+    def num_prunable_together(self, shapes: Sequence[tuple], sparsity: float) -> list[int]:
+        """Return how many entries of each weight are pruned when all of them have one sparsity.
+
+        If `is_global` is True only the sum counts.
+
+        Args:
+            shapes: Shapes of the weights.
+            sparsity: Fraction in [0, 1).
+        """
+        return [self.num_prunable(shape, sparsity) for shape in shapes]
+
     def entries_per_unit(self, shape: tuple) -> int:
         """Return how many entries of a weight are pruned together.
 
-        With a global scope the number of zeros of all weights together is met to within one unit.
+        With a global scope the number of zeros of all weights together is met to within half a unit.
         """
         return 1
 
@@ -168,14 +179,10 @@ class ScorePruner(Pruner):
         scores = [u.break_ties(s, m) for u, s, m in zip(units, scores, masks, strict=True)]
         pooled = [u.pool(s) for u, s in zip(units, scores, strict=True)]
         kept = [u.pool(m) for u, m in zip(units, masks, strict=True)]
-        counts = [self._num_pruned_units(m.shape, n) for m, n in zip(masks, num_pruned, strict=True)]
-        if self.is_global:
-            limits = [u.max_pruned_units(m.shape) for u, m in zip(units, masks, strict=True)]
-            sizes = [u.entries_per_unit(m.shape) for u, m in zip(units, masks, strict=True)]
-            total = sum(count * size for count, size in zip(counts, sizes, strict=True))
-            unit_masks = topk.prune_lowest_globally(pooled, total, limits, sizes, kept)
-        else:
-            unit_masks = topk.prune_lowest(pooled, counts, kept)
+        shapes = [tuple(m.shape) for m in masks]
+        counts = [_at_most(u.max_zeros(s), n) for u, s, n in zip(units, shapes, num_pruned, strict=True)]
+        prune_lowest = _prune_lowest_globally if self.is_global else _prune_lowest
+        unit_masks = prune_lowest(units, pooled, counts, kept, shapes)
         expanded = [u.expand(x, s) for u, x, s in zip(units, unit_masks, scores, strict=True)]
         return [ops.cast(x, m.dtype) for x, m in zip(expanded, masks, strict=True)]
 
@@ -193,8 +200,19 @@ class ScorePruner(Pruner):
                 f"sparsity={sparsity:g}: granularity={self.granularity!r} reaches at most {limit:g} in a kernel of "
                 f"shape {shape}: write sparsity={limit:g}."
             )
-        num_pruned = topk.num_pruned(sparsity, math.prod(shape))
-        return self._num_pruned_units(shape, num_pruned) * units.entries_per_unit(shape)
+        return units.nearest_count(shape, sparsity * math.prod(shape))
+
+    def num_prunable_together(self, shapes, sparsity):
+        if not self.is_global:
+            return super().num_prunable_together(shapes, sparsity)
+        sizes, counts, carried = [math.prod(shape) for shape in shapes], [0] * len(shapes), 0
+        shares = topk.split_proportionally(topk.num_pruned(float(sparsity), sum(sizes)), sizes)
+        # what whole units leave over goes on to smaller ones
+        for i in sorted(range(len(shapes)), key=lambda i: -self.entries_per_unit(shapes[i])):
+            wanted = int(shares[i]) + carried
+            counts[i] = self._granularity.for_shape(shapes[i]).nearest_count(tuple(shapes[i]), wanted)
+            carried = wanted - counts[i]
+        return counts
 
     def entries_per_unit(self, shape):
         return self._granularity.for_shape(shape).entries_per_unit(tuple(shape))
@@ -203,10 +221,37 @@ class ScorePruner(Pruner):
     def is_global(self):
         return self.scope == "global"
 
-    def _num_pruned_units(self, shape, num_pruned):
-        """Return the nearest number of units for a number of entries to prune."""
-        units = self._granularity.for_shape(shape)
-        size, limit = units.entries_per_unit(shape), units.max_pruned_units(shape)
-        if isinstance(num_pruned, numbers.Integral):
-            return min((int(num_pruned) + size // 2) // size, limit)
-        return ops.minimum(ops.floor_divide(ops.cast(num_pruned, "int32") + size // 2, size), limit)
+
+def _at_most(limit, count):
+    return min(int(count), limit) if isinstance(count, numbers.Integral) else ops.minimum(count, limit)
+
+
+def _prune_lowest(units, pooled, num_pruned, kept, shapes):
+    """Return the masks of the units of each weight."""
+    return [u.prune_lowest(*each) for u, *each in zip(units, pooled, num_pruned, kept, shapes, strict=True)]
+
+
+def _prune_lowest_globally(units, pooled, num_pruned, kept, shapes):
+    """Return the masks of the units of all weights with one threshold."""
+    parts = [u.parts(shape) for u, shape in zip(units, shapes, strict=True)]
+    scores = [x for u, p, shape in zip(units, pooled, shapes, strict=True) for x in u.split(p, shape)]
+    masks = [x for u, k, shape in zip(units, kept, shapes, strict=True) for x in u.split(k, shape)]
+    totals = [_whole_units(count, p) for count, p in zip(num_pruned, parts, strict=True)]
+    limits = [n for u, shape, p in zip(units, shapes, parts, strict=True) for n in _limits(u, shape, p)]
+    sizes = [part.entries_per_unit for p in parts for part in p]
+    found = iter(topk.prune_lowest_globally(scores, totals, limits, sizes, masks))
+    return [u.join([next(found) for _ in p], shape) for u, shape, p in zip(units, shapes, parts, strict=True)]
+
+
+def _whole_units(count, parts):
+    """Return the nearest number of entries of whole units, if all units have one size."""
+    size = parts[0].entries_per_unit
+    return count if len(parts) > 1 else (count + size // 2) // size * size
+
+
+def _limits(units, shape, parts):
+    """Return for each part how many of its units may be pruned, so that the weight is not emptied."""
+    if len(parts) == 1:
+        return [units.max_pruned_units(shape)]
+    num_units = [part.num_units for part in parts]
+    return [n - (i == num_units.index(max(num_units))) for i, n in enumerate(num_units)]
