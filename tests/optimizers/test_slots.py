@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import tfsparse
-from tfsparse import SparseOptimizer
+from tfsparse import SparseOptimizer, testing
 from tfsparse.optimizers import slots
 
 SHAPE = (3, 4)
@@ -132,6 +132,21 @@ def test_the_first_step_of_a_weight_that_returns_is_that_of_a_new_one(name):
     values = ops.convert_to_numpy(variable)
     assert np.isfinite(values).all()
     np.testing.assert_allclose(values[pruned], ops.convert_to_numpy(zeros)[pruned], rtol=1e-6)
+
+
+def test_a_loaded_model_empties_slots_as_the_saved_one(tmp_path):
+    x, y = testing.small_data()
+    model = testing.small_model()
+    inner = keras.optimizers.Adagrad(0.1, initial_accumulator_value=0.25)
+    optimizer = SparseOptimizer(inner, tfsparse.DSD(), 0.5, total_steps=16)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x, y, batch_size=16, verbose=0, shuffle=False)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for each in (model, loaded):
+        each.fit(x, y, batch_size=16, epochs=3, verbose=0, shuffle=False)
+    for a, b in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
 
 
 def test_an_optimizer_that_cannot_be_copied_is_taken_to_start_at_zero():
