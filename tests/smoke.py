@@ -12,9 +12,9 @@ Y = np.random.default_rng(1).integers(0, 4, 128)
 
 def network(keras):
     layers = keras.layers
-    return keras.Sequential(
-        [keras.Input((16,)), layers.Dense(32, "relu"), layers.Dense(32, "relu"), layers.Dense(4, "softmax")]
-    )
+    inputs = keras.Input((16,))
+    hidden = layers.Dense(32, "relu")(layers.Dense(32, "relu")(inputs))
+    return keras.Model(inputs, layers.Dense(4, "softmax")(hidden))
 
 
 def trained(model, optimizer, *callbacks, epochs=3):
@@ -101,6 +101,10 @@ def tfmot(folder):
     model = tfsparse.tfmot.prune_low_magnitude(network(tf_keras))
     trained(model, "adam", tfsparse.tfmot.Prune("one_cycle", sparsity=0.8))
     check(tfsparse.tfmot.strip_pruning(model), 0.8, folder)
+    converted = tfsparse.tfmot.to_keras3(model)
+    np.testing.assert_allclose(converted.predict(X, verbose=0), model.predict(X, verbose=0), atol=1e-6)
+    again = tfsparse.tfmot.from_keras3(converted)
+    np.testing.assert_allclose(again.predict(X, verbose=0), model.predict(X, verbose=0), atol=1e-6)
 
 
 if __name__ == "__main__":

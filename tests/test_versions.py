@@ -58,11 +58,15 @@ def environment(folder, python, extras, constraints):
     return lambda program, *arguments, **more: run(programs / program, *arguments, **more)
 
 
-def check_main_jobs(run, folder):
+def check_methods(run, folder):
     print(run("pip", "list", "--format=freeze"))
     for job in JOBS:
         (folder / job).mkdir()
         assert run("python", ROOT / "tests" / "smoke.py", job, folder / job).endswith(f"{job}: passed\n")
+
+
+def check_command_line(run, folder):
+    run("python", "-c", "import tensorflow_datasets; tensorflow_datasets.builder('mnist', data_dir='none')")
     run("tfsparse", "train", "--out", folder / "run", "--set", "epochs=2")
     run("tfsparse", "report", folder / "run", "--html", folder / "run.html")
     run("tfsparse", "compare", folder / "run", "--out", folder / "plot.png")
@@ -72,10 +76,15 @@ def check_main_jobs(run, folder):
 
 @pytest.mark.exhaustive
 def test_the_lowest_declared_versions(tmp_path):
-    extras = ["cli", "pandas", "tfmot", "zstd"]
-    check_main_jobs(
-        environment(tmp_path, interpreter("3.11"), extras, lowest([*extras, "plot", "tensorboard"])), tmp_path
-    )
+    extras = ["pandas", "plot", "tensorboard", "tfmot", "zstd"]
+    check_methods(environment(tmp_path, interpreter("3.11"), extras, lowest(extras)), tmp_path)
+
+
+@pytest.mark.exhaustive
+def test_the_lowest_declared_versions_of_the_command_line(tmp_path):
+    run = environment(tmp_path, interpreter("3.11"), ["cli"], lowest(["cli", "plot", "tensorboard"]))
+    print(run("pip", "list", "--format=freeze"))
+    check_command_line(run, tmp_path)
 
 
 @pytest.mark.exhaustive
@@ -87,4 +96,6 @@ def test_the_lowest_declared_versions_for_jax(tmp_path):
 
 @pytest.mark.exhaustive
 def test_the_versions_of_colab(tmp_path):
-    check_main_jobs(environment(tmp_path, interpreter("3.13"), ["cli", "tfmot"], COLAB), tmp_path)
+    run = environment(tmp_path, interpreter("3.13"), ["cli", "tfmot"], COLAB)
+    check_methods(run, tmp_path)
+    check_command_line(run, tmp_path)

@@ -254,7 +254,7 @@ def functional_class(module) -> type:
         The class.
     """
     inputs = module.Input((1,), name="inputs")  # without names they would change those of the user's next models
-    return type(module.Model(inputs, inputs, name="model"))
+    return type(module.Model(inputs, module.layers.Flatten(name="layer")(inputs), name="model"))
 
 
 def is_functional(model) -> bool:
