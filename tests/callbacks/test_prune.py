@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 import tfsparse
-from tfsparse import Prune, testing
+from tfsparse import Prune, SparseOptimizer, testing
 from tfsparse.optimizers import compiled_model
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -166,6 +166,110 @@ def test_skip_first_and_last():
     assert [v.path.split("/")[-2] for v in model.optimizer.pruned_variables] == ["hidden"]
 
 
+@pytest.mark.parametrize("sparsity", [0.5, 0.75])
+def test_a_sparse_optimizer_that_is_compiled_needs_no_length(sparsity):
+    """As its own error recommends. `Prune` decides if the two have different targets."""
+    model = compiled(SparseOptimizer("adam", sparsity=sparsity))
+    assert fit(model, Prune(sparsity=0.75)).history["sparsity"][-1] == pytest.approx(0.75, abs=0.005)
+
+
+def test_another_choice_of_layers_is_a_new_schedule():
+    model = compiled()
+    fit(model, Prune("constant", 0.5))
+    fit(model, Prune("constant", 0.5, exclude="head", sparsities={"hidden": 0.25}))
+    rows = {r.weight.split("/")[-2]: r for r in tfsparse.report(model).rows}
+    assert (rows["hidden"].target, rows["head"].target) == (0.25, None)
+    fit(model, Prune(total_steps=100, exclude="conv"), epochs=1)
+    with pytest.raises(ValueError, match="for other targets of single layers. Finish the running schedule"):
+        fit(model, Prune(total_steps=100, exclude=["conv", "head"]), epochs=1)
+
+
+# ---- what is pruned: by object or name, built or not ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "exclude",
+    [
+        lambda model: "head",
+        lambda model: ["head"],
+        lambda model: model.get_layer("head"),
+        lambda model: model.get_layer("head").kernel,
+    ],
+    ids=["name", "names", "layer", "variable"],
+)
+def test_one_layer_or_several_by_name_or_as_objects(exclude):
+    model = compiled()
+    fit(model, Prune(sparsity=0.75, exclude=exclude(model), sparsities={"hidden": 0.5}), epochs=1)
+    sparsities = {r.weight.split("/")[-2]: r.sparsity for r in tfsparse.report(model).rows}
+    assert sparsities == {"conv": 0.75, "hidden": 0.5, "head": 0.0}
+
+
+def test_what_is_frozen_already_may_be_excluded():
+    model = testing.small_model()
+    model.get_layer("conv").trainable = False
+    fit(compiled(model=model), Prune(sparsity=0.75, exclude=[model.get_layer("conv"), model.get_layer("conv").kernel]))
+    assert [r.sparsity for r in tfsparse.report(model).rows if "conv" not in r.weight] == [0.75, 0.75]
+
+
+def test_a_name_stands_for_all_layers_of_that_name():
+    def encoder(name):
+        encoded = keras.Input((36,))
+        return keras.Model(encoded, keras.layers.Dense(8, name="a")(encoded), name=name)
+
+    inputs = keras.Input((6, 6, 1))
+    flat = keras.layers.Flatten()(inputs)
+    outputs = keras.layers.Dense(4, name="out")(keras.layers.add([encoder("left")(flat), encoder("right")(flat)]))
+    model = compiled(model=keras.Model(inputs, outputs))
+    fit(model, Prune(sparsity=0.5, exclude="a"), epochs=1)
+    assert [v.path for v in model.optimizer.pruned_variables] == ["out/kernel"]
+
+
+def unbuilt(kind):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(8, "relu", name="first"), keras.layers.Dense(4, name="last")]
+    if kind == "Sequential":
+        return keras.Sequential(layers)
+
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.parts = layers
+
+        def call(self, x):
+            for layer in self.parts:
+                x = layer(x)
+            return x
+
+    return Subclassed()
+
+
+@pytest.mark.parametrize("kind", ["Sequential", "subclassed"])
+def test_a_model_that_the_first_step_builds(kind):
+    model = compiled(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)), unbuilt(kind))
+    history = fit(model, Prune(sparsity=0.75, exclude="last"), tfsparse.SparsityLogger()).history
+    assert history["sparsity"] == sorted(history["sparsity"])
+    assert {r.weight.split("/")[-2]: r.sparsity for r in tfsparse.report(model).rows} == {"first": 0.75, "last": 0.0}
+    fit(model, Prune(sparsity=0.75, exclude="last"), epochs=1)
+    assert compiled_model.sparse_optimizer(model).steps_done == 4 * 4
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="Keras on JAX builds a model before it sets callbacks up")
+def test_what_needs_weights_before_the_first_step_says_how_to_get_them():
+    x, y = testing.small_data()
+    for callback in (Prune(pruner="feather"), tfsparse.PLL((x, y)), tfsparse.PruneGSM(compression=2)):
+        model = compiled("sgd", unbuilt("subclassed"))
+        with pytest.raises(ValueError, match=r"has no weights yet.*Call it on a batch of inputs before fit: model\(x"):
+            fit(model, callback)
+    model(x[:1])
+    fit(model, Prune(sparsity=0.75, pruner="feather"))
+
+
+def test_a_model_without_trainable_weights():
+    model = testing.small_model()
+    model.trainable = False
+    with pytest.raises(ValueError, match="has no trainable weights.*set model.trainable = True and compile again"):
+        Prune().set_model(compiled(model=model))
+
+
 # ---- bad input ------------------------------------------------------------------------------------------------------
 
 
@@ -236,3 +340,23 @@ def test_interrupt_leaves_a_sparse_model(tmp_path):
     path = tmp_path / "interrupted.keras"
     subprocess.run([sys.executable, "-c", textwrap.dedent(script), path], check=True, env=os.environ)
     assert tfsparse.report(keras.models.load_model(path)).sparsity == pytest.approx(0.5, abs=0.005)
+
+
+# ---- beside Keras's callbacks ---------------------------------------------------------------------------------------
+
+
+def test_terminate_on_nan_stops_without_an_error_and_nothing_is_cut():
+    model = compiled(keras.optimizers.SGD(1e30))
+    with pytest.warns(UserWarning, match="training diverged, and nothing is cut"):
+        history = fit(model, keras.callbacks.TerminateOnNaN(), Prune("linear", sparsity=0.75)).history
+    assert len(history["loss"]) == 1 and model.optimizer.current_sparsity() < 0.75
+
+
+def test_csv_logger_has_one_header_for_a_training_that_is_resumed(tmp_path):
+    model, path = compiled(), tmp_path / "log.csv"
+    for first, last in ((0, 2), (2, 3)):
+        prune = Prune(sparsity=0.75, total_steps=12)
+        fit(model, prune, keras.callbacks.CSVLogger(path, append=first > 0), epochs=last, initial_epoch=first)
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    assert "sparsity" in lines[0] and len(lines) == 1 + 3
+    assert {len(line) for line in lines} == {len(lines[0])}

@@ -91,3 +91,23 @@ def test_a_global_threshold_has_no_target_per_weight(tmp_path):
     _, _, found = logged(tmp_path, Magnitude(scope="global"))
     assert found
     assert not any(tag.startswith("sparsity_target") for tag, _ in found)
+
+
+def test_layers_of_one_name_have_lines_of_their_own(tmp_path):
+    """In the history and on TensorBoard."""
+
+    def encoder(name):
+        encoded = keras.Input((36,))
+        return keras.Model(encoded, keras.layers.Dense(8, name="a")(encoded), name=name)
+
+    inputs = keras.Input((6, 6, 1))
+    flat = keras.layers.Flatten()(inputs)
+    model = keras.Model(inputs, keras.layers.add([encoder("left")(flat), encoder("right")(flat)]))
+    logger = SparsityLogger(tmp_path)
+    prune = Prune(sparsity=0.5, sparsities=[(model.get_layer("right"), 0.25)])
+    small_fit(2, [prune, logger], model=model)
+    assert logger.history[-1] == {"a/kernel": 0.5, "a/kernel#2": 0.25}
+    found = scalars(tmp_path)
+    for scalar in ("sparsity", "sparsity_target"):
+        assert [found[f"{scalar}/{name}", 1] for name in ("a/kernel", "a/kernel#2")] == [0.5, 0.25]
+    assert found["effective_flops/a/kernel", 1] < found["effective_flops/a/kernel#2", 1]

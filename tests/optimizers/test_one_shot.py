@@ -79,3 +79,26 @@ def test_what_is_no_ticket_is_refused():
     model.optimizer.iterations.assign(3)
     with pytest.raises(ValueError, match="has trained already"):
         tfsparse.winning_ticket(model, initial, pruned)
+
+
+@pytest.mark.parametrize("frozen", ["all of the mask's model", "a layer of the ticket"])
+def test_frozen_kernels_of_a_ticket_are_masked_too(frozen):
+    model, initial, pruned = _ticket_pair()
+    if frozen == "a layer of the ticket":
+        model.layers[0].trainable = model.get_layer("hidden").trainable = False
+    else:
+        pruned.trainable = False
+    model.compile("sgd", LOSS)
+    tfsparse.winning_ticket(model, initial, pruned)
+    x, y = testing.small_data()
+    model.fit(x, y, epochs=2, verbose=0)
+    for weight, zeros in zip(model.get_weights(), pruned.get_weights(), strict=True):
+        if weight.ndim > 1:
+            np.testing.assert_array_equal(weight == 0, zeros == 0)
+
+
+def test_prune_once_by_name():
+    model = testing.small_model()
+    tfsparse.prune(model, 0.5, exclude="head", sparsities={"conv": 0.75})
+    zeros = [int(np.sum(ops.convert_to_numpy(v) == 0)) for v in model.trainable_variables[::2]]
+    assert zeros == [27, 256, 0]

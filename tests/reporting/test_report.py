@@ -110,3 +110,108 @@ def test_int4_kernels_are_refused():
     model.quantize("int4")
     with pytest.raises(ValueError, match=r"hidden is quantised \(int4\): .* before model.quantize"):
         tfsparse.report(model)
+
+
+# ---- whatever is trainable now --------------------------------------------------------------------------------------
+
+
+def test_a_frozen_model_has_the_sparsity_it_was_trained_to(tmp_path):
+    model = trained()
+    model.trainable = False
+    report = tfsparse.report(model)
+    assert report.sparsity == 0.75 and report.parameters == sum(w.size for w in model.get_weights())
+    assert [r.dense_because for r in report.rows] == [None] * 3
+    new = keras.Sequential([keras.Input((6, 6, 1)), model])
+    assert tfsparse.report(new).sparsity == 0.75
+
+
+def test_a_frozen_pruned_base_counts_beside_a_head_that_is_pruned_now():
+    base = trained()
+    base.trainable = False
+    model = keras.Sequential([keras.Input((6, 6, 1)), base, keras.layers.Dense(4, name="top")])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = testing.small_data()
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.5)])
+    report = tfsparse.report(model)
+    assert [r.sparsity for r in report.rows] == [0.75, 0.75, 0.75, 0.5]
+    assert [r.dense_because for r in report.rows] == ["it is frozen"] * 3 + [None]
+    assert report.sparsity == (0.75 * 580 + 0.5 * 16) / 596
+
+
+# ---- nothing is left dense in silence -------------------------------------------------------------------------------
+
+
+class Cell(keras.layers.Layer):
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], 8), name="w")
+        self.expert = self.add_weight(shape=(2, shape[-1], 8), name="expert_feedforward_gate_dense")
+
+    def call(self, inputs):
+        return inputs @ self.w + inputs @ self.expert[0] + inputs @ self.expert[1]
+
+
+def with_a_cell(**options):
+    tokens = keras.Input((4,), dtype="int32")
+    embedded = keras.layers.Embedding(8, 8, name="words")(tokens)
+    cell = Cell(name="cell")(keras.layers.Dense(16, name="dense")(keras.layers.Flatten()(embedded)))
+    model = keras.Model(tokens, keras.layers.Dense(4, name="out")(cell))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = np.random.default_rng(0).integers(0, 8, (32, 4)), np.zeros(32, int)
+    chosen = [(getattr(model.get_layer("cell"), name), s) for name, s in options.pop("cell", {}).items()]
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.75, sparsities=chosen, **options)])
+    return tfsparse.report(model)
+
+
+def test_weights_that_are_no_kernels_are_listed_with_the_line_that_includes_them():
+    report = with_a_cell(exclude="out")
+    reasons = {d.weight: (d.size, d.because) for d in report.dense}
+    assert reasons["cell/w"] == (128, "its name does not end in 'kernel', write Prune(sparsities=[(layer.w, 0.5)])")
+    assert reasons["cell/expert_feedforward_gate_dense"][0] == 256
+    assert "layer.embeddings" in reasons["words/embeddings"][1]
+    assert {r.weight: r.dense_because for r in report.rows} == {"dense/kernel": None, "out/kernel": "it is excluded"}
+    for text in ("cell/w, 128 entries, is dense", "out/kernel is dense: it is excluded"):
+        assert text in " ".join(str(report).split())
+    assert report.as_dict()["dense"][0]["weight"] == "words/embeddings"
+    assert report.model_sparsity == 1 - report.nonzero_parameters / report.parameters < report.sparsity == 0.75
+
+
+def test_the_line_includes_them():
+    report = with_a_cell(cell={"w": 0.5, "expert": 0.5})
+    assert [d.weight for d in report.dense] == ["words/embeddings"]
+    assert {r.weight: r.sparsity for r in report.rows}["cell/expert_feedforward_gate_dense"] == 0.5
+
+
+def test_a_kernel_of_a_shape_that_the_pruner_cannot_prune_says_so():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Dense(4, name="b")(keras.layers.Dense(8, name="a")(inputs)))
+    model.compile("sgd", "mse")
+    optimizer = tfsparse.sparsify(model, "constant", 0.5, tfsparse.Magnitude(granularity="2:4"), total_steps=2)
+    optimizer.prune_now()
+    assert [r.dense_because for r in tfsparse.report(model).rows] == ["the pruner cannot prune this shape", None]
+
+
+def test_weights_that_their_masks_do_not_cover_are_counted():
+    model = trained()
+    kernel = model.get_layer("hidden").kernel
+    kernel.assign(np.ones(kernel.shape))
+    report = tfsparse.report(model)
+    assert [r.broken for r in report.rows] == [0, 384, 0]
+    assert "masks prune entries that are not zero in" in " ".join(str(report).split())
+
+
+def test_layers_of_one_name_have_rows_of_two_names():
+    def encoder(name):
+        encoded = keras.Input((4,))
+        return keras.Model(encoded, keras.layers.Dense(8, name="a")(encoded), name=name)
+
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.add([encoder("left")(inputs), encoder("right")(inputs)]))
+    assert [r.weight for r in tfsparse.report(model).rows] == ["a/kernel", "a/kernel#2"]
+
+
+def test_a_tf_keras_model_is_told_of_its_conversion():
+    import tf_keras
+
+    model = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(8,))])
+    with pytest.raises(TypeError, match=r"model of tf_keras .* write tfsparse.report\(tfsparse.tfmot.to_keras3\(model"):
+        tfsparse.report(model)

@@ -64,11 +64,12 @@ class FinalCut(FitHooks):
 
     def _prune_written_weights(self):
         before = self._zero_fraction()
-        if before < self._sparsity_after_cut:
+        if before != self._sparsity_after_cut:
             self._cut()
             warn_of_written_weights(before, self._zero_fraction())
 
     def _zero_fraction(self):
+        """Return the zeros in what the cut changes, over its entries."""
         values = [backend_ops.to_numpy(v) for v in self._cut_variables()]
         return sum(int(np.sum(v == 0)) for v in values) / sum(v.size for v in values)
 

@@ -1,5 +1,7 @@
 """The callback that makes `fit` train a sparse model."""
 
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
@@ -21,6 +23,12 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
 
     The callback has no state of its own. `SparseOptimizer` does the work and is saved with the model, so files,
     `BackupAndRestore` and a second `fit` continue with the same masks.
+
+    Weights with NaN or infinity are an error. With `keras.callbacks.TerminateOnNaN` in the list, training stops without
+    one; nothing is cut then. What another callback writes to the weights, as `EarlyStopping(restore_best_weights=True)`
+    does, is pruned to the same number of zeros with a warning, in any order of the callbacks. `CSVLogger` gets the
+    column `sparsity` if it comes after this callback. It writes its header once: with `append=True` start a new file
+    when this callback joins.
 
     A schedule that has begun ends at the step that was set for it, also when a later `fit` resumes it. After its end, a
     further `fit` with an equal `Prune` trains on at the target. With another target, pruner or schedule it starts a new
@@ -123,10 +131,14 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         optimizer = self._optimizer
         if not optimizer.steps_done or optimizer.reached_target():
             return []
+        if optimizer.mask_state.has_nonfinite_weights():
+            warnings.warn("Weights hold NaN or infinity: training diverged, and nothing is cut.", stacklevel=4)
+            return []
         return [Unfinished(optimizer.steps_done, optimizer.total_steps, optimizer.sparsity, optimizer.prune_now)]
 
     def _check_masks(self):
-        if self._optimizer.built:  # else the first step builds it
+        # the first step may build the optimizer, and TerminateOnNaN stops without an error
+        if self._optimizer.built and not self.model.stop_training:
             self._optimizer.raise_nonfinite()
         super()._check_masks()
 

@@ -92,9 +92,9 @@ class SparseTraining:
         if not self._applied.num_made() and self.model.optimizer is self._optimizer:
             raise ValueError(
                 f"{self.model.optimizer.name!r}, the optimizer of the model, has made no step until batch "
-                f"{self._applied.num_batches}: train_step of {type(self.model).__name__} trains with another one, whose "
-                f"weights {type(self).__name__} cannot prune. Write self.optimizer.apply(gradients, variables) there, or "
-                "wrap that optimizer: SparseOptimizer(optimizer, ..., total_steps=10_000)."
+                f"{self._applied.num_batches}: train_step of {type(self.model).__name__} trains with another one, "
+                f"whose weights {type(self).__name__} cannot prune. Write self.optimizer.apply(gradients, variables) "
+                "there, or wrap that optimizer: SparseOptimizer(optimizer, ..., total_steps=10_000)."
             )
         self._warn_of_dense_weights()
 
@@ -109,11 +109,15 @@ class SparseTraining:
 
     def _prune_written_weights(self):
         optimizer = self._optimizer
-        if not optimizer.built or not sum(optimizer.mask_state.num_broken()):
+        if not optimizer.built:
             return
-        before = optimizer.mask_state.weight_sparsity()
-        optimizer.prune_written_weights()
-        warn_of_written_weights(before, optimizer.current_sparsity())
+        state = optimizer.mask_state
+        if sum(state.num_broken()):
+            before = state.weight_sparsity()
+            optimizer.prune_written_weights()
+            warn_of_written_weights(before, optimizer.current_sparsity())
+        elif state.storage.has_external_writes():
+            optimizer.prune_written_weights()
 
 
 class _AppliedSteps:

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfsparse.backend import extras
+from tfsparse.backend import extras, keras_internals
+from tfsparse.backend.weight_names import weight_names
 from tfsparse.optimizers import compiled_model, masked_layer
 from tfsparse.structured import multiply_adds
 
@@ -20,12 +21,13 @@ class SparsityLogger(keras.callbacks.Callback):
     within one epoch do not count.
 
     Args:
-        log_dir: Directory for TensorBoard. It gets the scalars `sparsity/<weight>`, `sparsity_target/<weight>`,
-            `mask_change_rate/<weight>` and, where they are known, `effective_flops/<weight>` as in `tfsparse.report`.
+        log_dir: Directory for TensorBoard. It gets the scalars `sparsity/<name>`, `sparsity_target/<name>`,
+            `mask_change_rate/<name>` and, where they are known, `effective_flops/<name>` as in `tfsparse.report`.
             With one global threshold no weight has a target of its own. Default: None, no files.
 
     Attributes:
-        history: List with one `{path of the weight: sparsity}` per epoch.
+        history: List with one `{name of the weight: sparsity}` per epoch. The name is the path of the variable; if
+            several have one path, it is numbered, as in `tfsparse.report`.
 
     Raises:
         ImportError: If `log_dir` is given and the package tensorboard is not installed.
@@ -56,7 +58,7 @@ class SparsityLogger(keras.callbacks.Callback):
             logs["mask_change_rate"] = float(np.mean(np.concatenate([entries.ravel() for entries in changed.values()])))
         if self.log_dir is not None:
             scalars = {"sparsity": sparsity, "mask_change_rate": change_rate, "effective_flops": _flops(model)}
-            self._write(epoch, scalars | {"sparsity_target": _targets(compiled_model.sparse_optimizer(model))})
+            self._write(epoch, scalars | {"sparsity_target": _targets(model)})
 
     def on_train_end(self, logs=None):
         if self._writer is not None:
@@ -74,24 +76,25 @@ class SparsityLogger(keras.callbacks.Callback):
 
 
 def _pruned(model):
-    """Return `{path: True where the mask is 0}`; empty before the optimizer has masks."""
-    optimizer = compiled_model.sparse_optimizer(model)
-    pairs = compiled_model.masks(model) if optimizer is None or optimizer.built else []
-    return {v.path: ops.convert_to_numpy(mask) == 0 for v, mask in pairs}
+    """Return `{name: True where the mask is 0}`; empty before the optimizer has masks."""
+    names = weight_names(model)
+    return {names[id(v)]: ops.convert_to_numpy(mask) == 0 for v, mask in compiled_model.masks(model)}
 
 
 def _flops(model):
-    """Return `{path: FLOPs without multiplications by zero}` for all kernels, with or without a mask."""
+    """Return `{name: FLOPs without multiplications by zero}` for all kernels, with or without a mask."""
     masks = {id(kernel): ops.convert_to_numpy(mask) for kernel, mask in masked_layer.layer_masks(model)}
-    uses = multiply_adds.uses_per_entry(model)
-    kernels = [v for v in model.trainable_variables if uses.get(id(v)) is not None]
+    uses, names = multiply_adds.uses_per_entry(model), weight_names(model)
+    kernels = [v for v in keras_internals.trained_weights(model) if uses.get(id(v)) is not None]
     nonzero = [np.count_nonzero(ops.convert_to_numpy(v) * masks.get(id(v), 1)) for v in kernels]
-    return {v.path: 2 * entries * uses[id(v)] for v, entries in zip(kernels, nonzero, strict=True)}
+    return {names[id(v)]: 2 * entries * uses[id(v)] for v, entries in zip(kernels, nonzero, strict=True)}
 
 
-def _targets(optimizer):
-    if optimizer is None or optimizer.pruner.is_global:
+def _targets(model):
+    """Return `{name: target}`; empty if one threshold is that of all weights."""
+    optimizer = compiled_model.sparse_optimizer(model)
+    if optimizer is None or not optimizer.built or optimizer.pruner.is_global:
         return {}
-    counts = ops.convert_to_numpy(optimizer.target)
+    names, counts = weight_names(model), optimizer.mask_state.target_counts()
     pairs = zip(optimizer.pruned_variables, counts, strict=True)
-    return {v.path: float(count) / int(np.prod(v.shape)) for v, count in pairs}
+    return {names[id(v)]: float(count) / int(np.prod(v.shape)) for v, count in pairs}

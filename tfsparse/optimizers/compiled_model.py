@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from tfsparse import pruners
 from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend.weight_names import weight_names
 from tfsparse.optimizers import masked_layer
@@ -51,7 +52,9 @@ def sparsify(
     Examples:
         >>> tfsparse.sparsify(model, "polynomial", sparsity=0.8, total_steps=10_000)
     """
-    check_compiled(model)
+    pruner = pruners.get(pruner)
+    check = check_ready if pruner.straight_through else check_compiled  # dense copies start from the weights
+    check(model)
     previous = sparse_optimizer(model)
     choice = selection.Choice(sparsities, exclude, skip_first, skip_last)
     with replicas.strategy_scope(model):
@@ -166,7 +169,7 @@ def check_trainable(model) -> list:
     if not model.trainable_variables:
         raise ValueError(
             f"Model {model.name!r} has no trainable weights, so nothing can be pruned in training. If its layers are "
-            "frozen, set model.trainable = True and compile again, or prune once: tfsparse.prune(model, 0.8)."
+            "frozen, set model.trainable = True and compile again."
         )
     return model.trainable_variables
 

@@ -161,6 +161,7 @@ class MaskState(MaskedWeights):
     def rank_written_weights(self) -> None:
         """Compute masks of as many zeros as now for weights that were written outside of training."""
         num_zeros = [backend_ops.to_int(ops.sum(ops.cast(backend_ops.read(m) == 0, "int32"))) for m in self.masks]
+        self.storage.start_from_weights()
         for mask, weight in zip(self.masks, self.weights, strict=True):
             replicas.assign(mask, ops.cast(backend_ops.read(weight) != 0, mask.dtype))
         self.update(None, num_zeros, _by_magnitude(self.pruner))
@@ -172,6 +173,10 @@ class MaskState(MaskedWeights):
         wrong = ops.logical_not(ops.isfinite(sums))
         first = ops.where(ops.any(wrong), ops.argmax(ops.cast(wrong, "int32")), -1)
         replicas.assign(self.nonfinite, ops.cast(first, self.nonfinite.dtype))
+
+    def has_nonfinite_weights(self) -> bool:
+        """Return whether a weight holds NaN or infinity now."""
+        return not all(bool(ops.isfinite(ops.sum(ops.cast(backend_ops.read(w), "float32")))) for w in self.weights)
 
     def raise_nonfinite(self, step: int) -> None:
         """Refuse masks that were computed from NaN or infinity.
@@ -221,14 +226,19 @@ class MaskState(MaskedWeights):
         for key, variable in self._by_key().items():
             store[key] = variable.numpy()
 
+    def fits(self, store) -> bool:
+        """Return whether a mapping of keys to arrays has all variables of this state, and no others."""
+        own, saved = self._by_key(), _by_present_key(store)
+        return set(own) == set(saved) and all(tuple(saved[k].shape) == tuple(v.shape) for k, v in own.items())
+
     def load(self, store) -> None:
         """Read all variables from a mapping of keys to arrays.
 
         Raises:
             ValueError: If the file has no masks for these weights.
         """
-        own, saved = self._by_key(), {_present_key(key): store[key] for key in store.keys()}  # noqa: SIM118  no dict
-        if set(own) != set(saved) or any(tuple(saved[k].shape) != tuple(v.shape) for k, v in own.items()):
+        own, saved = self._by_key(), _by_present_key(store)
+        if not self.fits(store):
             raise ValueError(
                 f"This file has no masks for the optimizer's {len(self.masks)} pruned weights: it was saved by another "
                 "optimizer, or with other weights pruned. Load it before pruning is set up: model.load_weights(path), "
@@ -243,6 +253,11 @@ def _by_magnitude(pruner):
     if pruner.monotone and not pruner.needs_gradients:
         return pruner
     return Magnitude(**{name: getattr(pruner, name) for name in ("granularity", "scope") if hasattr(pruner, name)})
+
+
+def _by_present_key(store) -> dict:
+    """Return a mapping of keys to arrays with the keys that are used now."""
+    return {_present_key(key): store[key] for key in store.keys()}  # noqa: SIM118  no dict
 
 
 def _present_key(key: str) -> str:

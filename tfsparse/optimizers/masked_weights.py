@@ -83,7 +83,7 @@ class MaskedWeights(abc.ABC):
 
     def num_prunable(self, sparsity: float) -> int:
         """Entries that the pruner prunes of all weights when `sparsity` is the target."""
-        return sum(self.pruner.num_prunable(tuple(weight.shape), sparsity) for weight in self.weights)
+        return sum(self.pruner.num_prunable_together([tuple(weight.shape) for weight in self.weights], sparsity))
 
     # ---- masks ------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from tfsparse import pruners
+from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
 from tfsparse.optimizers.compiled_model import check_ready, sparsify
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
@@ -57,7 +58,7 @@ def winning_ticket(model: keras.Model, initial_weights, mask) -> SparseOptimizer
         model: A built model, compiled with an optimizer that has not trained yet.
         initial_weights: All weights of the model before that training, as `model.get_weights()` returned them.
         mask: A model of the same shapes, whose zeros are the pruned weights; or one array per kernel, 1 lives,
-            0 is pruned.
+            0 is pruned. Kernels of frozen layers count too, and are masked once: nothing trains them.
 
     Returns:
         The new optimizer.
@@ -83,23 +84,29 @@ def winning_ticket(model: keras.Model, initial_weights, mask) -> SparseOptimizer
             f"The optimizer of {model.name!r} has trained already, and its momentum would move the ticket. Compile the "
             "model anew first: model.compile(optimizer, loss)."
         )
-    masks = _kernel_masks(model, mask)
+    kernels = _kernels(model)
+    masks = _kernel_masks(kernels, mask)
     _check_shapes("initial_weights", initial_weights, model.weights)
     model.set_weights(initial_weights)
     optimizer = sparsify(model, "constant", sparsity=0.0, total_steps=2)
-    for variable, value in zip(optimizer.masks, masks, strict=True):
+    for kernel, value in zip(kernels, masks, strict=True):
+        kernel.assign(backend_ops.masked(backend_ops.read(kernel), ops.convert_to_tensor(value)))
+    values = {id(kernel): value for kernel, value in zip(kernels, masks, strict=True)}
+    trained = [values[id(v)] for v in optimizer.pruned_variables]
+    for variable, value in zip(optimizer.masks, trained, strict=True):
         variable.assign(value)
-    optimizer.target.assign([int(np.sum(m == 0)) for m in masks])
-    optimizer.apply_masks()
+    optimizer.target.assign([int(np.sum(m == 0)) for m in trained])
     return optimizer
 
 
-def _kernel_masks(model, mask):
-    """Return one array of zeros and ones per kernel of the model."""
-    if isinstance(mask, keras.Model):
-        mask = [v for v in mask.trainable_variables if selection.is_prunable(v)]
-    masks = [(ops.convert_to_numpy(m) != 0).astype("float32") for m in mask]
-    kernels = [v for v in model.trainable_variables if selection.is_prunable(v)]
+def _kernels(model):
+    return [v for v in keras_internals.trained_weights(model) if selection.is_prunable(v)]
+
+
+def _kernel_masks(kernels, mask):
+    """Return one array of zeros and ones per kernel."""
+    given = _kernels(mask) if isinstance(mask, keras.Model) else mask
+    masks = [(ops.convert_to_numpy(m) != 0).astype("float32") for m in given]
     _check_shapes("mask", masks, kernels)
     for kernel, values in zip(kernels, masks, strict=True):
         if not values.any():

@@ -61,7 +61,7 @@ class SparseOptimizer(OptimizerWrapper):
         self.sparsity = selection.check_sparsity(sparsity)
         self._overrides = selection.Overrides()
         self._total_steps = check_total_steps(total_steps)
-        self._extra_state_shapes, self._untrained = {}, []
+        self._extra_state_shapes, self._untrained, self._is_loaded = {}, [], False
         self._state = None
         self.sync_stats = SyncStats()
 
@@ -154,6 +154,12 @@ class SparseOptimizer(OptimizerWrapper):
         return [trained[i] for i in self._state.untrained] if self.built else []
 
     @property
+    def excluded_variables(self) -> list:
+        """The variables that the user left dense."""
+        trained = keras_internals.trained_variables(self) if self.built else []
+        return [trained[i] for i, sparsity in self._overrides.sparsities.items() if sparsity is None]
+
+    @property
     def masks(self) -> list:
         """All masks; none before the optimizer is built."""
         return list(self._state.masks) if self.built else []
@@ -211,6 +217,11 @@ class SparseOptimizer(OptimizerWrapper):
         if self.built:  # a LossScaleOptimizer builds its inner optimizer a second time
             return
         targets = self._overrides.resolve(variables, self.pruner, self.sparsity)
+        if not targets and not self._is_loaded:  # all layers of a loaded model may be frozen
+            raise ValueError(
+                f"Nothing to prune: none of the {len(variables)} trainable variables is a kernel of rank >= 2 that "
+                f"{self.pruner!r} can prune. Name weights of your own with set_sparsity(variable, {self.sparsity:g})."
+            )
         super().build(variables)
         alone = [p for p, i in enumerate(targets) if self.pruner.is_global and self._overrides.has_own_sparsity(i)]
         together = [p for p in range(len(targets)) if p not in alone]
@@ -325,11 +336,8 @@ class SparseOptimizer(OptimizerWrapper):
         """Prune weights that were written outside of training until they have as many zeros as the masks.
 
         `apply_masks` would prune what was pruned before. This ranks the weights that were written by their own
-        magnitudes: those of an earlier epoch had other zeros. With a straight-through pruner both are the same.
+        magnitudes: those of an earlier epoch had other zeros.
         """
-        if self.pruner.straight_through:
-            self.apply_masks()
-            return
         with replicas.strategy_scope(self):
             self.mask_state.rank_written_weights()
 
@@ -371,9 +379,17 @@ class SparseOptimizer(OptimizerWrapper):
     def load_own_variables(self, store):
         """Read masks, targets and position; refuse a file without masks for these weights.
 
-        Like other optimizers of Keras it only warns if it was not built when it was saved, or is not now.
+        Like other optimizers of Keras it only warns if it was not built when it was saved, or is not now, or if other
+        weights of a loaded model are trainable than when it was saved.
         """
-        if self.built and store.keys():
+        if self.built and store.keys() and self._is_loaded and not self._state.fits(store):
+            warnings.warn(
+                f"The masks of {self.name!r} are not loaded: other weights of the model are trainable than when they "
+                "were made, because layers were frozen or quantised. Before you train on, compile the model again and "
+                "use tfsparse.Prune, or what is zero now grows.",
+                stacklevel=2,
+            )
+        elif self.built and store.keys():
             self._state.load(store)
         elif self.built:
             warnings.warn(f"The file has no masks for {self.name!r}: it was saved before it was built.", stacklevel=2)
@@ -411,5 +427,5 @@ class SparseOptimizer(OptimizerWrapper):
             config["inner_optimizer"] = keras.saving.deserialize_keras_object(config["inner_optimizer"])
         optimizer = cls(**config)
         optimizer._overrides = selection.Overrides.from_config(overrides or {})
-        optimizer._extra_state_shapes, optimizer._untrained = extra_state or {}, untrained
+        optimizer._extra_state_shapes, optimizer._untrained, optimizer._is_loaded = extra_state or {}, untrained, True
         return optimizer

@@ -54,6 +54,14 @@ class WeightStorage(abc.ABC):
     def accept_external_writes(self) -> None:
         """Accept values that were written to the model's variables outside of training."""
 
+    @abc.abstractmethod
+    def start_from_weights(self) -> None:
+        """Forget what is stored beside the model's variables: they were written outside of training."""
+
+    def has_external_writes(self) -> bool:
+        """Return whether `accept_external_writes` would change something."""
+        return False
+
     @property
     def dense_weights(self) -> list:
         """The variables in which pruned weights are trained on, one per mask; an empty list if there are none."""
@@ -102,6 +110,9 @@ class HardPruning(WeightStorage):
     def accept_external_writes(self):
         pass
 
+    def start_from_weights(self):
+        pass
+
 
 class StraightThrough(WeightStorage):
     """Pruned weights are trained on in dense copies. They may return with the value that they have reached.
@@ -148,12 +159,22 @@ class StraightThrough(WeightStorage):
 
     def accept_external_writes(self):
         """Take every value that differs from `_sparse_values` as a new dense weight, and keep the number of zeros."""
-        for dense, variable, sparse in zip(self._trained_dense, self.state.weights, self._sparse_values(), strict=True):
-            value = backend_ops.read(variable)
-            written = ops.abs(value - sparse) > _ROUND_OFF * ops.maximum(ops.abs(value), ops.abs(sparse))
+        for dense, (value, written) in zip(self._trained_dense, self._written(), strict=True):
             _assign([dense], [ops.where(written, value, backend_ops.read(dense))])
         zeros = [ops.sum(ops.cast(backend_ops.read(mask) == 0, "int32")) for mask in self.state.masks]
         self.state.update(None, zeros)
+
+    def start_from_weights(self):
+        _assign(self._trained_dense, self.state.weights)
+
+    def has_external_writes(self):
+        return any(bool(ops.any(written)) for _, written in self._written())
+
+    def _written(self):
+        """Return for each weight what its variable holds, and where that was written outside of training."""
+        for variable, sparse in zip(self.state.weights, self._sparse_values(), strict=True):
+            value = backend_ops.read(variable)
+            yield value, ops.abs(value - sparse) > _ROUND_OFF * ops.maximum(ops.abs(value), ops.abs(sparse))
 
     def _sparse_values(self):
         """What the model's variables must hold."""

@@ -1,10 +1,12 @@
 """Which variables are pruned: the kernels, unless the user says otherwise."""
 
+import math
 from collections.abc import Iterable
 
 import keras
 
 from tfsparse.backend import keras_internals
+from tfsparse.pruners.reached import Reached, warn_of_missed
 
 
 def is_prunable(variable) -> bool:
@@ -153,7 +155,7 @@ class Overrides:
         """Return `{index: number of entries to prune}` for the variables that are pruned.
 
         Raises:
-            ValueError: If no variable can be pruned, or if a variable with an override is not trained.
+            ValueError: If a variable with an override is not trained.
         """
         for variable, own in self.deferred():
             self.set(variable, own)
@@ -162,14 +164,15 @@ class Overrides:
         common = [i for i, v in enumerate(variables) if is_prunable(v) and i not in self.sparsities]
         allocated = pruner.allocate([tuple(variables[i].shape) for i in common], sparsity)
         requested = dict(zip(common, allocated, strict=True))
-        requested |= {i: s for i, s in self.sparsities.items() if s is not None}
+        # a loaded model may have fewer trainable variables than when it was saved
+        requested |= {i: s for i, s in self.sparsities.items() if s is not None and i < len(variables)}
         counts = {i: pruner.num_prunable(tuple(variables[i].shape), s) for i, s in sorted(requested.items())}
         targets = {i: count for i, count in counts.items() if count > 0 or requested[i] == 0}
-        if not targets:
-            raise ValueError(
-                f"Nothing to prune: none of the {len(variables)} trainable variables is a kernel of rank >= 2 that "
-                f"{pruner!r} can prune. Name weights of your own with set_sparsity(variable, {sparsity:g})."
-            )
+        shared = [i for i in common if i in targets] if pruner.is_global else []
+        if shared:
+            together = pruner.num_prunable_together([tuple(variables[i].shape) for i in shared], sparsity)
+            targets |= dict(zip(shared, together, strict=True))
+        warn_of_missed(pruner, _reached(variables, requested, targets, shared))
         return targets
 
     def get_config(self) -> dict:
@@ -191,3 +194,15 @@ class Overrides:
         if self._unresolved:
             _, path = next(iter(self._unresolved.values()))
             raise ValueError(f"{path} is not among the trainable variables of this optimizer. Is its layer frozen?")
+
+
+def _reached(variables, requested, targets, shared) -> list[Reached]:
+    """Return what is reached by each weight, and by those together that share one target."""
+    rows = {}
+    for i, count in targets.items():
+        shape = tuple(variables[i].shape)
+        rows[i] = Reached(f"{variables[i].path} {shape}", math.prod(shape), requested[i], count)
+    if shared:
+        _, sizes, sparsities, zeros = zip(*map(rows.pop, shared), strict=True)
+        rows["together"] = Reached("all weights together", sum(sizes), sparsities[0], sum(zeros))
+    return list(rows.values())

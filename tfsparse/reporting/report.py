@@ -10,6 +10,7 @@ from keras import ops
 from tfsparse.backend import keras_internals
 from tfsparse.backend.extras import require
 from tfsparse.backend.tables import Column, Printed, count, make_table, shape
+from tfsparse.backend.weight_names import weight_names
 from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.optimizers import compiled_model, masked_layer
 from tfsparse.pruners import selection
@@ -21,7 +22,7 @@ class Row:
     """One kernel of a report.
 
     Args:
-        weight: Path of the variable.
+        weight: Name of the variable: its path, which is numbered if other weights have it too.
         shape: Its shape.
         target: Target sparsity in [0, 1); None if the optimizer does not prune it.
         sparsity: Fraction of zeros in [0, 1].
@@ -30,6 +31,9 @@ class Row:
         flops: FLOPs per example, two for each multiply-add; None if unknown.
         effective_flops: FLOPs per example without multiplications by zero; None if unknown.
         masked: Whether it has a mask: of the optimizer, or of trainable thresholds.
+        dense_because: Why it has no mask in a model that is pruned; None if it has one, or nothing is pruned.
+        broken: Number of entries that are not zero although the mask prunes them: something else than training has
+            written them.
     """
 
     weight: str
@@ -41,6 +45,25 @@ class Row:
     flops: int | None
     effective_flops: int | None
     masked: bool
+    dense_because: str | None = None
+    broken: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """A weight of rank 2 or more that is no kernel, and so is not pruned unless it is chosen.
+
+    Args:
+        weight: Name of the variable.
+        shape: Its shape.
+        size: Number of entries.
+        because: Why it stays dense, and what to write instead.
+    """
+
+    weight: str
+    shape: tuple[int, ...]
+    size: int
+    because: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +73,10 @@ class Report(Printed):
     Args:
         model: Name of the model.
         rows: One `Row` for each kernel.
-        parameters: Number of trainable parameters.
+        parameters: Number of parameters that are trained unless they are frozen.
         nonzero_parameters: Number of those that are not zero.
         sync_stats: What the replicas have sent each other for their masks in this process; None with one replica.
+        dense: One `Dense` for each weight of rank 2 or more that has no row.
 
     Examples:
         >>> report = tfsparse.report(model); print(report); report.as_dict()["sparsity"]
@@ -63,6 +87,7 @@ class Report(Printed):
     parameters: int
     nonzero_parameters: int
     sync_stats: SyncStats | None = None
+    dense: tuple[Dense, ...] = ()
 
     @property
     def size(self) -> int:
@@ -76,8 +101,15 @@ class Report(Printed):
 
     @property
     def pruned(self) -> tuple[Row, ...]:
-        """The rows with a mask; if no row has one, the rows with zeros."""
-        return tuple(r for r in self.rows if r.masked) or tuple(r for r in self.rows if r.sparsity > 0)
+        """The rows with a mask, and those of frozen kernels with zeros; if there is none, all rows with zeros."""
+        frozen = [r for r in self.rows if r.dense_because == _FROZEN and r.sparsity > 0]
+        masked = {r.weight for r in self.rows if r.masked} | {r.weight for r in frozen}
+        return tuple(r for r in self.rows if r.weight in masked) or tuple(r for r in self.rows if r.sparsity > 0)
+
+    @property
+    def model_sparsity(self) -> float:
+        """Fraction of zeros in all parameters, also in those that nothing prunes."""
+        return 1 - self.nonzero_parameters / self.parameters if self.parameters else 0.0
 
     @property
     def sparsity(self) -> float:
@@ -97,7 +129,7 @@ class Report(Printed):
 
     def as_dict(self) -> dict:
         """Return rows and totals as a dict that JSON can store."""
-        totals = ("sparsity", "size", "kept", "flops", "effective_flops")
+        totals = ("sparsity", "model_sparsity", "size", "kept", "flops", "effective_flops")
         return super().as_dict() | {name: getattr(self, name) for name in totals}
 
     def to_dataframe(self):
@@ -108,16 +140,27 @@ class Report(Printed):
         """Return a `rich.table.Table`."""
         title = f"{self.model}: {self.sparsity:.2%} of the pruned weights are zero"
         caption = f"{self.nonzero_parameters:,} of {self.parameters:,} parameters are not zero"
+        if broken := [r.weight for r in self.rows if r.broken]:
+            caption += f"; masks prune entries that are not zero in {', '.join(broken)}: call optimizer.apply_masks()"
         if self.sync_stats is not None:
             times, sent = f"{self.sync_stats.num_syncs:,}", f"{self.sync_stats.bytes:,}"
             caption += f"; replicas compared their masks {times} times, {sent} bytes sent by each"
-        table = make_table(_COLUMNS, self.rows, title=title, caption=caption)
+        table = make_table(_COLUMNS, self.rows, title=title, caption=caption + self._dense_lines())
         table.add_section()
         sizes = map(count, (self.kept, self.size, self.flops, self.effective_flops))
         table.add_row("all kernels", "", "", f"{1 - self.kept / self.size if self.size else 0:.4f}", *sizes)
         return table
 
+    def _dense_lines(self):
+        """Return one line for each weight that stays dense although the model is pruned."""
+        if not self.pruned:
+            return ""
+        lines = [f"\n{r.weight} is dense: {r.dense_because}" for r in self.rows if r.dense_because and not r.sparsity]
+        lines += [f"\n{d.weight}, {d.size:,} entries, is dense: {d.because}" for d in self.dense]
+        return "".join(lines[:_MAX_LINES]) + (f"\nand {len(lines) - _MAX_LINES} more" if lines[_MAX_LINES:] else "")
 
+
+_MAX_LINES = 12
 _COLUMNS = (
     "weight",
     Column("shape", text=shape, justify="right"),
@@ -133,9 +176,10 @@ _COLUMNS = (
 def report(model: keras.Model) -> Report:
     """Count the zeros of a model, kernel by kernel, beside the targets.
 
-    Weights are counted, settings are not trusted. With a global threshold, the target of every kernel is that of all of
-    them together. For layers with trainable thresholds, the weights they compute with are counted, and the thresholds
-    are not. For layers quantised to int8, the integers are counted; zeros stay zero in them.
+    Weights are counted, settings are not trusted, and frozen layers count like others. With a global threshold, the
+    target of every kernel is that of all of them together. For layers with trainable thresholds, the weights they
+    compute with are counted, and the thresholds are not. For layers quantised to int8, the integers are counted; zeros
+    stay zero in them. Weights of rank 2 or more that nothing prunes are listed with the reason.
 
     Args:
         model: A built model.
@@ -145,20 +189,38 @@ def report(model: keras.Model) -> Report:
         `tfsparse.structured.multiply_adds.register`), and where the model leaves the size of its input open.
 
     Raises:
+        TypeError: If the model is no Keras 3 model.
         ValueError: If a layer is quantised to another type than int8, where several weights share a byte.
 
     Examples:
         >>> tfsparse.report(model).table()
     """
+    compiled_model.check_keras3(model, "tfsparse.report(tfsparse.tfmot.to_keras3(model))")
     thresholds = {id(v) for layer in masked_layer.masked_layers(model) for v in layer.own_variables}
-    variables = [v for v in model.trainable_variables if id(v) not in thresholds] + _quantized_kernels(model)
+    variables = [v for v in keras_internals.trained_weights(model) if id(v) not in thresholds]
+    variables += _quantized_kernels(model)
     masks = {id(kernel): ops.convert_to_numpy(mask) for kernel, mask in masked_layer.layer_masks(model)}
     kept = {id(v): int(np.count_nonzero(ops.convert_to_numpy(v) * masks.get(id(v), 1))) for v in variables}
-    targets, uses = _targets(model), multiply_adds.uses_per_entry(model)
-    shown = [v for v in variables if selection.is_prunable(v) or id(v) in targets]
-    rows = tuple(_row(v, targets.get(id(v)), uses.get(id(v)), kept[id(v)], id(v) in masks) for v in shown)
+    targets, names = _targets(model), weight_names(model)
+    reasons = _Reasons(model, {*targets, *masks})
+    kernels = [v for v in variables if selection.is_prunable(v) or id(v) in targets]
+    shown = {id(v) for v in kernels}
+    others = [v for v in variables if id(v) not in shown and len(v.shape) > 1]
+    dense = (Dense(names[id(v)], tuple(v.shape), math.prod(v.shape), reasons.other(v)) for v in others)
+    rows = _rows(model, kernels, names, targets, kept, reasons)
     parameters = sum(math.prod(v.shape) for v in variables)
-    return Report(model.name, rows, parameters, sum(kept.values()), _sync_stats(model))
+    return Report(model.name, rows, parameters, sum(kept.values()), _sync_stats(model), tuple(dense))
+
+
+def _rows(model, kernels, names, targets, kept, reasons):
+    uses, broken = multiply_adds.uses_per_entry(model), compiled_model.broken_masks(model)
+    rows = []
+    for v in kernels:
+        key, name = id(v), names[id(v)]
+        counts, because = _counts(math.prod(v.shape), kept[key], uses.get(key)), reasons.kernel(v)
+        masked = reasons.is_masked(v)
+        rows.append(Row(name, tuple(v.shape), targets.get(key), *counts, masked, because, broken.get(name, 0)))
+    return tuple(rows)
 
 
 def _quantized_kernels(model) -> list:
@@ -174,11 +236,52 @@ def _quantized_kernels(model) -> list:
     return integers
 
 
-def _row(variable, target, uses, kept, thresholded):
-    size = math.prod(variable.shape)
-    flops, effective = (None if uses is None else 2 * entries * uses for entries in (size, kept))
-    masked = thresholded or target is not None
-    return Row(variable.path, tuple(variable.shape), target, 1 - kept / size, size, kept, flops, effective, masked)
+def _counts(size, kept, uses):
+    """Return sparsity, size, kept, FLOPs and effective FLOPs of a row."""
+    return 1 - kept / size, size, kept, *(None if uses is None else 2 * entries * uses for entries in (size, kept))
+
+
+_FROZEN = "it is frozen"
+
+
+class _Reasons:
+    """Says why weights of a model are dense.
+
+    Args:
+        model: The model.
+        masked: The ids of the weights that have a mask.
+    """
+
+    def __init__(self, model, masked):
+        optimizer = compiled_model.sparse_optimizer(model)
+        self._masked, self._trainable = masked, {id(v) for v in model.trainable_variables}
+        self._untrained = {id(v) for v in optimizer.untrained_variables} if optimizer else set()
+        self._excluded = {id(v) for v in optimizer.excluded_variables} if optimizer else set()
+
+    def is_masked(self, variable) -> bool:
+        return id(variable) in self._masked
+
+    def kernel(self, variable) -> str | None:
+        """Return why a kernel has no mask; None if it has one, or nothing in the model has."""
+        if self.is_masked(variable):
+            return None
+        if id(variable) not in self._trainable:
+            return _FROZEN
+        return self._chosen(variable) or ("the pruner cannot prune this shape" if self._masked else None)
+
+    def other(self, variable) -> str:
+        """Return why a weight that is no kernel is not pruned."""
+        if id(variable) not in self._trainable:
+            return _FROZEN
+        if "embedding" in variable.path.rpartition("/")[2]:
+            return "embeddings are pruned only if they are chosen, Prune(sparsities=[(layer.embeddings, 0.5)])"
+        line = f"Prune(sparsities=[(layer.{variable.name}, 0.5)])"
+        return self._chosen(variable) or f"its name does not end in 'kernel', write {line}"
+
+    def _chosen(self, variable):
+        if id(variable) in self._untrained:
+            return "no gradient reaches it"
+        return "it is excluded" if id(variable) in self._excluded else None
 
 
 def _sync_stats(model):
@@ -191,10 +294,9 @@ def _targets(model) -> dict:
     optimizer = compiled_model.sparse_optimizer(model)
     if optimizer is None or not optimizer.built:
         return {}
-    counts = ops.convert_to_numpy(optimizer.target)
+    counts = optimizer.mask_state.target_counts()
     sizes = [math.prod(v.shape) for v in optimizer.pruned_variables]
     if optimizer.pruner.is_global:
         counts, sizes = [sum(counts)] * len(sizes), [sum(sizes)] * len(sizes)
     rows = zip(optimizer.pruned_variables, counts, sizes, strict=True)
     return {id(v): int(count) / size for v, count, size in rows}
-

@@ -111,6 +111,9 @@ class TargetSparsityCallback(FinalCut):
         if self.sparsity is not None:
             super()._prune_written_weights()
 
+    def _zero_fraction(self):
+        return _sparsity(self._masked_layers())
+
     def _cut_variables(self):
         return [v for layer in self._masked_layers() for v in (*layer.kernels, *layer.thresholds)]
 

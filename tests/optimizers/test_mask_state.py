@@ -1,0 +1,213 @@
+"""Weights that `apply` never receives stay dense, and everything else counts the others."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import tfsparse
+from tfsparse import SparseOptimizer, testing
+
+ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="on JAX a step gets all variables")
+NEVER = "The optimizer never gets a gradient of .*teacher.*: they stay dense"
+
+
+def network(name):
+    layers = [keras.layers.Dense(16, "relu", name="hidden"), keras.layers.Dense(4, name="head")]
+    return keras.Sequential([keras.Input((8,)), *layers], name=name)
+
+
+class Distilling(keras.Model):
+    """A teacher that is not frozen, and a student that learns from it."""
+
+    def __init__(self, student="student"):
+        super().__init__()
+        self.teacher, self.student, self.built = network("teacher"), network(student), True
+
+    def call(self, inputs):
+        return self.student(inputs)
+
+    def train_step(self, data):
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self.student(data[0]) - self.teacher(data[0])) ** 2)
+        weights = self.student.trainable_weights
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        return {"loss": loss}
+
+
+class Unreached(Distilling):
+    """Gives all variables to the optimizer, with None as gradients of the teacher."""
+
+    def train_step(self, data):
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(self.student(data[0]) ** 2)
+        gradients = tape.gradient(loss, self.trainable_weights)
+        self.optimizer.apply(gradients, self.trainable_weights)
+        return {"loss": loss}
+
+
+DATA = np.random.default_rng(0).normal(size=(64, 8)).astype("float32"), np.zeros((64, 4), "float32")
+
+
+def distilled(*, model=None, **options):
+    keras.utils.set_random_seed(0)
+    model = model or Distilling()
+    model.compile(keras.optimizers.Adam(0.01))
+    with pytest.warns(UserWarning, match=NEVER):
+        history = model.fit(*DATA, batch_size=16, epochs=3, verbose=0, callbacks=[tfsparse.Prune(**options)]).history
+    return model, history
+
+
+def zeros(model):
+    return {v.path: int(np.sum(ops.convert_to_numpy(v) == 0)) for v in model.trainable_variables if v.name == "kernel"}
+
+
+@ON_TENSORFLOW
+@pytest.mark.filterwarnings("ignore:Gradients do not exist for variables")
+@pytest.mark.parametrize("make", [Distilling, Unreached])
+@pytest.mark.parametrize("pruner", ["magnitude", {"name": "magnitude", "scope": "global"}, "rigl", "feather"])
+def test_a_teacher_stays_dense_and_the_student_has_the_target(make, pruner):
+    if make is Unreached and pruner not in ("magnitude", "rigl"):
+        pytest.skip("what reaches the optimizer is told apart before the pruner is asked")
+    model, history = distilled(model=make(), sparsity=0.75, pruner=pruner)
+    assert {path: n for path, n in zeros(model).items() if "teacher" in path} == {
+        "teacher/hidden/kernel": 0,
+        "teacher/head/kernel": 0,
+    }
+    assert sum(zeros(model).values()) == 0.75 * (8 * 16 + 16 * 4)
+    assert history["sparsity"][-1] == model.optimizer.current_sparsity() == 0.75
+    assert len(model.optimizer.masks) == len(model.optimizer.pruned_variables) == 2
+
+
+@ON_TENSORFLOW
+def test_a_report_names_what_is_never_trained():
+    model, _ = distilled(sparsity=0.75)
+    rows = {r.weight: r for r in tfsparse.report(model).rows}
+    assert tfsparse.report(model).sparsity == 0.75
+    assert rows["teacher/hidden/kernel"].target is None
+    assert "gradient" in rows["teacher/hidden/kernel"].dense_because
+
+
+@ON_TENSORFLOW
+def test_a_saved_file_knows_what_is_never_trained(tmp_path):
+    model, _ = distilled(sparsity=0.75)
+    optimizer = SparseOptimizer.from_config(model.optimizer.get_config())
+    optimizer.build(model.trainable_variables)
+    store = {}
+    model.optimizer.save_own_variables(store)
+    optimizer.load_own_variables(store)
+    assert [v.path for v in optimizer.untrained_variables] == ["teacher/hidden/kernel", "teacher/head/kernel"]
+    assert optimizer.current_sparsity() == 0.75
+
+
+@ON_TENSORFLOW
+def test_a_resumed_training_equals_the_straight_one(tmp_path):
+    def trained(*epochs):
+        keras.utils.set_random_seed(0)
+        for last in epochs:
+            model = Distilling()
+            model.compile(keras.optimizers.Adam(0.01))
+            backup = keras.callbacks.BackupAndRestore(tmp_path / str(len(epochs)), delete_checkpoint=False)
+            prune = tfsparse.Prune("polynomial", 0.75, total_steps=16)
+            with pytest.warns(UserWarning, match=NEVER):
+                model.fit(*DATA, batch_size=16, epochs=last, verbose=0, shuffle=False, callbacks=[backup, prune])
+        return model
+
+    for one, other in zip(trained(4).get_weights(), trained(2, 4).get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@ON_TENSORFLOW
+def test_two_calls_with_different_variables_train_both():
+    """As a GAN with one optimizer makes them: what any call has received is pruned at the end of a step."""
+    first, second = (network(name) for name in ("generator", "discriminator"))
+    variables = first.trainable_variables + second.trainable_variables
+    optimizer = SparseOptimizer(keras.optimizers.SGD(0.1), "constant", sparsity=0.75, total_steps=4)
+    optimizer.build(variables)
+    for network_ in (first, second):
+        optimizer.apply([ops.ones_like(v) for v in network_.trainable_variables], network_.trainable_variables)
+    assert not optimizer.untrained_variables
+    optimizer.apply([ops.ones_like(v) for v in second.trainable_variables], second.trainable_variables)
+    assert optimizer.current_sparsity() == 0.75
+
+
+def test_a_step_with_all_variables_prunes_all():
+    model = testing.small_model()
+    optimizer = SparseOptimizer("sgd", "constant", sparsity=0.75, total_steps=4)
+    optimizer.build(model.trainable_variables)
+    optimizer.apply([ops.ones_like(v) for v in model.trainable_variables])
+    assert not optimizer.untrained_variables and len(optimizer.masks) == 3
+
+
+# ---- other weights are trainable than when the file was saved -------------------------------------------------------
+
+
+def freeze_all(model):
+    model.trainable = False
+
+
+def freeze_some(model):
+    for layer in model.layers[:-1]:
+        layer.trainable = False
+
+
+def quantise(model):
+    model.quantize("int8")
+
+
+def loaded_with_warnings(path):
+    """Keras's own about the inner optimizer, and one about the masks."""
+    masks = "The masks of 'sparse_adam.*' are not loaded: other weights of the model are trainable"
+    with pytest.warns(UserWarning, match="Skipping variable loading for"), pytest.warns(UserWarning, match=masks):
+        return keras.models.load_model(path)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+@pytest.mark.parametrize("change", [freeze_all, freeze_some, quantise])
+def test_a_pruned_model_loads_when_other_weights_are_trainable(change, tmp_path):
+    model = testing.small_model()
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = testing.small_data()
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.75)])
+    change(model)
+    model.save(tmp_path / "model.keras")
+    loaded = loaded_with_warnings(tmp_path / "model.keras")
+    for one, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert tfsparse.report(loaded).sparsity == tfsparse.report(model).sparsity == 0.75
+
+
+def test_a_partly_frozen_model_trains_on_after_it_was_loaded(tmp_path):
+    model = testing.small_model()
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = testing.small_data()
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.75)])
+    freeze_some(model)
+    model.save(tmp_path / "model.keras")
+    loaded = loaded_with_warnings(tmp_path / "model.keras")
+    loaded.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loaded.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[tfsparse.Prune("constant", sparsity=0.75)])
+    assert tfsparse.report(loaded).sparsity == 0.75
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once is enough for a legacy format")
+def test_a_legacy_file_loads(tmp_path):
+    """Keras builds the optimizer of a Sequential model in an .h5 file on no variables at all."""
+    model = testing.small_model()
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = testing.small_data()
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.75)])
+    model.save(tmp_path / "model.h5")
+    loaded = keras.models.load_model(tmp_path / "model.h5")
+    assert tfsparse.report(loaded).sparsity == 0.75
+
+
+def test_nothing_to_prune_is_still_an_error_for_a_new_optimizer():
+    model = testing.small_model()
+    model.trainable = False
+    with pytest.raises(ValueError, match="Nothing to prune: none of the 0 trainable variables"):
+        SparseOptimizer("adam", total_steps=4).build(model.trainable_variables)
