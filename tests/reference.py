@@ -72,3 +72,11 @@ def feather(weights, masks):
         own = tau if np.all(np.abs(w)[m > 0] >= tau) else np.max(np.abs(w)[m == 0], initial=0)
         result.append(np.sign(w) * np.cbrt(np.maximum(np.abs(w).astype("float64") ** 3 - np.float64(own) ** 3, 0)) * m)
     return result
+
+
+def possible_counts(parts):
+    """Return all numbers of entries that units have together: `parts` are pairs of their number and their size."""
+    counts = {0}
+    for number, size in parts:
+        counts = {count + n * size for count in counts for n in range(number + 1)}
+    return counts

@@ -1,8 +1,11 @@
 """Choosing and saving granularities. The masks that they give are tested in test_topk.py."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
+import reference
 from keras import ops
 
 import tfsparse
@@ -71,3 +74,54 @@ def test_drop_and_grow_refuses_a_pattern_in_either_kind():
     assert pruners.RigL(granularity=BOTH).granularity == BOTH
     with pytest.raises(ValueError, match="a fixed pattern"):
         pruners.RigL(granularity={"dense": "weight", "conv": "2:4"})
+
+
+_UNEVEN = [
+    ((17, 50), (1, 4)),
+    ((17, 50), (8, 8)),
+    ((17, 50), (16, 16)),
+    ((7, 5), (2, 3)),
+    ((3, 3, 5, 7), (3, 2)),
+    ((10, 3), (8, 4)),
+    ((13, 29), (6, 4)),
+]
+
+
+def mask_of(units, scores, count, mask=None):
+    """The mask of a weight after one update."""
+    mask = np.ones_like(scores) if mask is None else mask
+    pooled, kept = units.pool(ops.convert_to_tensor(scores)), units.pool(ops.convert_to_tensor(mask))
+    unit_mask = units.prune_lowest(pooled, count, kept, scores.shape)
+    return ops.convert_to_numpy(units.expand(unit_mask, ops.convert_to_tensor(scores)))
+
+
+@pytest.mark.parametrize(("shape", "block"), _UNEVEN, ids=str)
+def test_blocks_that_do_not_divide_a_kernel_give_the_nearest_possible_count(shape, block):
+    random, units, size = np.random.default_rng(0), granularity.get(block), math.prod(shape)
+    possible = reference.possible_counts([(p.num_units, p.entries_per_unit) for p in units.parts(shape)])
+    for sparsity in (0.1, 0.5, 0.77, 0.9):
+        count = units.nearest_count(shape, sparsity * size)
+        assert abs(count - sparsity * size) == min(abs(n - sparsity * size) for n in possible if n < size)
+        scores = np.abs(random.normal(size=shape)).astype("float32")
+        for wanted in (count, ops.convert_to_tensor(count)):
+            mask = mask_of(units, scores, wanted)
+            assert np.sum(mask == 0) == count
+            np.testing.assert_array_equal(mask, mask_of(units, mask, count))  # whole blocks, and they stay
+
+
+def test_the_nearest_count_is_of_the_target_itself_not_of_the_rounded_one():
+    assert granularity.get((2, 2)).nearest_count((16, 4), 0.9 * 64) == 56  # 57.6; 60 is as near to 58
+
+
+def test_golden_of_a_smaller_block_that_makes_the_count_exact():
+    scores = np.array([[1], [1], [2], [2], [9]], "float32")  # blocks of 2 inputs: means 1, 2, 9, the last of one entry
+    units = granularity.get((1, 2))
+    np.testing.assert_array_equal(mask_of(units, scores, 3)[:, 0], [0, 0, 1, 1, 0])
+    np.testing.assert_array_equal(mask_of(units, scores, 4)[:, 0], [0, 0, 0, 0, 1])
+
+
+def test_channels_and_groups_count_true_entries():
+    assert granularity.get("channel").nearest_count((17, 10), 0.33 * 170) == 3 * 17
+    two_of_four = granularity.get("2:4")
+    assert two_of_four.nearest_count((17, 50), 0.5 * 850) == two_of_four.max_zeros((17, 50)) == 400  # one input is left
+    assert two_of_four.nearest_count((17, 50), 0.3 * 850) == 256  # of 254 and 256, which are as near to 255

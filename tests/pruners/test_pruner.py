@@ -70,3 +70,38 @@ def test_unknown_scopes_and_allocations_are_errors(options):
 def test_an_unknown_pruner_offers_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'magnitude'"):
         pruners.get("magnitud")
+
+
+SHAPES = [(17, 50), (50, 31), (3, 3, 5, 7), (31, 3)]
+
+
+def zeros_of(pruner, counts):
+    random = np.random.default_rng(0)
+    weights = [random.normal(size=shape).astype("float32") for shape in SHAPES]
+    masks = pruner.masks(weights, [None] * 4, [np.ones_like(w) for w in weights], counts)
+    return [int(np.sum(ops.convert_to_numpy(m) == 0)) for m in masks]
+
+
+@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.9, 0.913])
+@pytest.mark.parametrize("granularity", ["weight", "channel", (1, 4), {"dense": (1, 4), "conv": "weight"}, (1, 2)])
+def test_a_global_target_counts_over_the_whole(granularity, sparsity):
+    pruner, size = pruners.Magnitude(granularity, scope="global"), sum(np.prod(s) for s in SHAPES)
+    counts = pruner.num_prunable_together(SHAPES, sparsity)
+    unit = 17 if granularity == "channel" else 1
+    assert abs(sum(counts) - round(sparsity * size)) <= unit / 2
+    assert abs(sum(zeros_of(pruner, counts)) - sum(counts)) <= unit / 2
+
+
+def test_a_sum_of_rounded_counts_is_not_the_global_count():
+    shapes = [(3, 3)] * 5  # 4.5 of each; 4 by themselves
+    assert sum(pruners.Magnitude(scope="global").num_prunable_together(shapes, 0.5)) == 22
+    assert pruners.Magnitude().num_prunable_together(shapes, 0.5) == [4] * 5
+
+
+@pytest.mark.parametrize("pruner", [pruners.SET((1, 4)), pruners.RigL((8, 8)), pruners.Random((1, 4))], ids=repr)
+def test_every_pruner_counts_smaller_blocks_as_they_are(pruner):
+    weight = np.random.default_rng(0).normal(size=(17, 50)).astype("float32")
+    count, mask = pruner.num_prunable((17, 50), 0.8), np.ones_like(weight)
+    for step in (1, 2, 3):
+        (mask,) = pruner.at_step(step, 10).masks([weight * mask], [weight], [mask], [count])
+        assert int(np.sum(ops.convert_to_numpy(mask) == 0)) == count and abs(count - 0.8 * 850) <= 1

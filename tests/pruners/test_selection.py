@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from tfsparse import testing
+from tfsparse import Magnitude, testing
 from tfsparse.pruners import selection
 
 
@@ -31,8 +31,6 @@ def test_overrides_survive_saving():
     model = testing.small_model()
     overrides = selection.Overrides(dense_names=["head"])
     overrides.set(model.get_layer("hidden").kernel, 0.5)
-    from tfsparse import Magnitude
-
     targets = overrides.resolve(model.trainable_variables, Magnitude(), 0.75)
     again = selection.Overrides.from_config(overrides.get_config())
     assert targets == again.resolve(model.trainable_variables, Magnitude(), 0.75) == {0: 27, 2: 256}
@@ -41,3 +39,31 @@ def test_overrides_survive_saving():
 def test_overrides_of_older_files_load():
     overrides = selection.Overrides.from_config({"places": {"2": 0.5}, "words": ["head"]})
     assert (overrides.sparsities, overrides.dense_names) == ({2: 0.5}, ["head"])
+
+
+def dense_model(units=50):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((17,)), keras.layers.Dense(units, name="a"), keras.layers.Dense(31, name="b")])
+
+
+def test_a_global_target_is_exact_over_all_weights():
+    model = dense_model()
+    targets = selection.Overrides().resolve(model.trainable_variables, Magnitude(scope="global"), 0.777)
+    assert list(targets) == [0, 2] and sum(targets.values()) == round(0.777 * (17 * 50 + 50 * 31))
+
+
+def test_what_whole_units_reach_is_said_before_training():
+    variables = dense_model().trainable_variables
+    with pytest.warns(UserWarning, match=r"a/kernel \(17, 50\): 0.3976 instead of 0.5") as said:
+        selection.Overrides().resolve(variables, Magnitude((16, 16)), 0.5)
+    assert len(said) == 1
+    with pytest.warns(UserWarning, match=r"a/kernel \(17, 50\): 0.4706 instead of 0.5; .*b/kernel .*0.48 instead"):
+        selection.Overrides().resolve(variables, Magnitude("2:4"), 0.5)
+    with pytest.warns(UserWarning, match="all weights together: 0.4767 instead of 0.5"):
+        selection.Overrides().resolve(variables, Magnitude("2:4", scope="global"), 0.5)
+
+
+def test_nothing_is_said_within_half_a_point_or_half_an_entry():
+    variables = dense_model(3).trainable_variables
+    for pruner in (Magnitude((1, 4)), Magnitude(), Magnitude(scope="global")):
+        selection.Overrides().resolve(variables, pruner, 0.9)

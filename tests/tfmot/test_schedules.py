@@ -87,9 +87,9 @@ def test_masks_are_updated_at_the_end_step_and_for_step_zero_of_stock_schedules(
 
 def test_num_pruned_is_exact_where_float32_is_not():
     size, schedule = 25_000_001, stock.ConstantSparsity(0.9, 0)
-    assert int(schedules.num_pruned(schedule, schedule(_step(1))[1], size)) == round(0.9 * size)
+    assert int(schedules.num_pruned(schedule, schedule(_step(1))[1], size, 1, round(0.9 * size))) == round(0.9 * size)
     halfway = stock.PolynomialDecay(0.0, 0.8, 0, 10, power=1)
-    assert int(schedules.num_pruned(halfway, halfway(_step(5))[1], 1000)) == 400
+    assert int(schedules.num_pruned(halfway, halfway(_step(5))[1], 1000, 1, 800)) == 400
 
 
 class Hesitant(stock.PruningSchedule):

@@ -1,9 +1,12 @@
-"""Slots of the optimizers of tf_keras."""
+"""Slots of the optimizers of tf_keras, and counts."""
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 import tf_keras_models as models
+from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
+from tf_keras_models import stock
 
 from tfsparse import tfmot
 from tfsparse.tfmot import prune
@@ -26,3 +29,51 @@ def test_slots_of_pruned_weights_return_to_their_initial_value(optimizers, name)
         assert len(np.unique(values[pruned])) == 1 and len(np.unique(values[~pruned])) > 1
         initial.append(values[pruned][0])
     assert VALUE in initial and np.isfinite(group.weights[0].numpy()).all()
+
+
+def dense_model(*widths, **options):
+    tf_keras.utils.set_random_seed(0)
+    layers = [tf_keras.layers.Dense(width, name=f"dense_{width}") for width in widths]
+    model = tf_keras.Sequential([tf_keras.layers.Input((17,)), *layers])
+    return models.compiled(tfmot.prune_low_magnitude(model, **options))
+
+
+@pytest.mark.parametrize(("block", "zeros"), [((4, 1), 765), ((8, 8), 768)])
+def test_blocks_that_do_not_divide_a_kernel_reach_the_target(block, zeros):
+    model = dense_model(50, block_size=block)
+    models.fit(model, tfmot.Prune("one_cycle", sparsity=0.9))
+    assert np.sum(models.masks(model)[0] == 0) == zeros  # of 850
+
+
+def test_what_blocks_cannot_reach_is_said_before_training():
+    with pytest.warns(UserWarning, match=r"dense_50 \(17, 50\): 0.3976 instead of 0.5"):
+        models.fit(dense_model(50, block_size=(16, 16)), tfmot.Prune("one_cycle", sparsity=0.5), epochs=1)
+
+
+def test_a_global_target_counts_over_the_whole():
+    model = dense_model(50, 5, scope="global")
+    models.fit(model, tfmot.Prune("one_cycle", sparsity=0.777))
+    assert sum(np.sum(m == 0) for m in models.masks(model)) == round(0.777 * (850 + 250))
+
+
+@pytest.mark.parametrize("block", [(1, 1), (1, 5), (4, 1), (5, 3)])
+def test_before_the_end_the_masks_are_those_of_tfmot(block):
+    schedule = stock.PolynomialDecay(0.0, 0.9, 0, 100, frequency=1)
+    weight = np.random.default_rng(0).normal(size=(20, 45)).astype("float32")
+    wrapper = tfmot.PruneLowMagnitude(tf_keras.layers.Dense(45), schedule, block_size=block)
+    wrapper.build((None, 20))
+    theirs = [tf.Variable(weight), tf.Variable(np.ones_like(weight)), tf.Variable(0.0)]
+    for step in range(1, 40, 2):
+        wrapper.layer.kernel.assign(weight)
+        wrapper.pruning_vars[0][1].assign(np.ones_like(weight))
+        wrapper.pruning_step.assign(step - 1)
+        wrapper.pruning_obj.conditional_mask_update()
+        pruning_impl.Pruning(lambda step=step: step, [theirs], schedule, list(block), "AVG").conditional_mask_update()
+        np.testing.assert_array_equal(wrapper.pruning_vars[0][1], theirs[1])
+
+
+def test_at_the_end_an_exact_half_of_the_kernel_is_rounded_and_not_of_what_is_kept():
+    model = tf_keras.Sequential([tf_keras.layers.Input((3,)), tf_keras.layers.Dense(5)])
+    model = models.compiled(tfmot.prune_low_magnitude(model, stock.ConstantSparsity(0.5, 0)))
+    models.fit(model, epochs=1)
+    assert np.sum(models.masks(model)[0] == 0) == round(7.5) == 8  # TFMOT keeps round(7.5), and prunes 7

@@ -110,7 +110,9 @@ class Prune(PruneCore, tf_keras.callbacks.Callback):
                 set_schedule(self.model, group, self._step_schedule(group, first_epoch, num_steps))
             if self.total_steps is None:
                 _check_ends(group, group.num_steps() + num_steps)
-            if schedules.may_fall(group.schedule):  # else no weight returns, so no slot needs to be emptied
+            group.warn_of_missed()
+            # else no weight returns, so no slot needs to be emptied
+            if schedules.may_fall(group.schedule) or group.has_smaller_units:
                 group.find_slots = find
             group.weight_mask_op()
         self._last_step = None if num_steps is None else self._steps_done() + num_steps

@@ -11,7 +11,6 @@ import tf_keras
 from tensorflow_model_optimization.sparsity.keras import PruningSchedule
 
 from tfsparse import schedules
-from tfsparse.masks import topk
 from tfsparse.pruners import selection
 
 
@@ -188,12 +187,14 @@ def fires(schedule: PruningSchedule, first: int, last: int) -> bool:
     return first <= end_step(schedule) <= last or bool(due_steps(schedule, first, last))
 
 
-def num_pruned(schedule: PruningSchedule, sparsity, size: int):
-    """Return how many of `size` entries to prune; exactly `round(sparsity * size)` where the schedule ends."""
-    count, final = topk.num_pruned(sparsity, size), final_sparsity(schedule)
-    if final is None:
-        return count
-    return tf.where(sparsity == np.float32(final), topk.num_pruned(float(final), size), count)
+def num_pruned(schedule: PruningSchedule, sparsity, num_units: int, entries_per_unit: int, at_end: int | None):
+    """Return how many entries to prune: `at_end` where the schedule ends, before it as many as TFMOT prunes.
+
+        kept units = round(num_units * (1 - sparsity))
+    """
+    kept = tf.cast(tf.round(tf.cast(num_units, tf.float32) * (1 - sparsity)), tf.int32)
+    count, final = (num_units - kept) * entries_per_unit, final_sparsity(schedule)
+    return count if final is None else tf.where(sparsity == np.float32(final), at_end, count)
 
 
 def describe(schedule: PruningSchedule) -> str:

@@ -1,5 +1,6 @@
 """The weights of wrapped layers, with their masks."""
 
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -7,10 +8,10 @@ import tf_keras
 
 from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend import ops as backend_ops
-from tfsparse.masks import topk
 from tfsparse.optimizers import slots
 from tfsparse.optimizers.masked_weights import MaskedWeights
 from tfsparse.optimizers.weight_storage import HardPruning
+from tfsparse.pruners import reached
 from tfsparse.tfmot import schedules
 from tfsparse.tfmot.constraints import native
 
@@ -77,8 +78,31 @@ class WrappedWeights(MaskedWeights):
 
     def prune_now(self, sparsity: float) -> None:
         """Prune to `sparsity` at once, whatever the schedule says."""
-        self.update(None, [topk.num_pruned(sparsity, size) for size in self.sizes])
+        self.update(None, self.counts(sparsity))
         self.apply()
+
+    def counts(self, sparsity: float) -> list[int]:
+        """Return the entries to prune of each weight at a sparsity. N:M prunes no more than its pattern."""
+        shapes = [tuple(weight.shape) for weight in self.weights]
+        return self.pruner.num_prunable_together(shapes, min(sparsity, self._units.max_sparsity(shapes[0])))
+
+    def warn_of_missed(self) -> None:
+        """Warn if whole units cannot give the final sparsity of the schedule."""
+        sparsity = schedules.final_sparsity(self.schedule)
+        if sparsity is None:
+            return
+        names = [f"{w.layer.name} {tuple(weight.shape)}" for w in self.active for weight, *_ in w.pruning_vars]
+        rows = zip(names, self.sizes, [sparsity] * len(names), self.counts(sparsity), strict=True)
+        reached.warn_of_missed(self.pruner, map(reached.Reached._make, rows))
+
+    @property
+    def has_smaller_units(self) -> bool:
+        """Whether some blocks are smaller than others. They may return though the sparsity does not fall."""
+        return any(len(self._units.parts(tuple(weight.shape))) > 1 for weight in self.weights)
+
+    @property
+    def _units(self):
+        return self.wrappers[0].units
 
     def _steps(self):
         steps = [backend_ops.read(w.pruning_step) for w in self.active]
@@ -91,7 +115,11 @@ class WrappedWeights(MaskedWeights):
 
     def _update_at(self, step):
         _, sparsity = schedules.at_step(self.schedule, step)  # within the branch: other steps do not compute it
-        self.update(None, [schedules.num_pruned(self.schedule, sparsity, size) for size in self.sizes])
+        final = schedules.final_sparsity(self.schedule)
+        at_end = [None] * len(self.sizes) if final is None else self.counts(final)
+        units = [_equal_units(self._units, tuple(weight.shape)) for weight in self.weights]
+        counts = [schedules.num_pruned(self.schedule, sparsity, *u, n) for u, n in zip(units, at_end, strict=True)]
+        self.update(None, counts)
         self.apply()
 
     def _measure_thresholds(self):
@@ -99,6 +127,13 @@ class WrappedWeights(MaskedWeights):
             size = tf.abs(backend_ops.read(native(weight)))
             kept = tf.where(backend_ops.read(mask) > 0, size, threshold.dtype.max)
             replicas.assign(threshold, tf.reduce_min(kept))
+
+
+def _equal_units(units, shape):
+    """Return number and entries of the units that a weight is made of, or of its entries if units differ in size."""
+    size, (first, *others) = math.prod(shape), units.parts(shape)
+    covers = not others and first.num_units * first.entries_per_unit == size
+    return (first.num_units, first.entries_per_unit) if covers else (size, 1)
 
 
 def slot_finder(model: tf_keras.Model) -> Callable[..., list]:
