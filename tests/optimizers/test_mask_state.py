@@ -211,3 +211,16 @@ def test_nothing_to_prune_is_still_an_error_for_a_new_optimizer():
     model.trainable = False
     with pytest.raises(ValueError, match="Nothing to prune: none of the 0 trainable variables"):
         SparseOptimizer("adam", total_steps=4).build(model.trainable_variables)
+
+
+def test_a_global_target_is_counted_over_the_whole_at_every_step():
+    model = keras.Sequential([keras.Input((7,)), *[keras.layers.Dense(7) for _ in range(9)]])
+    pruner = tfsparse.Magnitude(scope="global")
+    optimizer = SparseOptimizer("sgd", "linear", sparsity=0.8, pruner=pruner, total_steps=10)
+    optimizer.set_sparsity(model.layers[4], 0.5)  # a kernel of its own
+    variables = model.trainable_variables
+    for step in range(1, 11):
+        optimizer.apply([ops.zeros(v.shape) for v in variables], variables)
+        own, others = round(24 * step / 10), round(314 * step / 10)  # of 0.5 * 49, and of 0.8 * 8 * 49
+        zeros = [testing.fixtures.num_zeros(m) for m in optimizer.masks]
+        assert (zeros[4], sum(zeros) - zeros[4]) == (own, others), step

@@ -133,11 +133,17 @@ class MaskState(MaskedWeights):
     # ---- updates ----------------------------------------------------------------------------------------------------
 
     def num_pruned(self, fraction):
-        """Return the entries to prune of each weight, an integer tensor: exactly the target at fraction 1."""
+        """Return the entries to prune of each weight, an integer tensor: exactly the target at fraction 1.
+
+        With a global scope the sum of a group is what is rounded.
+        """
         start, target = (ops.cast(backend_ops.read(v), "int32") for v in (self.start, self.target))
-        moved = ops.cast(ops.round(fraction * ops.cast(target - start, "float32")), "int32")
-        counts = ops.where(fraction >= 1.0, target, start + moved)
-        return counts if len(self._trained) == len(self._all_masks) else ops.take(counts, self._trained)
+        if len(self._trained) < len(self._all_masks):
+            start, target = (ops.take(v, self._trained) for v in (start, target))
+        moved = fraction * ops.cast(target - start, "float32")
+        if self.pruner.is_global:
+            moved = ops.stack(self.in_groups(_rounded_together, moved))
+        return ops.where(fraction >= 1.0, target, start + ops.cast(ops.round(moved), "int32"))
 
     def target_counts(self) -> np.ndarray:
         """Return the entries to prune of each weight at the end, read now."""
@@ -246,6 +252,13 @@ class MaskState(MaskedWeights):
             )
         for key, variable in own.items():
             variable.assign(saved[key])
+
+
+def _rounded_together(values):
+    """Return whole numbers near the values, whose sum is the rounded sum of the values."""
+    even = 2 * ops.floor(ops.stack(values) / 2)
+    rest = ops.round(ops.cumsum(ops.stack(values) - even))  # float32 would not add up large values exactly
+    return ops.unstack(even + rest - ops.pad(rest, ((1, 0),))[:-1])
 
 
 def _by_magnitude(pruner):
