@@ -59,6 +59,29 @@ def test_a_link_is_replaced_and_not_what_it_leads_to(tmp_path):
     assert (tmp_path / "target").read_text() == "mine" and (tmp_path / "link").read_text() == "new"
 
 
+def test_text_about_tfsparse_is_no_mark(tmp_path):
+    (tmp_path / "notes.md").write_text("The figures were written by tfsparse.")
+    with pytest.raises(ValueError, match="replaces only what it wrote"):
+        files.write_text(tmp_path / "notes.md", "page")
+
+
+@pytest.mark.parametrize("target", ["nowhere", "page"])
+def test_a_link_of_others_is_not_replaced(tmp_path, target):
+    files.write_text(tmp_path / "page", files.MARK)
+    (tmp_path / "link").symlink_to(tmp_path / target)
+    with pytest.raises(ValueError, match="replaces only what it wrote"):
+        files.write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
+def test_what_is_no_plain_file_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe is no plain file"):
+        files.write_text(tmp_path / "pipe", "new", overwrite=True)
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def written(*texts):
     """A writer of a directory with files of these names."""
 
@@ -91,6 +114,16 @@ def test_a_directory_replaces_no_file_and_follows_no_link(tmp_path, kind):
     assert names(tmp_path) == ["model", "other"]
 
 
+def test_nothing_is_written_to_where_a_link_in_a_directory_leads(tmp_path):
+    written("elsewhere/b", "model/a")(tmp_path)
+    (tmp_path / "model" / "inner").symlink_to(tmp_path / "elsewhere")
+    before = [path.read_text() for path in (tmp_path / "elsewhere" / "b", tmp_path / "model" / "a")]
+    with pytest.raises(ValueError, match="inner is a link, and tfsparse writes nothing to where it leads"):
+        files.write_directory(tmp_path / "model", lambda new: written("a2", "inner/b")(new))
+    assert [path.read_text() for path in (tmp_path / "elsewhere" / "b", tmp_path / "model" / "a")] == before
+    assert names(tmp_path / "model") == ["a", "inner"]
+
+
 def test_only_known_files_and_directories_that_are_empty_then_are_removed(tmp_path):
     for name in ("model.keras", "logs/train/events.1", "logs/mine", "saved/a", ".git/config", "model.keras.bak"):
         written(name)(tmp_path)
@@ -103,9 +136,10 @@ def test_only_known_files_and_directories_that_are_empty_then_are_removed(tmp_pa
 
 
 def test_only_own_temporaries_are_removed(tmp_path):
-    written(".tfsparse-x1/new.keras", ".gitignore", ".ssh/key", ".new-site")(tmp_path)
+    written(".tfsparse-x1.tmp/new.keras", ".gitignore", ".ssh/key", ".new-site", ".tfsparse-notes/mine")(tmp_path)
     files.remove_temporaries(tmp_path)
-    assert names(tmp_path) == [".gitignore", ".new-site", ".ssh", ".ssh/key"]
+    left = [".gitignore", ".new-site", ".ssh", ".ssh/key", ".tfsparse-notes", ".tfsparse-notes/mine"]
+    assert names(tmp_path) == left
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/tmp/x", "../x", "a/b", "a\\b", "C:x", "a\0b"])

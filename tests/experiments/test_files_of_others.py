@@ -3,7 +3,9 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 from small_config import SMALL, small
 from typer.testing import CliRunner
@@ -20,8 +22,13 @@ OTHERS = (
     ".new-site/index.html",
     "savedmodel/notes.txt",
     "savedmodel/variables/mine.bin",
+    "savedmodel/variables/variables.bak",
+    "savedmodel/assets/vocabulary.txt",
     "tensorboard/train/mine.json",
+    "tensorboard/mine/events.out.tfevents.1",
     "activation_density/mine.txt",
+    "activation_density/stage-best.keras",
+    ".tfsparse-notes/mine.txt",
 )
 
 
@@ -89,11 +96,11 @@ def test_resuming_a_run_leaves_the_files_of_others(run):
     record = json.loads((run / "run.json").read_text())
     record["status"] = "running"
     (run / "run.json").write_text(json.dumps(record))
-    (run / ".tfsparse-killed").mkdir()
+    (run / ".tfsparse-killed.tmp").mkdir()
     before = others(run)
     done = invoke("train", "--resume", "--out", run)
     assert done.exit_code == 0, done.output
-    assert others(run) == before and not (run / ".tfsparse-killed").exists()
+    assert others(run) == before and not (run / ".tfsparse-killed.tmp").exists()
     assert run_directory.read(run)["status"] == "finished"
 
 
@@ -107,11 +114,17 @@ def test_a_directory_with_another_run_json_is_not_overwritten(workplace, tmp_pat
     assert content(tmp_path) == before
 
 
-def test_a_linked_directory_in_a_run_is_not_emptied(workplace, run):
-    shutil.rmtree(run / "savedmodel")
-    (run / "savedmodel").symlink_to(run.parent / "outside")
-    assert "savedmodel is no directory" in refused("train", workplace / "small.yaml", "--out", run, "--overwrite")
-    assert (run.parent / "outside" / "saved_model.pb").read_text() == "mine"
+@pytest.mark.parametrize(
+    ("name", "message"), [("savedmodel", "is no directory"), ("savedmodel/variables", "is a link, and tfsparse writes")]
+)
+def test_a_linked_directory_in_a_run_is_neither_emptied_nor_written_to(workplace, run, name, message):
+    outside = run.parent / "outside"
+    (outside / "variables.index").write_text("mine")
+    before = content(outside)
+    shutil.rmtree(run / name)
+    (run / name).symlink_to(outside)
+    assert f"{name} {message}" in refused("train", workplace / "small.yaml", "--out", run, "--overwrite")
+    assert content(outside) == before
 
 
 WRITERS = {
@@ -176,6 +189,21 @@ def test_two_trainings_do_not_share_a_directory(workplace, tmp_path):
     with files.locked(tmp_path / "run"):
         message = refused("train", workplace / "small.yaml", "--out", tmp_path / "run")
     assert "Another process is training into" in message and not (tmp_path / "run").exists()
+
+
+def test_a_comparison_whose_figure_has_no_format_is_refused_before_it_is_trained(workplace, tmp_path):
+    assert "does not end in an image format" in refused(*WRITERS["matrix"](workplace, tmp_path / "figure.xyz"))
+    assert not (workplace / "m").exists()
+
+
+def test_a_run_in_a_directory_that_tensorflow_takes_for_a_pattern_ends(workplace, tmp_path):
+    done = invoke("train", workplace / "small.yaml", "--out", tmp_path / "out[1]")
+    assert done.exit_code == 0, done.output
+    (tmp_path / "out[1]" / "savedmodel").rename(tmp_path / "plain")
+    inputs = np.zeros((2, 8, 8, 1), "float32")
+    outputs = run_directory.read_model(tmp_path / "out[1]" / "model.keras").predict(inputs, verbose=0)
+    loaded = tf.saved_model.load(str(tmp_path / "plain"))
+    np.testing.assert_allclose(loaded.serve(inputs), outputs, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["model.keras", "run.json"])

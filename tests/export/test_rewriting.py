@@ -2,8 +2,10 @@
 
 import os
 
+import numpy as np
 import pytest
-from export.small_models import pruned
+import tensorflow as tf
+from export.small_models import examples, pruned
 
 import tfsparse
 
@@ -38,6 +40,23 @@ def test_a_damaged_saved_model_is_named(theirs):
             read()
         assert "\n" not in str(refused.value)
     assert list(theirs.parent.iterdir()) == [theirs]
+
+
+@pytest.mark.parametrize("name", ["out[1]", "folder[1]/out"])
+def test_a_target_may_be_what_tensorflow_takes_for_a_pattern(tmp_path, name):
+    model, x = pruned(), examples()
+    exported = tfsparse.export(model, tmp_path / name)
+    assert tfsparse.export_tflite(model, tmp_path / f"{name}.tflite").difference < 1e-5
+    assert {path.name for path in exported.parent.iterdir()} == {exported.name, f"{exported.name}.tflite"}
+    loaded = tf.saved_model.load(str(exported.rename(tmp_path / "plain")))
+    np.testing.assert_allclose(loaded.serve(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_source_that_tensorflow_takes_for_a_pattern_is_named(tmp_path):
+    exported = tfsparse.export(pruned(), tmp_path / "out[1]", dense=True)
+    for read in (lambda: tfsparse.export(exported, tmp_path / "a"), lambda: tfsparse.doctor(exported, "savedmodel")):
+        with pytest.raises(ValueError, match=r"out\[1\] as a SavedModel; TensorFlow takes \[ in a path for a pattern"):
+            read()
 
 
 def test_a_directory_that_is_none_is_named(tmp_path):

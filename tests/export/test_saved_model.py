@@ -309,3 +309,9 @@ def test_the_path_of_a_tflite_file_is_refused(options, line, tmp_path, monkeypat
     with pytest.raises(ValueError) as error:
         tfsparse.export(pruned(), "out.tflite", **options)
     assert str(error.value).endswith(f"Write tfsparse.{line}") and not list(tmp_path.iterdir())
+
+
+def test_the_path_of_a_tflite_file_may_have_capitals(tmp_path):
+    with pytest.raises(ValueError, match=r"is the name of a TFLite file"):
+        tfsparse.export(pruned(), tmp_path / "out.TFLITE")
+    assert list(tmp_path.iterdir()) == []

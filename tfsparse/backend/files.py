@@ -13,8 +13,8 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None
 
-MARK = "written by tfsparse"  # inside pages and figures: a file with this text may be replaced
-_TEMPORARY = ".tfsparse-"  # of the names of folders for what is not complete yet
+MARK = "written by tfsparse (8f3b6c1e)"  # inside pages and figures, which are replaced; nobody else writes the number
+_PREFIX, _SUFFIX = ".tfsparse-", ".tmp"  # of the names of folders for what is not complete yet
 
 Writer = Callable[[pathlib.Path], object]
 
@@ -52,7 +52,7 @@ def write_directory(path: str | os.PathLike, writer: Writer) -> None:
         writer: Function that writes the directory that it is passed.
 
     Raises:
-        ValueError: If `path` is a file or a link.
+        ValueError: If `path` is a file or a link, or if a directory inside of it is a link.
     """
     path = pathlib.Path(path)
     if path.is_symlink() or path.is_file():
@@ -61,8 +61,9 @@ def write_directory(path: str | os.PathLike, writer: Writer) -> None:
         if not path.exists():
             os.replace(new, path)
             return
-        for file in [p for p in new.rglob("*") if p.is_file()]:
-            target = path / file.relative_to(new)
+        targets = {path / file.relative_to(new): file for file in new.rglob("*") if file.is_file()}
+        _check_no_links(path, targets)
+        for target, file in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, target)
 
@@ -71,11 +72,13 @@ def check_target(path: pathlib.Path, overwrite: bool = False) -> None:
     """Refuse a path to which `write` would not write, before any work is done.
 
     Raises:
-        ValueError: If it is a directory, or a file that must not be replaced.
+        ValueError: If it is a directory or a device, or a file that must not be replaced.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a directory: expected the name of a file, for example {path / 'new.file'}.")
-    if path.exists() and not overwrite and not _has_mark(path):
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no plain file, and tfsparse writes plain files only: write another name.")
+    if os.path.lexists(path) and not overwrite and not _has_mark(path):
         raise ValueError(
             f"{path} exists, and tfsparse replaces only what it wrote. Write another name, or add --overwrite (in "
             "Python overwrite=True)."
@@ -101,25 +104,23 @@ def remove(directory: pathlib.Path, patterns: Iterable[str]) -> None:
         patterns: Names of its files, relative to it, such as `"variables/variables.*"`.
     """
     for path in [path for pattern in patterns for path in directory.glob(pattern)]:
-        inside = [p for p in path.parents if directory in p.parents]
-        if path.is_dir() or any(p.is_symlink() for p in inside):
+        if path.is_dir() or any(folder.is_symlink() for folder in _folders(directory, path)):
             continue
         path.unlink()
-        for folder in inside:
+        for folder in _folders(directory, path):
             with contextlib.suppress(OSError):  # it is not empty
                 folder.rmdir()
 
 
 def remove_temporaries(directory: pathlib.Path) -> None:
     """Remove what was not complete when a process was killed."""
-    for path in directory.glob(f"{_TEMPORARY}*"):
-        if not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
+    for path in filter(is_temporary, directory.glob("*")):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def is_temporary(path: pathlib.Path) -> bool:
     """Return whether a path is what a killed process left of a file that it wrote."""
-    return path.name.startswith(_TEMPORARY)
+    return path.match(f"{_PREFIX}*{_SUFFIX}") and path.is_dir() and not path.is_symlink()
 
 
 @contextlib.contextmanager
@@ -158,11 +159,22 @@ def digest(path: pathlib.Path) -> str:
 def _completed(path, writer):
     """Yield what `writer` has written, on the same file system as `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=path.parent, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(_SUFFIX, _PREFIX, path.parent, ignore_cleanup_errors=True) as folder:
         new = pathlib.Path(folder, f"new{path.suffix}")
         writer(new)
         yield new
 
 
 def _has_mark(path):
-    return path.is_file() and MARK.encode() in path.read_bytes()
+    return not path.is_symlink() and MARK.encode() in path.read_bytes()
+
+
+def _folders(directory, path):
+    """Return the directories between a directory and a path in it, the innermost first."""
+    return [folder for folder in path.parents if directory in folder.parents]
+
+
+def _check_no_links(directory, paths):
+    for folder in {folder for path in paths for folder in _folders(directory, path)}:
+        if folder.is_symlink():
+            raise ValueError(f"{folder} is a link, and tfsparse writes nothing to where it leads: remove the link.")

@@ -143,7 +143,7 @@ def matrix(
     """Train every method, sparsity and seed of a comparison. Finished runs are kept, interrupted ones are resumed."""
     planned, directory = comparisons.load(file, set_ or []), out or Path("runs", file.stem)
     plot = plot or directory / "comparison.png"
-    files.check_target(plot, overwrite)
+    plots.check_target(plot, overwrite)
     names = {name: f"{number}/{len(planned)} {name}" for number, name in enumerate(planned, start=1)}
     with _progress(next(iter(planned.values())).epochs) as progress:
         runs = comparisons.train(

@@ -125,12 +125,22 @@ def save(figure: Figure, path: str | os.PathLike, overwrite: bool = False) -> No
     Raises:
         ValueError: If matplotlib does not know the format, or if the file must not be replaced.
     """
-    formats = figure.canvas.get_supported_filetypes()
-    if pathlib.Path(path).suffix[1:].lower() not in formats:
-        raise ValueError(f"{path} does not end in an image format; write {path}.png ({', '.join(formats)}).")
+    check_target(path, overwrite)
     key = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}.get(pathlib.Path(path).suffix.lower())
     metadata = {key: files.MARK} if key else None
     files.write(path, lambda new: figure.savefig(new, dpi=150, metadata=metadata), overwrite)
+
+
+def check_target(path: str | os.PathLike, overwrite: bool = False) -> None:
+    """Refuse a path to which `save` would not write, before any work is done.
+
+    Raises:
+        ValueError: As `save` does.
+    """
+    formats = Figure().canvas.get_supported_filetypes()
+    if pathlib.Path(path).suffix[1:].lower() not in formats:
+        raise ValueError(f"{path} does not end in an image format; write {path}.png ({', '.join(formats)}).")
+    files.check_target(pathlib.Path(path), overwrite)
 
 
 def _fractions(entries):

@@ -10,17 +10,20 @@ from tfsparse.experiments.run_config import RunConfig
 SAVED_MODEL = (
     "savedmodel/saved_model.pb",
     "savedmodel/fingerprint.pb",
-    "savedmodel/variables/variables.*",
-    "savedmodel/assets/*",
+    "savedmodel/variables/variables.index",
+    "savedmodel/variables/variables.data-*-of-*",
+    "savedmodel/assets/packed_*.gz",
 )
 _FILES = (  # of a run besides run.json, by the names that tfsparse, TensorFlow and TensorBoard give them
     "model.keras",
     "training.png",
     *SAVED_MODEL,
-    "tensorboard/**/events.out.tfevents.*",
+    "tensorboard/events.out.tfevents.*",
+    "tensorboard/train/events.out.tfevents.*",
+    "tensorboard/validation/events.out.tfevents.*",
     "activation_density/run.json",
     "activation_density/model.keras",
-    "activation_density/stage-*.keras",
+    "activation_density/stage-[0-9]*.keras",
     "activation_density/examples.npz",
 )
 

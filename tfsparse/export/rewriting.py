@@ -30,7 +30,9 @@ def load(source: str | os.PathLike):
         return tf.saved_model.load(str(source))
     except Exception as error:  # TensorFlow raises what its parser, its file system or its graph happens to raise
         lines = re.sub(r"\{\{.*?\}\}", "", str(error)).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"Cannot load {source} as a SavedModel; it may be damaged: {lines[0]}") from error
+        is_pattern = "[" in str(source)
+        cause = "TensorFlow takes [ in a path for a pattern, so rename it" if is_pattern else "it may be damaged"
+        raise ValueError(f"Cannot load {source} as a SavedModel; {cause}: {lines[0]}") from error
 
 
 def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "float32") -> None:
@@ -46,7 +48,7 @@ def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "floa
     loaded = load(source)
     endpoints, signatures = _endpoints(loaded), dict(loaded.signatures)
     variables = _variables([*signatures.values(), *_concrete(endpoints.values())])
-    with tempfile.TemporaryDirectory(dir=pathlib.Path(path).parent) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         packed = {i: _packed(v, f"packed_{i}", values, pathlib.Path(folder)) for i, v in enumerate(variables)}
         root = keras_internals.trackable_object()
         for name, function in endpoints.items():

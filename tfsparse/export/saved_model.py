@@ -90,7 +90,7 @@ def _error_names_layers(model):
 def _write_packed(model, path, values):
     from tfsparse.export import rewriting  # not at the top: it imports TensorFlow
 
-    with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory() as folder:  # TensorFlow cannot read beside a `path` with [ in it
         source = model
         if not isinstance(model, (str, os.PathLike)):
             source = pathlib.Path(folder, "dense")
@@ -112,7 +112,7 @@ def _without_warnings():
 
 def _check_options(path, values, dense):
     check_choice("values", values, list(packing.value_types))
-    if path.suffix == ".tflite":
+    if path.suffix.lower() == ".tflite":
         options = {"float16": ', values="float16"', "int8": ', values="int8", representative=x[:200]'}.get(values, "")
         raise ValueError(
             f"export writes the directory of a SavedModel, but {path} is the name of a TFLite file. Write "

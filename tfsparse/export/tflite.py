@@ -104,7 +104,7 @@ def export_tflite(
     path = pathlib.Path(path)
     _check_options(path, values, representative)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory() as folder:  # TensorFlow cannot read beside a `path` with [ in it
         is_directory = isinstance(model, (str, os.PathLike))
         source = model if is_directory else export(model, pathlib.Path(folder, "dense"), dense=True)
         _, content, difference = convert_and_check(str(source), values, representative)

@@ -136,9 +136,10 @@ def epochs_kept(directory):
 def test_overwriting_begins_anew(tmp_path):
     directory, short = tmp_path / "run", ("epochs=2", "activation_density.prune_epochs=[1]")
     experiment.train(config(*short), directory)
-    (directory / "activation_density" / "old").touch()
+    (directory / "activation_density" / "mine").touch()
     experiment.train(config(*short, "seed=1"), directory, overwrite=True)
-    assert not (directory / "activation_density" / "old").exists()
+    names = {path.name for path in (directory / "activation_density").iterdir()}
+    assert names == {"run.json", "model.keras", "stage-0.keras", "examples.npz", "mine"}
     assert run_directory.read(directory)["summary"]["seed"] == 1
 
 

@@ -526,7 +526,27 @@ def test_the_directory_of_another_training_is_refused(tmp_path):
     (tmp_path / "run" / "model.keras").write_bytes(b"something else")
     with pytest.raises(run_directory.RunError, match="not what this run wrote"):
         driver(directory=tmp_path / "run").fit(X, Y, **FIT)
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "diary.txt").write_text("dear diary")
-    with pytest.raises(run_directory.RunError, match=r"holds diary.txt and no training"):
-        driver(directory=tmp_path / "notes").fit(X, Y, **FIT)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "stage-0.keras", "examples.npz"])
+def test_files_of_others_with_the_names_of_a_training_are_refused(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(run_directory.RunError, match=f"holds {name} and no training"):
+        driver(data=X, directory=tmp_path).fit(X, Y, **FIT)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_files_of_others_stay(tmp_path):
+    (tmp_path / "stage-best.keras").write_text("mine")
+    (tmp_path / ".git").mkdir()
+    driver(data=X, directory=tmp_path, prune_epochs=[1]).fit(X, Y, **FIT | {"epochs": 2})
+    ours = {"run.json", "model.keras", "stage-0.keras", "examples.npz"}
+    assert {path.name for path in tmp_path.iterdir()} == ours | {"stage-best.keras", ".git"}
+    assert (tmp_path / "stage-best.keras").read_text() == "mine"
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="no locks of files on this system")
+def test_two_trainings_do_not_share_a_directory(tmp_path):
+    with files.locked(tmp_path / "run"), pytest.raises(ValueError, match="Another process is training into"):
+        driver(directory=tmp_path / "run").fit(X, Y, **FIT)
+    assert not (tmp_path / "run").exists()

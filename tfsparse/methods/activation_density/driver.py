@@ -1,11 +1,13 @@
 """Training in which every layer shrinks to the fraction of its activations that are not zero."""
 
+import contextlib
 import dataclasses
 import inspect
 
 import keras
 from keras import tree
 
+from tfsparse.backend import files
 from tfsparse.backend.registry import nearest
 from tfsparse.methods.activation_density import rules
 from tfsparse.methods.activation_density.examples import FitData, first_inputs
@@ -125,7 +127,8 @@ class ActivationDensity:
             example, `parameters`.
 
         Raises:
-            ValueError: If an argument is out of range, or the directory holds something else.
+            ValueError: If an argument is out of range, if the directory holds something else, or if another process
+                trains into it.
             TypeError: If `model.fit` has no such argument, or the data to measure on are a generator.
         """
         _check_names("fit", options, list(inspect.signature(keras.Model.fit).parameters)[1:])
@@ -137,13 +140,14 @@ class ActivationDensity:
         groups = Channels(model).groups
         fixed = {"epochs": epochs, "initial_epoch": initial_epoch, "batch_size": batch_size}
         fixed |= {"widths": [len(group) for group in groups], "parameters": model.count_params()}
-        record = Record(self._directory, dataclasses.asdict(self.options) | fixed, [group.name for group in groups])
-        examples = self._examples(data, record, initial_epoch)
         print_line = print if verbose else lambda line: None
-        self._training = Training(
-            model, self._policy, record, data, *examples, initial_epoch, epochs, print_line=print_line
-        )
-        self._training.run(tree.flatten(callbacks or []))
+        with files.locked(self._directory) if self._directory else contextlib.nullcontext():
+            record = Record(self._directory, dataclasses.asdict(self.options) | fixed, [g.name for g in groups])
+            examples = self._examples(data, record, initial_epoch)
+            self._training = Training(
+                model, self._policy, record, data, *examples, initial_epoch, epochs, print_line=print_line
+            )
+            self._training.run(tree.flatten(callbacks or []))
         return self.history
 
     def check_epochs(self, first_epoch: int, epochs: int) -> None:

@@ -19,6 +19,7 @@ from keras import tree
 
 from tfsparse.backend import files, run_directory
 
+_NAMES = ("model.keras", "stage-[0-9]*.keras", "examples.npz")  # of its files besides run.json
 _FORMER_KEYS = {"size": "stage", "since": "stage_begin"}  # of positions, in version 0.1
 
 
@@ -156,6 +157,7 @@ class Record:
             with np.load(path) as saved:
                 return tree.pack_sequence_as(examples, [saved[name] for name in sorted(saved.files)]), batch_size
         self.directory.mkdir(parents=True, exist_ok=True)
+        run_directory.write_run(self.directory, self._run)  # first: without it, such a file is somebody else's
         arrays = {f"{i:04}": array for i, array in enumerate(tree.flatten(examples))}
         files.write(path, lambda new: _save(new, arrays), overwrite=True)
         return examples, batch_size
@@ -163,10 +165,10 @@ class Record:
     def _saved_run(self, settings):
         """Return the record in the directory up to its `model.keras`, or None if there is none."""
         if not (self.directory / "run.json").is_file():
-            strange = sorted(p.name for p in self.directory.glob("[!.]*") if p.name != "examples.npz")
-            if strange:
+            others = sorted(path.name for name in _NAMES for path in self.directory.glob(name))
+            if others:
                 raise run_directory.RunError(
-                    f"{self.directory} holds {strange[0]} and no training by activation density; pass another."
+                    f"{self.directory} holds {others[0]} and no training by activation density; pass another."
                 )
             return None
         run = run_directory.read(self.directory)
