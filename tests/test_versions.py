@@ -82,7 +82,7 @@ def test_the_lowest_declared_versions(tmp_path):
 
 @pytest.mark.exhaustive
 def test_the_lowest_declared_versions_of_the_command_line(tmp_path):
-    run = environment(tmp_path, interpreter("3.11"), ["cli"], lowest(["cli", "plot", "tensorboard"]))
+    run = environment(tmp_path, interpreter("3.11"), ["cli"], lowest(["cli", "plot"]))
     print(run("pip", "list", "--format=freeze"))
     check_command_line(run, tmp_path)
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import warnings
 
 import keras
 import numpy as np
@@ -166,7 +167,8 @@ def _granularity(target, weights, sparsity):
 
 def _choices(target, source, granularity, sparsity):
     """Yield what every weight will be, while the model is pruned as the config will prune it."""
-    with _weights_restored(source.model):
+    with _weights_restored(source.model), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*prunes whole units")  # the training says it
         _randomize_biases(source.model)
         one_shot.prune(source.model, sparsity, pruners.Magnitude(granularity=granularity))
         weights = sources.KerasSource(source.model).weights()
