@@ -308,3 +308,11 @@ def test_what_is_neither_is_refused(tmp_path):
     assert (done.exit_code, [*tmp_path.iterdir()]) == (2, []) and "holds no run" in done.stderr
     done = invoke("report", tmp_path / "none.keras", "--html", tmp_path / "a.html")
     assert (done.exit_code, [*tmp_path.iterdir()]) == (2, []) and "is not a file" in done.stderr
+
+
+def test_weights_that_stay_dense_have_a_table_with_their_reasons():
+    dense = [{"weight": "cell/w", "shape": [4, 8], "size": 32, "because": "its name does not end in 'kernel'"}]
+    rows = [ROW, ROW | {"weight": "out/kernel", "dense_because": "it is excluded"}]
+    text = page.render(run(report=REPORT | {"rows": rows, "dense": dense}))
+    assert "Dense weights" in text and "it is excluded" in text and "cell/w" in text and "4×8" in text
+    assert "Dense weights" not in page.render(run(report=REPORT))
