@@ -1,0 +1,89 @@
+"""Networks of KerasHub with random weights: pruned, reported, saved, loaded, exported, and used to generate."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfsparse
+
+hub = pytest.importorskip("keras_hub", reason="pip install keras-hub to test with KerasHub")
+pytestmark = [pytest.mark.exhaustive, pytest.mark.filterwarnings("ignore:.*shuffle=True. was passed")]  # by KerasHub
+
+TRANSFORMER = {"vocabulary_size": 100, "num_layers": 2, "hidden_dim": 16, "intermediate_dim": 32}
+TOKENS = {"token_ids": np.arange(48, dtype="int32").reshape(4, 12), "padding_mask": np.ones((4, 12), "int32")}
+IMAGES = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
+BACKBONES = {
+    "bert": (
+        lambda: hub.models.BertBackbone(num_heads=2, max_sequence_length=12, **TRANSFORMER),
+        TOKENS | {"segment_ids": np.zeros((4, 12), "int32")},
+    ),
+    "gpt2": (lambda: hub.models.GPT2Backbone(num_heads=2, max_sequence_length=12, **TRANSFORMER), TOKENS),
+    "gemma": (
+        lambda: hub.models.GemmaBackbone(num_query_heads=2, num_key_value_heads=1, head_dim=8, **TRANSFORMER),
+        TOKENS,
+    ),
+    "vit": (
+        lambda: hub.models.ViTBackbone((32, 32, 3), patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32),
+        IMAGES,
+    ),
+    "resnet": (
+        lambda: hub.models.ResNetBackbone(
+            input_conv_filters=[64],
+            input_conv_kernel_sizes=[3],
+            stackwise_num_filters=[64],
+            stackwise_num_blocks=[1],
+            stackwise_num_strides=[1],
+            block_type="basic_block",
+            image_shape=(32, 32, 3),
+        ),
+        IMAGES,
+    ),
+}
+
+
+def outputs(model, x):
+    return [np.array(t) for t in keras.tree.flatten(model(x, training=False))]
+
+
+def kernels_and_others(model):
+    """Paths of the weights that are pruned, and of those of rank 2 and more that are not and are no bias of a head."""
+    pruned = {id(v) for v in model.optimizer.pruned_variables}
+    matrices = [v for v in model.trainable_variables if len(v.shape) > 1 and v.name != "bias"]
+    return [v.path for v in matrices if id(v) in pruned], [v.path for v in matrices if id(v) not in pruned]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_backbone_is_pruned_saved_and_exported(name, tmp_path):
+    make, x = BACKBONES[name]
+    model = make()
+    targets = keras.tree.map_structure(lambda t: np.zeros(t.shape, "float32"), model(x))
+    model.compile("adam", keras.tree.map_structure(lambda _: "mse", targets))
+    model.fit(x, targets, epochs=3, batch_size=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.8)])
+    report = tfsparse.report(model)
+    assert abs(report.sparsity - 0.8) < 0.005
+    kernels, others = kernels_and_others(model)
+    assert kernels and [path for path in kernels if "kernel" not in path] == []
+    assert [path for path in others if "embedding" not in path] == []
+
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert all(np.array_equal(a, b) for a, b in zip(outputs(again, x), outputs(model, x), strict=True))
+    served = tf.saved_model.load(str(tfsparse.export(model, tmp_path / "out")))
+    results = keras.tree.flatten(served.serve(keras.tree.map_structure(tf.constant, x)))
+    assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(results, outputs(model, x), strict=True))
+
+
+def test_a_pruned_language_model_generates():
+    """Its output layer is the transposed embedding, which stays dense."""
+    model = hub.models.GPT2CausalLM(BACKBONES["gpt2"][0](), preprocessor=None)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), sampler="greedy")
+    targets = np.roll(TOKENS["token_ids"], -1, axis=1)
+    model.fit(TOKENS, targets, epochs=3, batch_size=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.8)])
+    kernels, others = kernels_and_others(model)
+    assert len(kernels) == 12 and len(others) == 2
+    prompt = {"token_ids": TOKENS["token_ids"], "padding_mask": np.repeat([[1, 1, 1] + [0] * 9], 4, axis=0)}
+    generated = model.generate(prompt, stop_token_ids=None)["token_ids"]
+    assert np.array_equal(generated[:, :3], prompt["token_ids"][:, :3])
+    logits = model({"token_ids": generated, "padding_mask": TOKENS["padding_mask"]})
+    assert np.array_equal(generated[:, 3:], np.argmax(logits, axis=-1)[:, 2:-1])
