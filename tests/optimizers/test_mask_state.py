@@ -129,9 +129,9 @@ def test_two_calls_with_different_variables_train_both():
     optimizer = SparseOptimizer(keras.optimizers.SGD(0.1), "constant", sparsity=0.75, total_steps=4)
     optimizer.build(variables)
     for network_ in (first, second):
-        optimizer.apply([ops.ones_like(v) for v in network_.trainable_variables], network_.trainable_variables)
+        optimizer.apply([ops.ones(v.shape) for v in network_.trainable_variables], network_.trainable_variables)
     assert not optimizer.untrained_variables
-    optimizer.apply([ops.ones_like(v) for v in second.trainable_variables], second.trainable_variables)
+    optimizer.apply([ops.ones(v.shape) for v in second.trainable_variables], second.trainable_variables)
     assert optimizer.current_sparsity() == 0.75
 
 
@@ -139,7 +139,7 @@ def test_a_step_with_all_variables_prunes_all():
     model = testing.small_model()
     optimizer = SparseOptimizer("sgd", "constant", sparsity=0.75, total_steps=4)
     optimizer.build(model.trainable_variables)
-    optimizer.apply([ops.ones_like(v) for v in model.trainable_variables])
+    optimizer.apply([ops.ones(v.shape) for v in model.trainable_variables])
     assert not optimizer.untrained_variables and len(optimizer.masks) == 3
 
 

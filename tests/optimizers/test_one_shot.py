@@ -102,3 +102,11 @@ def test_prune_once_by_name():
     tfsparse.prune(model, 0.5, exclude="head", sparsities={"conv": 0.75})
     zeros = [int(np.sum(ops.convert_to_numpy(v) == 0)) for v in model.trainable_variables[::2]]
     assert zeros == [27, 256, 0]
+
+
+def test_a_tf_keras_model_is_told_of_its_conversion():
+    import tf_keras
+
+    model = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(8,))])
+    with pytest.raises(TypeError, match=r"model of tf_keras .* write tfsparse.prune\(tfsparse.tfmot.to_keras3\(model"):
+        tfsparse.prune(model, 0.5)

@@ -7,7 +7,7 @@ from keras import ops
 from tfsparse import pruners
 from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
-from tfsparse.optimizers.compiled_model import check_ready, sparsify
+from tfsparse.optimizers.compiled_model import check_keras3, check_ready, sparsify
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import selection
 
@@ -29,6 +29,7 @@ def prune(model: keras.Model, sparsity: float, pruner="magnitude", *, sparsities
         exclude: Layers, their names, or variables to leave dense; one of them or several.
 
     Raises:
+        TypeError: If the model is no Keras 3 model.
         ValueError: If the pruner scores gradients, or if there is nothing to prune.
 
     Examples:
@@ -36,6 +37,7 @@ def prune(model: keras.Model, sparsity: float, pruner="magnitude", *, sparsities
         >>> tfsparse.report(model).sparsity
         0.8
     """
+    check_keras3(model, f"tfsparse.prune(tfsparse.tfmot.to_keras3(model), {sparsity})")
     chosen = pruners.get(pruner)
     if chosen.needs_gradients:
         raise ValueError(

@@ -126,7 +126,7 @@ def test_slots_of_what_is_pruned_are_emptied_at_once():
         optimizer = model.optimizer
         state = optimizer.mask_state
         pairs = [(m, slot) for p, m in enumerate(optimizer.masks) for slot in state.slots(p)]
-        found.append(max(np.abs(to_arrays([s])[0][to_arrays([m])[0] == 0]).max(initial=0.0) for m, s in pairs))
+        found.append(max(np.abs(to_arrays([s.variable])[0][to_arrays([m])[0] == 0]).max(initial=0.0) for m, s in pairs))
         assert len(pairs) == len(optimizer.masks)
 
     callback = pll(every=4)
