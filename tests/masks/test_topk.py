@@ -5,6 +5,7 @@ import reference
 from keras import ops
 
 from tfsparse import pruners
+from tfsparse.backend import ops as backend_ops
 from tfsparse.masks import granularity, topk
 
 RANDOM = np.random.default_rng(0)
@@ -228,9 +229,15 @@ def traced(pruner, shape):
     return tf.function(masks, autograph=False).get_concrete_function(tensor, tensor, tensor, count)
 
 
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    """What is traced is traced as for a GPU. No other test has tensors of these shapes, which are traced once."""
+    monkeypatch.setattr(backend_ops, "_tensorflow_has_gpus", lambda: True)
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="kernels of TensorFlow")
 @pytest.mark.parametrize("pruner", _PRUNERS, ids=repr)
-def test_no_tensor_as_large_as_a_weight_is_copied_to_the_host_on_a_gpu(pruner):
+def test_no_tensor_as_large_as_a_weight_is_copied_to_the_host_on_a_gpu(pruner, on_a_gpu):
     import gpu_kernels
 
     if not gpu_kernels.are_registered():
@@ -241,7 +248,7 @@ def test_no_tensor_as_large_as_a_weight_is_copied_to_the_host_on_a_gpu(pruner):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="kernels of TensorFlow")
 @pytest.mark.parametrize("pruner", _PRUNERS, ids=repr)
-def test_masks_without_histograms_need_no_kernel_that_refuses_determinism(pruner, without_histograms):
+def test_masks_without_histograms_need_no_kernel_that_refuses_determinism(pruner, without_histograms, on_a_gpu):
     import gpu_kernels
 
     function = traced(pruner, (601, 500))

@@ -8,7 +8,7 @@ import math
 
 from keras import ops
 
-from tfsparse.backend.ops import DEVICE_INT
+from tfsparse.backend.ops import device_int
 
 
 def mix32(x):
@@ -40,7 +40,7 @@ def hash_uniform(shape: tuple, seed: int, index: int, step=0):
     Returns:
         A float32 tensor of the shape `shape`.
     """
-    entries = ops.arange(math.prod(shape), dtype=DEVICE_INT)
+    entries = ops.arange(math.prod(shape), dtype=device_int())
     key = ops.cast((1_000_003 * seed + 7919 * index + 1) % 2**32, "uint32") + mix32(ops.cast(step, "uint32"))
     bits = mix32(ops.cast(entries, "uint32") + key)
     uniform = ops.cast(ops.right_shift(bits, ops.cast(9, "uint32")), "float32") * 2.0**-24
@@ -61,6 +61,6 @@ def hash_signs(shape: tuple, seed, index, first: int = 0, dtype: str = "float32"
         A tensor of the shape `shape`.
     """
     key = mix32(mix32(ops.cast(seed, "uint32")) + ops.cast(index, "uint32"))
-    entries = ops.cast(ops.arange(math.prod(shape), dtype=DEVICE_INT), "uint32") + ops.cast(first, "uint32")
+    entries = ops.cast(ops.arange(math.prod(shape), dtype=device_int()), "uint32") + ops.cast(first, "uint32")
     bits = ops.right_shift(mix32(ops.bitwise_xor(mix32(entries), key)), ops.cast(31, "uint32"))
     return ops.reshape(1 - 2 * ops.cast(bits, dtype), shape)

@@ -9,9 +9,6 @@ from keras import ops
 
 from tfsparse.backend import keras_internals
 
-# Integers that are computed with where they are: on GPUs TensorFlow compares and sums int32 in host memory.
-DEVICE_INT = "int64" if keras.backend.backend() == "tensorflow" else "int32"
-
 
 def histogram(values, length: int):
     """Count how often each integer occurs.
@@ -32,16 +29,26 @@ def histogram(values, length: int):
         import tensorflow as tf
 
         return tf.raw_ops.DenseBincount(input=values, size=length, weights=tf.constant([], tf.int32))
-    if keras.backend.backend() == "jax":
-        import jax.numpy as jnp
+    import jax.numpy as jnp
 
-        return jnp.zeros(length, "int32").at[values].add(1, mode="drop")
-    return ops.segment_sum(ops.ones_like(values), ops.minimum(values, length), length + 1)[:length]
+    return jnp.zeros(length, "int32").at[values].add(1, mode="drop")
 
 
 def histograms_are_refused() -> bool:
     """Return True if TensorFlow's kernel behind `histogram` raises an error: on GPUs, if determinism is asked for."""
-    if keras.backend.backend() != "tensorflow" or not keras_internals.op_determinism_is_enabled():
+    return _tensorflow_has_gpus() and keras_internals.op_determinism_is_enabled()
+
+
+def device_int() -> str:
+    """Return the type of integers that are computed with where the weights are.
+
+    On GPUs TensorFlow compares and sums int32 in host memory. Elsewhere int64 would only take twice the memory.
+    """
+    return "int64" if _tensorflow_has_gpus() else "int32"
+
+
+def _tensorflow_has_gpus():
+    if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
 
@@ -50,7 +57,7 @@ def histograms_are_refused() -> bool:
 
 def count(flags):
     """Return the number of entries that are True, an int32 tensor."""
-    return ops.cast(ops.sum(ops.cast(flags, DEVICE_INT)), "int32")
+    return ops.cast(ops.sum(ops.cast(flags, device_int())), "int32")
 
 
 def cond(predicate, true_fn: Callable, false_fn: Callable):

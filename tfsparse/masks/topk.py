@@ -116,7 +116,7 @@ def largest_mask(scores, num_kept: int):
         return []
     sizes, keys = [_size(s) for s in scores], _sort_keys(scores)
     threshold, _, _ = _threshold(keys, _terms(sum(sizes) - num_kept), sizes, [1] * len(keys), _uses_bisection())
-    threshold = ops.cast(threshold, backend_ops.DEVICE_INT)
+    threshold = ops.cast(threshold, backend_ops.device_int())
     return [_as_mask(_integers(k) >= threshold, s) for k, s in zip(keys, scores, strict=True)]
 
 
@@ -307,7 +307,7 @@ def _bits(keys):
 
 def _integers(keys):
     """Return keys as integers that are compared where they are."""
-    return ops.cast(_bits(keys), backend_ops.DEVICE_INT)
+    return ops.cast(_bits(keys), backend_ops.device_int())
 
 
 def _threshold(keys, num_pruned, limits, entries_per_unit, bisect):
@@ -340,12 +340,12 @@ def _threshold_by_bisection(keys, num_pruned, limits, entries_per_unit):
 
     def set_bit(bit, threshold):
         higher = ops.bitwise_or(threshold, ops.left_shift(zero + 1, bit))
-        below = [backend_ops.count(k < ops.cast(higher, backend_ops.DEVICE_INT)) for k in keys]
+        below = [backend_ops.count(k < ops.cast(higher, backend_ops.device_int())) for k in keys]
         fits = _left(below, num_pruned, limits, entries_per_unit)[0] >= 0
         return bit - 1, ops.where(fits, higher, threshold)
 
     _, threshold = ops.while_loop(lambda bit, _: bit >= 0, set_bit, (zero + 30, zero))
-    last = ops.cast(threshold, backend_ops.DEVICE_INT)
+    last = ops.cast(threshold, backend_ops.device_int())
     return threshold, [backend_ops.count(k < last) for k in keys], [backend_ops.count(k == last) for k in keys]
 
 
@@ -421,7 +421,7 @@ def _filled_up(counts, num_pruned, limits, entries_per_unit):
 
 def _kept(keys, threshold, ties_pruned, mask):
     """Return which keys are kept: those above the threshold, and those at it except `ties_pruned`."""
-    threshold = ops.cast(threshold, backend_ops.DEVICE_INT)
+    threshold = ops.cast(threshold, backend_ops.device_int())
     return backend_ops.cond(
         ties_pruned > 0,
         lambda: ops.logical_or(

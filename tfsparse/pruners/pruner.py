@@ -109,7 +109,7 @@ class Pruner(Configurable, abc.ABC):
     def entries_per_unit(self, shape: tuple) -> int:
         """Return how many entries of a weight are pruned together.
 
-        With a global scope the number of zeros of all weights together is met to within half a unit.
+        With a global scope the number of zeros of all weights together is met to within one unit.
         """
         return 1
 
@@ -206,10 +206,10 @@ class ScorePruner(Pruner):
         if not self.is_global:
             return super().num_prunable_together(shapes, sparsity)
         sizes, counts, carried = [math.prod(shape) for shape in shapes], [0] * len(shapes), 0
-        shares = topk.split_proportionally(topk.num_pruned(float(sparsity), sum(sizes)), sizes)
+        split = topk.split_proportionally(topk.num_pruned(float(sparsity), sum(sizes)), sizes)
         # what whole units leave over goes on to smaller ones
         for i in sorted(range(len(shapes)), key=lambda i: -self.entries_per_unit(shapes[i])):
-            wanted = int(shares[i]) + carried
+            wanted = int(split[i]) + carried
             counts[i] = self._granularity.for_shape(shapes[i]).nearest_count(tuple(shapes[i]), wanted)
             carried = wanted - counts[i]
         return counts
