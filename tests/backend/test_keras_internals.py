@@ -318,6 +318,19 @@ def test_trackable_object(tmp_path):
     assert variable.numpy().tolist() == [1, 2], "SavedModels no longer keep what is set on a trackable object"
 
 
+def test_leave_out_of_checkpoints(tmp_path):
+    import tensorflow as tf
+
+    root = keras_internals.trackable_object()
+    root.variables = [tf.Variable(np.ones(1000, "float32")), tf.Variable([3.0])]
+    keras_internals.leave_out_of_checkpoints(root.variables[0])
+    tf.saved_model.save(root, str(tmp_path))
+    left_out, kept = tf.saved_model.load(str(tmp_path)).variables
+    assert kept.numpy() == 3 and left_out.shape == 1000 and not left_out.is_initialized(), (
+        "a variable that is left out of the checkpoint is no longer loaded without a value"
+    )
+
+
 def test_learning_rate_of():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
     found = keras_internals.learning_rate_of(keras.optimizers.SGD(schedule))

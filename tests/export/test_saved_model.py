@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from export.small_models import MODELS, examples, pruned
 from keras import ops
+from tensorflow.python.framework import convert_to_constants
 
 import tfsparse
 from tfsparse import testing
@@ -47,7 +48,7 @@ def load(path):
 
 
 def answers(path, x):
-    loaded = load(path)  # its variables live as long as it does
+    loaded = load(path)  # kept: `serve` needs its variables, in every SavedModel
     return loaded.serve(x)
 
 
@@ -57,7 +58,7 @@ def bits(outputs):
 
 def weight(loaded):
     """The first packed weight, as it is in memory."""
-    return tf.raw_ops.ReadVariableOp(resource=loaded.packed[0].resource_handle, dtype="float32").numpy()
+    return loaded.packed[0].numpy()
 
 
 def size(directory):
@@ -99,6 +100,17 @@ def test_a_process_without_tfsparse_and_the_session_loader(tmp_path):
     cli = ["-m", "tensorflow.python.tools.saved_model_cli"]
     run(tmp_path, *cli, "run", "--dir", "out", *options, "--outdir", "cli")
     assert np.load(tmp_path / "cli" / "output_0.npy").tobytes() == expected.tobytes()
+
+
+def test_a_session_loads_a_model_of_which_everything_is_packed(tmp_path):
+    model, x = keras.Sequential([keras.Input((64,), name="x"), keras.layers.Dense(64, use_bias=False)]), examples()
+    tfsparse.prune(model, 0.9)
+    directory = tfsparse.export(model, tmp_path / "out")
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        signature = tf.compat.v1.saved_model.load(session, ["serve"], str(directory)).signature_def["serving_default"]
+        names = [next(iter(tensors.values())).name for tensors in (signature.inputs, signature.outputs)]
+        served = session.run(names[1], {names[0]: x})
+    assert served.tobytes() == answers(directory, x).numpy().tobytes()
 
 
 def test_a_directory_can_be_moved(tmp_path):
@@ -180,6 +192,63 @@ def test_a_saved_model_with_signatures_of_ones_own(tmp_path):
     assert bits(packed.up(x)) == bits(module.up(x))
     assert bits(packed.signatures["down"](vector=x[0])["y"]) == bits(module.down(x[0])["y"])
     assert (tmp_path / "source" / "saved_model.pb").exists()
+
+
+class Encoder(tf.Module):
+    def __init__(self, parent):
+        weight = tf.where(tf.eye(64) > 0, tf.random.stateless_normal((64, 64), (1, 2)), 0.0)
+        self.weight, self.steps, self.parent = tf.Variable(weight), tf.Variable(3), parent
+        keys = tf.lookup.KeyValueTensorInitializer(["a"], [7])
+        self.table = tf.lookup.StaticHashTable(keys, 0)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 64])])
+    def encode(self, x):
+        return x @ self.weight
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+    def __call__(self, word):
+        return self.table.lookup(word)
+
+
+class Modules(tf.Module):
+    """Endpoints of sub-modules: in attributes, lists, tuples and dicts, and with a way back to the root."""
+
+    def __init__(self):
+        self.encoder, self.heads = Encoder(self), {"left": Encoder(self)}
+        self.blocks, self.pair = [Encoder(self), [Encoder(self)]], (Encoder(self), Encoder(self))
+
+
+MEMBERS = {
+    "attribute": lambda root: root.encoder,
+    "list": lambda root: root.blocks[0],
+    "list in a list": lambda root: root.blocks[1][0],
+    "tuple": lambda root: root.pair[1],
+    "dict": lambda root: root.heads["left"],
+    "way back": lambda root: root.encoder.parent.encoder.parent.encoder,
+}
+
+
+def test_endpoints_of_sub_modules_are_kept(tmp_path):
+    module, x = Modules(), examples()
+    tf.saved_model.save(module, str(tmp_path / "source"))
+    packed = load(tfsparse.export(tmp_path / "source", tmp_path / "packed"))
+    again = load(tfsparse.export(tmp_path / "packed", tmp_path / "again", dense=True))
+    assert len(packed.packed) == 6 and packed.signatures == {} and not hasattr(again, "packed")
+    for member in MEMBERS.values():
+        for loaded in (packed, again):
+            assert bits(member(loaded).encode(x)) == bits(member(module).encode(x))
+            assert member(loaded)(tf.constant("a")) == 7 and member(loaded).steps.numpy() == 3
+        assert member(packed).weight is next(v for v in packed.packed if v is member(packed).weight)
+
+
+def test_a_loaded_saved_model_inside_another_keeps_its_signatures(tmp_path):
+    root = tf.Module()
+    root.inner = load(tfsparse.export(pruned(), tmp_path / "inner", dense=True))
+    tf.saved_model.save(root, str(tmp_path / "outer"))
+    packed, x = load(tfsparse.export(tmp_path / "outer", tmp_path / "packed")), examples()
+    expected = bits(root.inner.serve(x))
+    assert len(packed.packed) == 1 and bits(packed.inner.serve(x)) == expected
+    assert bits(packed.inner.signatures["serving_default"](pixels=tf.constant(x))["output_0"]) == expected
 
 
 def test_a_model_trained_on_two_replicas(tmp_path):
@@ -275,15 +344,16 @@ def test_weights_that_are_not_zero_where_their_masks_are_are_refused(tmp_path):
     assert np.mean(ops.convert_to_numpy(kernel) == 0) == 0.75
 
 
-def test_a_packed_model_stays_packed(tmp_path):
-    directory, x = tfsparse.export(pruned(), tmp_path / "once"), examples()
-    again = tfsparse.export(directory, tmp_path / "twice")
-    assert bits(answers(again, x)) == bits(answers(directory, x))
-    assert size(again) == size(directory)
+def test_a_signature_outlives_the_loaded_object(tmp_path):
+    """As that of the dense form does."""
+    directory, x = tfsparse.export(pruned(), tmp_path / "out"), examples()
+    signature = load(directory).signatures["serving_default"]
+    gc.collect()
+    assert bits(signature(pixels=tf.constant(x))["output_0"]) == bits(answers(directory, x))
 
 
-def test_gradients_by_the_inputs_are_those_of_the_dense_model(tmp_path):
-    """The same as the dense model's, which a user of adversarial examples or saliency maps would ask for."""
+def test_a_packed_model_is_trained_on(tmp_path):
+    """Gradients by packed weights are those of the dense form, and a step changes the outputs."""
     model, x = pruned(), tf.constant(examples())
     gradients = []
     for dense in (True, False):
@@ -291,8 +361,49 @@ def test_gradients_by_the_inputs_are_those_of_the_dense_model(tmp_path):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = loaded.serve(x)
-        gradients.append(tape.gradient(y, x))
-    assert bits(gradients[0]) == bits(gradients[1])
+        variables = sorted(tape.watched_variables(), key=lambda v: v.shape.num_elements())
+        gradients.append(tape.gradient(y, [x, *variables]))
+    assert len(gradients[1]) == 5 and bits(gradients[0]) == bits(gradients[1])
+    assert {id(v) for v in loaded.trainable_variables} == {id(v) for v in variables}
+    loaded.packed[0].assign(tf.zeros((64, 64)))
+    assert bits(loaded.serve(x)) != bits(y)
+
+
+def test_a_packed_model_is_frozen_to_constants(tmp_path):
+    """What tf2onnx does with a SavedModel."""
+    loaded = load(tfsparse.export(pruned(), tmp_path / "out"))
+    frozen = convert_to_constants.convert_variables_to_constants_v2(loaded.signatures["serving_default"])
+    x = examples()
+    assert not frozen.variables and bits(frozen(tf.constant(x))[0]) == bits(loaded.serve(x))
+
+
+@pytest.mark.parametrize("options", [{}, {"values": "int8"}, {"dense": True}])
+@pytest.mark.parametrize("form", [{}, {"dense": True}])
+def test_a_directory_is_exported_as_the_model_itself(options, form, tmp_path):
+    model, x = pruned(), examples()
+    directory = tfsparse.export(model, tmp_path / "directory", **form)
+    again = tfsparse.export(directory, tmp_path / "again", **options)
+    itself = tfsparse.export(model, tmp_path / "itself", **options)
+    assert bits(answers(again, x)) == bits(answers(itself, x))
+    assert [f.name for f in sorted(again.glob("assets/*"))] == [f.name for f in sorted(itself.glob("assets/*"))]
+    assert set(load(again).signatures) == {"serve", "serving_default"}
+
+
+def test_what_an_earlier_version_packed_is_refused(tmp_path):
+    """Its packed weights were resources, not variables."""
+    loaded = load(tfsparse.export(pruned(), tmp_path / "new"))
+    del loaded._unpacking
+    tf.saved_model.save(loaded, str(tmp_path / "old"))
+    for options in ({}, {"values": "int8"}, {"dense": True}):
+        with pytest.raises(ValueError, match="old was packed by an earlier version of tfsparse"):
+            tfsparse.export(tmp_path / "old", tmp_path / "out", **options)
+
+
+def test_a_directory_is_exported_into_itself(tmp_path):
+    source = tfsparse.export(testing.small_model(), tmp_path / "source", dense=True)
+    for dense in (False, True):
+        out = tfsparse.export(source, source / str(dense), dense=dense)
+        assert not [f for f in out.rglob("*") if f.name.startswith(".tfsparse")] and load(out).variables
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def test_tensorflow_unpacks_every_bit_that_numpy_packed(name):
 
 
 def packed(tmp_path, array, values="float32"):
-    """A variable to fill from files, and the `PackedVariable` that fills it."""
+    """A variable to fill from files, and what fills it."""
     stored, scale = packing.stored(array, values)
     files = []
     for i, piece in enumerate(packing.pieces(stored)):
@@ -23,7 +23,7 @@ def packed(tmp_path, array, values="float32"):
         files.append(tf.saved_model.Asset(str(tmp_path / f"{i}.gz")))
     variable = tf.Variable(tf.ones(array.shape, array.dtype))
     counts = [p.size for p in packing.pieces(stored)]
-    return variable, unpacking.PackedVariable(variable, "name", files, counts, stored.dtype, scale)
+    return variable, unpacking.VariableFromFiles(variable, "name", files, counts, stored.dtype, scale)
 
 
 @pytest.mark.parametrize("name", ["sparse", "all zero", "special", "float64", "float16", "bfloat16"])
@@ -49,10 +49,3 @@ def test_a_variable_from_int8(tmp_path, dtype):
     resource._initialize()
     stored, scale = packing.stored(array, "int8")
     assert np.array_equal(variable.numpy(), stored.astype(dtype) * scale)
-
-
-def test_the_variable_outlives_its_packed_variable(tmp_path):
-    variable, resource = packed(tmp_path, ARRAYS["sparse"])
-    resource._destroy_resource()
-    del resource
-    assert np.all(variable.numpy() == 1)

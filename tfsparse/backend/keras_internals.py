@@ -369,6 +369,23 @@ def trackable_object():
     return tf.__internal__.tracking.AutoTrackable()
 
 
+def leave_out_of_checkpoints(variable) -> None:
+    """Make `tf.saved_model.save` write a variable of TensorFlow without its value.
+
+    It has no public way to write a variable whose value comes from elsewhere when the SavedModel is loaded. It saves
+    the variable itself for Python, and the copy that it makes of it in a graph for sessions.
+    """
+    export = variable._export_to_saved_model_graph
+
+    def export_without_value(object_map, **options):
+        tensors = export(object_map=object_map, **options)
+        object_map[variable]._serialize_to_tensors = dict
+        return tensors
+
+    variable._serialize_to_tensors = dict
+    variable._export_to_saved_model_graph = export_without_value
+
+
 def learning_rate_of(optimizer):
     """Return the learning rate that an optimizer of Keras 3 or tf_keras was given: a variable, or a schedule.
 

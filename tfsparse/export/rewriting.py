@@ -9,9 +9,13 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from tfsparse.backend import keras_internals
+from tfsparse.backend import files, keras_internals
 from tfsparse.export import packing
-from tfsparse.export.unpacking import PackedVariable
+from tfsparse.export.unpacking import VariableFromFiles
+
+_FUNCTIONS = (tf.types.experimental.GenericFunction, tf.types.experimental.ConcreteFunction)
+_RESOURCES = (tf.saved_model.experimental.TrackableResource, tf.saved_model.Asset)
+_OWN = {"signatures", "packed", "_unpacking", "_files"}  # attributes of the root that are written anew
 
 
 def load(source: str | os.PathLike):
@@ -38,46 +42,80 @@ def load(source: str | os.PathLike):
 def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "float32") -> None:
     """Write a copy of a SavedModel whose sparse variables are packed. Without sparse variables, copy it as it is.
 
-    All signatures and the endpoints of the root object are kept, with their variables, tables and files.
+    Its signatures and objects are kept, with all endpoints, and the variables, tables and files that these need.
 
     Args:
-        source: Directory of the SavedModel.
+        source: Directory of the SavedModel, dense or packed.
         path: Directory to write.
         values: Name of a `packing.ValueType`. Default: "float32".
     """
-    loaded = load(source)
-    endpoints, signatures = _endpoints(loaded), dict(loaded.signatures)
-    variables = _variables([*signatures.values(), *_concrete(endpoints.values())])
+    loaded = _load_with_variables(source)
     with tempfile.TemporaryDirectory() as folder:
-        packed = {i: _packed(v, f"packed_{i}", values, pathlib.Path(folder)) for i, v in enumerate(variables)}
-        root = keras_internals.trackable_object()
-        for name, function in endpoints.items():
-            setattr(root, name, function)
-        root.packed = [p for p in packed.values() if p is not None]
-        root.variables = [v for i, v in enumerate(variables) if packed[i] is None]
-        root.files = [file for p in root.packed for file in p.files]
-        root.resources = _resources(loaded)
-        if root.packed:
-            options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # JAX's cannot be written again
-            tf.saved_model.save(root, str(path), signatures, options)
-        else:
-            shutil.copytree(source, path)
+        unpacking = []
+        for i, variable in enumerate(_variables(loaded)):
+            if (packed := _packed(variable, f"packed_{i}", values, pathlib.Path(folder))) is not None:
+                unpacking.append(packed)
+        if not unpacking:
+            _copy(source, path)
+            return
+        root = _root(loaded)
+        root.packed, root._unpacking = [p.variable for p in unpacking], unpacking
+        root._files = [file for p in unpacking for file in p.files]
+        for variable in root.packed:
+            keras_internals.leave_out_of_checkpoints(variable)
+        _save(root, path, loaded.signatures)
+
+
+def unpack(source: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Write a dense copy of a SavedModel.
+
+    Args:
+        source: Directory of the SavedModel, dense or packed.
+        path: Directory to write.
+    """
+    loaded = _load_with_variables(source)
+    if is_packed(source):
+        _save(_root(loaded), path, loaded.signatures)
+    else:
+        _copy(source, path)
 
 
 def weights(source: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
-    """Return names and arrays of the variables that a SavedModel computes with, without packed ones."""
-    loaded = load(source)
-    variables = _variables([*loaded.signatures.values(), *_concrete(_endpoints(loaded).values())])
-    return [(v.name.removesuffix(":0"), v.numpy()) for v in variables]
+    """Return names and arrays of the variables that a SavedModel computes with."""
+    return [(v.name.removesuffix(":0"), v.numpy()) for v in _variables(load(source))]
 
 
 def is_packed(source: str | os.PathLike) -> bool:
-    """Return whether `pack` wrote this SavedModel."""
+    """Return whether `pack` wrote this SavedModel, with sparse variables."""
     return any(pathlib.Path(source).glob("assets/packed_*.gz"))
 
 
+def _load_with_variables(source):
+    loaded = load(source)
+    if is_packed(source) and not hasattr(loaded, "_unpacking"):
+        raise ValueError(
+            f"{source} was packed by an earlier version of tfsparse, which did not keep its weights as variables: "
+            "export the model that it was made of."
+        )
+    return loaded
+
+
+def _copy(source, path):
+    """Copy a directory, without what is being written into it now."""
+
+    def temporaries(folder, names):
+        return [name for name in names if files.is_temporary(pathlib.Path(folder, name))]
+
+    shutil.copytree(source, path, ignore=temporaries)
+
+
+def _save(root, path, signatures):
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # JAX's cannot be written again
+    tf.saved_model.save(root, str(path), dict(signatures), options)
+
+
 def _packed(variable, name, values, folder):
-    """Write the files of a variable to `folder` and return what replaces it; None if packing does not pay."""
+    """Write the files of a variable to `folder` and return what unpacks them; None if packing does not pay."""
     array = variable.numpy()
     contents = packing.sparse_parts(array)
     if contents is None:
@@ -89,26 +127,59 @@ def _packed(variable, name, values, folder):
     paths = [folder / f"{name}_{i}.gz" for i in range(len(contents))]
     for file, content in zip(paths, contents, strict=True):
         file.write_bytes(content)
-    files = [tf.saved_model.Asset(str(file)) for file in paths]
-    return PackedVariable(variable, name, files, [p.size for p in pieces], stored.dtype, scale)
+    assets = [tf.saved_model.Asset(str(file)) for file in paths]
+    return VariableFromFiles(variable, name, assets, [p.size for p in pieces], stored.dtype, scale)
 
 
-def _endpoints(loaded) -> dict:
-    """Return the functions of the root object."""
-    children = tf.train.TrackableView.children(loaded)
-    return {name: f for name, f in children.items() if isinstance(f, tf.types.experimental.GenericFunction)}
-
-
-def _concrete(functions) -> list:
-    return [concrete for function in functions for concrete in function.concrete_functions]
-
-
-def _variables(functions) -> list:
+def _variables(loaded) -> list:
     """Return the variables that functions read, each once. Keras 3 writes each twice; its functions read one copy."""
+    functions = [f for node in tf.train.TrackableView(loaded).descendants() for f in _functions(node, loaded)]
     return list({id(v): v for function in functions for v in function.variables}.values())
 
 
-def _resources(loaded):
-    """Return tables, other resources, and the files that they read."""
-    kinds = (tf.saved_model.experimental.TrackableResource, tf.saved_model.Asset)
-    return [node for node in tf.train.TrackableView(loaded).descendants() if isinstance(node, kinds)]
+def _functions(node, loaded) -> list:
+    """Return the concrete functions of a function, or of signatures, which a SavedModel inside another one has too."""
+    if isinstance(node, type(loaded.signatures)):
+        return list(node.values())
+    return getattr(node, "concrete_functions", [node]) if isinstance(node, _FUNCTIONS) else []
+
+
+def _root(loaded):
+    """Return a copy of a loaded object, of everything in it that leads to a function or to what functions need.
+
+    Left out are the second copies that Keras 3 writes of variables, and the state of an optimizer.
+    """
+    variables = _variables(loaded)
+    kinds = (*_FUNCTIONS, *_RESOURCES, type(loaded.signatures))
+    needed, leads = {id(v) for v in variables}, {}
+
+    def leads_to_needed(node):
+        if id(node) not in leads:
+            below = tf.train.TrackableView(node).descendants()
+            leads[id(node)] = any(id(n) in needed or isinstance(n, kinds) for n in below)
+        return leads[id(node)]
+
+    objects = [node for node in tf.train.TrackableView(loaded).descendants() if _is_object(node)]
+    copies = {id(node): keras_internals.trackable_object() for node in objects}
+    for node in objects:
+        for name, child in tf.train.TrackableView.children(node).items():
+            is_kept = isinstance(child, tf.Variable) or leads_to_needed(child)
+            if is_kept and not (node is loaded and name in _OWN):
+                setattr(copies[id(node)], name, _copied(child, copies))
+    root = copies[id(loaded)]
+    root.variables = variables
+    root.trainable_variables = [v for v in variables if v.trainable]
+    root.non_trainable_variables = [v for v in variables if not v.trainable]
+    return root
+
+
+def _is_object(node) -> bool:
+    return isinstance(node, type(keras_internals.trackable_object()))
+
+
+def _copied(node, copies):
+    if isinstance(node, list):
+        return [_copied(item, copies) for item in node]
+    if isinstance(node, dict):
+        return {key: _copied(item, copies) for key, item in node.items()}
+    return copies.get(id(node), node)

@@ -27,14 +27,16 @@ def export(
         while loading:  unpacked once, by TensorFlow's own operations, to the dense variable that the model reads
 
     The result is smaller on disk. It needs as much time and memory as a dense model. With values="float32" outputs are
-    the same bit for bit. Weights of rank 1, and weights with too few zeros to become smaller, are saved densely.
+    the same bit for bit. Weights of rank 1, and weights with too few zeros to become smaller, are saved densely. What
+    reads the files of a SavedModel instead of loading it, such as TFLite's converter, needs one with dense=True.
 
     The directory is written under a temporary name and renamed: it appears whole or not at all.
 
     Args:
         model: A Keras 3 model, whose signature `serve` is written; layers with trainable thresholds become plain ones.
-            Or a tf_keras model, whose pruning wrappers are stripped. Or the directory of a SavedModel, whose signatures
-            are all kept.
+            Or a tf_keras model, whose pruning wrappers are stripped. Or the directory of a SavedModel, dense or packed,
+            whose signatures and endpoints are all kept; it is loaded, and a SavedModel is a program, so take it from
+            nobody whom you do not trust.
         path: The new directory.
         values: How the non-zero entries of sparse weights are stored: "float32", as they are; "float16", rounded;
             "int8", rounded, with a scale for each output channel. They are float32 again after loading.
@@ -61,7 +63,12 @@ def export(
 
 
 def _write_dense(model, path):
-    """Write the SavedModel that the model's own Keras writes."""
+    """Write the SavedModel that the model's own Keras writes, or a dense copy of a SavedModel."""
+    if isinstance(model, (str, os.PathLike)):
+        from tfsparse.export import rewriting  # not at the top: it imports TensorFlow
+
+        rewriting.unpack(model, path)
+        return
     model = plain_model(model)
     if isinstance(model, keras.Model):
         with jax_modules.readable_by_tensorflow(), _error_names_layers(model):

@@ -3,15 +3,14 @@
 import tensorflow as tf
 
 
-class PackedVariable(tf.saved_model.experimental.TrackableResource):
-    """The object that replaces a variable in a SavedModel. Loading creates the variable and fills it from files.
+class VariableFromFiles(tf.saved_model.experimental.TrackableResource):
+    """Fills a variable of a SavedModel from files whenever it is loaded, in Python or into a session.
 
-    The functions of the SavedModel read `variable`. They read the new variable instead, because this object has the
-    same resource handle.
+    It is a resource because TensorFlow initialises those then. Nothing reads the resource itself.
 
     Args:
-        variable: The variable to replace.
-        name: Name of the new variable, unique in the SavedModel. `tf.saved_model.load` appends the number of the load.
+        variable: The variable to fill.
+        name: Name of the resource, unique in the SavedModel.
         files: List of `tf.saved_model.Asset`, the parts of the array in their order.
         counts: List of int, the number of entries in each file.
         dtype: dtype of the packed entries.
@@ -20,22 +19,15 @@ class PackedVariable(tf.saved_model.experimental.TrackableResource):
 
     def __init__(self, variable, name, files, counts, dtype, scale=None):
         super().__init__()
-        self._variable, self._name = variable, name
+        self.variable, self._name = variable, name
         self.files, self._counts = files, counts
         self._dtype, self._scale = tf.as_dtype(dtype), scale
 
-    @property
-    def resource_handle(self):
-        return self._variable.handle
-
     def _create_resource(self):
-        return tf.raw_ops.VarHandleOp(dtype=self._variable.dtype, shape=self._variable.shape, shared_name=self._name)
-
-    def _destroy_resource(self):
-        tf.raw_ops.DestroyResourceOp(resource=self.resource_handle)  # a tf.Variable that is in use keeps its resource
+        return tf.raw_ops.VarHandleOp(dtype=tf.bool, shape=[], shared_name=self._name)
 
     def _initialize(self):
-        tf.raw_ops.AssignVariableOp(resource=self.resource_handle, value=self._value())
+        self.variable.assign(self._value())
 
     def _value(self):
         parts = [
@@ -43,8 +35,8 @@ class PackedVariable(tf.saved_model.experimental.TrackableResource):
             for file, count in zip(self.files, self._counts, strict=True)
         ]
         rows = parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
-        value = tf.reshape(_from_bytes(rows, self._dtype), self._variable.shape)
-        value = tf.cast(value, self._variable.dtype)
+        value = tf.reshape(_from_bytes(rows, self._dtype), self.variable.shape)
+        value = tf.cast(value, self.variable.dtype)
         return value if self._scale is None else value * self._scale
 
 
