@@ -50,6 +50,11 @@ def test_what_blocks_cannot_reach_is_said_before_training():
         models.fit(dense_model(50, block_size=(16, 16)), tfmot.Prune("one_cycle", sparsity=0.5), epochs=1)
 
 
+def test_what_is_reached_by_all_layers_together_is_said_of_a_global_scope():
+    with pytest.warns(UserWarning, match=r"than this: all layers together: 0.4\d+ instead of 0.5. "):
+        models.fit(dense_model(50, sparsity_m_by_n=(2, 4), scope="global"), tfmot.Prune("one_cycle", sparsity=0.5))
+
+
 def test_a_global_target_counts_over_the_whole():
     model = dense_model(50, 5, scope="global")
     models.fit(model, tfmot.Prune("one_cycle", sparsity=0.777))

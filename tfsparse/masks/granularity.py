@@ -112,8 +112,8 @@ class Granularity(Configurable, abc.ABC):
         sizes, limits = [p.entries_per_unit for p in parts], [p.num_units for p in parts]
         if len(parts) == 1:
             return (count + sizes[0] // 2) // sizes[0] * sizes[0]
-        shares = topk.split_proportionally(sum(limits) * count // math.prod(shape), limits)
-        return int(sum(n * e for n, e in zip(topk.nearest_counts(shares, count, limits, sizes), sizes, strict=True)))
+        counts = topk.split_proportionally(sum(limits) * count // math.prod(shape), limits)
+        return int(sum(n * e for n, e in zip(topk.nearest_counts(counts, count, limits, sizes), sizes, strict=True)))
 
     def prune_lowest(self, pooled, num_pruned, kept, shape: tuple):
         """Return a mask of units that prunes the lowest, as many as make the number of zeros nearest to a count.

@@ -8,6 +8,7 @@ import tf_keras
 
 from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend import ops as backend_ops
+from tfsparse.masks import granularity
 from tfsparse.optimizers import slots
 from tfsparse.optimizers.masked_weights import MaskedWeights
 from tfsparse.optimizers.weight_storage import HardPruning
@@ -35,6 +36,16 @@ class WrappedWeights(MaskedWeights):
         self.schedule, self.pruner = schedule, pruner
         self.wrappers, self.find_slots = [], lambda weight: []
         self.storage = HardPruning(self)
+
+    @property
+    def name(self) -> str:
+        """The name of the first wrapper, for messages."""
+        return self.wrappers[0].name
+
+    @property
+    def units(self) -> granularity.Granularity:
+        """What is pruned together."""
+        return self.wrappers[0].units
 
     @property
     def active(self) -> list:
@@ -84,7 +95,21 @@ class WrappedWeights(MaskedWeights):
     def counts(self, sparsity: float) -> list[int]:
         """Return the entries to prune of each weight at a sparsity. N:M prunes no more than its pattern."""
         shapes = [tuple(weight.shape) for weight in self.weights]
-        return self.pruner.num_prunable_together(shapes, min(sparsity, self._units.max_sparsity(shapes[0])))
+        return self.pruner.num_prunable_together(shapes, min(sparsity, self.units.max_sparsity(shapes[0])))
+
+    def final_counts(self) -> list[int] | None:
+        """Return the zeros of each weight with which the schedule ends; None for one that does not say."""
+        final = schedules.final_sparsity(self.schedule)
+        return None if final is None else self.counts(final)
+
+    def is_unfinished(self, steps: int | None = None) -> bool:
+        """Return whether the schedule has an end that it has not reached, in the steps done or in those given."""
+        steps = self.num_steps() if steps is None else steps
+        return schedules.final_sparsity(self.schedule) is not None and steps < schedules.end_step(self.schedule)
+
+    def is_short(self) -> bool:
+        """Return whether the schedule has not ended, and fewer weights are zero than at its end."""
+        return self.is_unfinished() and self.num_zeros() < sum(self.final_counts())
 
     def warn_of_missed(self) -> None:
         """Warn if whole units cannot give the final sparsity of the schedule."""
@@ -92,17 +117,8 @@ class WrappedWeights(MaskedWeights):
         if sparsity is None:
             return
         names = [f"{w.layer.name} {tuple(weight.shape)}" for w in self.active for weight, *_ in w.pruning_vars]
-        rows = zip(names, self.sizes, [sparsity] * len(names), self.counts(sparsity), strict=True)
-        reached.warn_of_missed(self.pruner, map(reached.Reached._make, rows))
-
-    @property
-    def has_smaller_units(self) -> bool:
-        """Whether some blocks are smaller than others. They may return though the sparsity does not fall."""
-        return any(len(self._units.parts(tuple(weight.shape))) > 1 for weight in self.weights)
-
-    @property
-    def _units(self):
-        return self.wrappers[0].units
+        rows = zip(names, self.sizes, self.counts(sparsity), strict=True)
+        reached.warn_of_missed(self.pruner, [reached.Reached(n, size, sparsity, count) for n, size, count in rows])
 
     def _steps(self):
         steps = [backend_ops.read(w.pruning_step) for w in self.active]
@@ -115,9 +131,8 @@ class WrappedWeights(MaskedWeights):
 
     def _update_at(self, step):
         _, sparsity = schedules.at_step(self.schedule, step)  # within the branch: other steps do not compute it
-        final = schedules.final_sparsity(self.schedule)
-        at_end = [None] * len(self.sizes) if final is None else self.counts(final)
-        units = [_equal_units(self._units, tuple(weight.shape)) for weight in self.weights]
+        at_end = self.final_counts() or [None] * len(self.sizes)
+        units = [_equal_units(self.units, tuple(weight.shape)) for weight in self.weights]
         counts = [schedules.num_pruned(self.schedule, sparsity, *u, n) for u, n in zip(units, at_end, strict=True)]
         self.update(None, counts)
         self.apply()
