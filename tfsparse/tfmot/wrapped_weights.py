@@ -117,7 +117,10 @@ class WrappedWeights(MaskedWeights):
         if sparsity is None:
             return
         names = [f"{w.layer.name} {tuple(weight.shape)}" for w in self.active for weight, *_ in w.pruning_vars]
-        rows = zip(names, self.sizes, self.counts(sparsity), strict=True)
+        sizes, counts = self.sizes, self.counts(sparsity)
+        if self.pruner.is_global:
+            names, sizes, counts = ["all layers together"], [sum(sizes)], [sum(counts)]
+        rows = zip(names, sizes, counts, strict=True)
         reached.warn_of_missed(self.pruner, [reached.Reached(n, size, sparsity, count) for n, size, count in rows])
 
     def _steps(self):
