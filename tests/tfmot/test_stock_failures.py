@@ -116,6 +116,7 @@ FAILURES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:.*prunes whole units")  # of convolutions with few channels
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda f: f.__name__)
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
 def test_the_stock_wrapper_fails_and_ours_does_not(failure, tmp_path):

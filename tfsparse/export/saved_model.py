@@ -15,7 +15,8 @@ from tfsparse.backend.registry import check_choice
 from tfsparse.export import jax_modules, packing
 from tfsparse.export.plain_models import plain_model
 
-_SCOPE_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
+_SCOPE_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]*")
+_ROOT_NAME = re.compile(r"[A-Za-z0-9.]")
 
 
 def export(
@@ -71,7 +72,8 @@ def _write_dense(model, path):
         return
     model = plain_model(model)
     if isinstance(model, keras.Model):
-        with jax_modules.readable_by_tensorflow(), _error_names_layers(model):
+        _check_names(model)
+        with jax_modules.readable_by_tensorflow():
             model.export(path, verbose=False)
         jax_modules.check_runs(path)
     else:
@@ -79,19 +81,22 @@ def _write_dense(model, path):
             model.export(str(path))
 
 
-@contextlib.contextmanager
-def _error_names_layers(model):
-    """Say which name TensorFlow does not take: it names the operations of a graph after the layers."""
-    try:
-        yield
-    except ValueError as error:
-        names = [layer.name for layer in keras_internals.all_layers(model) if not _SCOPE_NAME.fullmatch(layer.name)]
-        if not names:
-            raise
+def _check_names(model):
+    """Refuse a name that TensorFlow does not take: it names the operations of a graph after the layers.
+
+    An error from inside a scope would leave Keras's stack of names as it is, and the user's next models with them.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    layers = keras_internals.all_layers(model)
+    wrong = [layer.name for layer in layers if not _SCOPE_NAME.fullmatch(layer.name)]
+    if not _ROOT_NAME.match(model.name):
+        wrong = [model.name, *wrong]
+    if wrong:
         raise ValueError(
-            f"{names[0]!r} is the name of a layer or model, and TensorFlow cannot name operations after it: expected "
+            f"{wrong[0]!r} is the name of a layer or model, and TensorFlow cannot name operations after it: expected "
             'letters, digits and _.-/ only. Build it with another name, such as name="dense_1".'
-        ) from error
+        )
 
 
 def _write_packed(model, path, values):
