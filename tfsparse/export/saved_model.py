@@ -85,6 +85,9 @@ def _check_names(model):
     """Refuse a name that TensorFlow does not take: it names the operations of a graph after the layers.
 
     An error from inside a scope would leave Keras's stack of names as it is, and the user's next models with them.
+
+    Raises:
+        ValueError: If there is such a name.
     """
     if keras.backend.backend() != "tensorflow":
         return
