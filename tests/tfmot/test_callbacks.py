@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -121,10 +123,85 @@ def test_weights_and_masks_that_another_callback_restores_are_pruned_again(order
     model = _model()
     best = tf_keras.callbacks.EarlyStopping("epoch", patience=1 if early else 9, restore_best_weights=True)
     epochs = tf_keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(epoch=epoch))
-    with pytest.warns(UserWarning, match=r"are pruned again to 0\.[78]|cut to the target 0\.8 now"):
+    causes = [r"They are pruned again to 0\.7998", r"Training ended at step 16 of 24, .*: cut to the target 0\.8"]
+    with pytest.warns(UserWarning) as found:
         models.fit(model, epochs, *order(tfmot.Prune("linear", sparsity=0.8), best), epochs=3)
+    said = [str(warning.message) for warning in found]
+    assert said and all(any(re.search(cause, text) for cause in causes) for text in said)
     assert _zeros(model) == COUNTS
-    assert models.sparsities(model)[1] == 0.8
+
+
+def test_two_callbacks_that_prune_one_model_are_refused():
+    with pytest.raises(ValueError, match="Two callbacks prune this model: Prune and Prune"):
+        models.fit(_model(), tfmot.Prune(sparsity=0.5), tfmot.Prune(sparsity=0.8))
+    both = [tfmot.Prune(sparsity=0.5), tfmot.PLL(models.data(), sparsity=0.8)]
+    with pytest.raises(ValueError, match="Two callbacks prune this model: Prune and PLL"):
+        models.fit(_model(scope="global"), *both)
+
+
+def test_evaluation_prunes_nothing():
+    model, (x, y) = _model(), models.data()
+    model.evaluate(x, y, verbose=0, callbacks=[tfmot.Prune(sparsity=0.8)])
+    model.predict(x, verbose=0, callbacks=[tfmot.Prune(sparsity=0.5)])
+    assert models.sparsities(model) == [0, 0, 0]
+    models.fit(model, tfmot.Prune(sparsity=0.8))
+    assert _zeros(model) == COUNTS
+
+
+class Teaching(tf_keras.Model):
+    """Two wrapped networks, of which only the second one is trained, by an optimizer of its own or by hand."""
+
+    def __init__(self, optimizer):
+        super().__init__()
+        self.teacher, self.student = _model(), _model()
+        self.own_optimizer = optimizer
+
+    def call(self, x, training=None):
+        return self.student(x, training=training)
+
+    def train_step(self, data):
+        with tf.GradientTape() as tape:
+            goal = self.teacher(data[0], training=False)
+            loss = tf.reduce_mean((self.student(data[0], training=True) - goal) ** 2)
+        weights = self.student.trainable_weights
+        gradients = tape.gradient(loss, weights)
+        if self.own_optimizer:
+            self.own_optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        else:
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight.assign_sub(0.01 * gradient)
+        return {"loss": loss}
+
+
+def _teach(optimizer, **options):
+    model, (x, y) = Teaching(optimizer), models.data()
+    model.compile()
+    model(x[:1])
+    model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[tfmot.Prune("linear", sparsity=0.8)])
+    return model
+
+
+def test_what_no_optimizer_trains_is_named_and_left_alone():
+    with pytest.warns(UserWarning, match="No optimizer trains prune_low_magnitude_conv, .*hidden, .*logits: they are"):
+        model = _teach(tf_keras.optimizers.SGD(0.01))
+    assert _zeros(model.student) == COUNTS
+    assert _zeros(model.teacher) == [0, 0, 0]
+
+
+def test_weights_that_are_trained_by_hand_are_not_cut():
+    with pytest.raises(ValueError, match=r"No optimizer of tf_keras has made a step .* in train_step of Teaching"):
+        _teach(None)
+
+
+def test_a_cut_after_steps_that_were_skipped_says_so():
+    tf_keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        optimizer = tf_keras.mixed_precision.LossScaleOptimizer(tf_keras.optimizers.SGD(0.01), initial_scale=2.0**30)
+        model = models.compiled(tfmot.prune_low_magnitude(models.small()), optimizer)
+        with pytest.warns(UserWarning, match=r"cut to the target 0.8 .*train longer: \d+ of the steps were skipped"):
+            models.fit(model, tfmot.Prune("linear", sparsity=0.8))
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
 
 
 def test_a_schedule_of_the_wrappers_may_span_several_fits():
@@ -165,14 +242,18 @@ def test_when_nothing_can_be_pruned_the_cause_is_named():
     unbuilt = tf_keras.Sequential([tfmot.prune_low_magnitude(tf_keras.layers.Dense(4))], name="unbuilt")
     import keras
 
+    keras3 = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     for bad, message in (
         (frozen, "is frozen, and so are all other wrapped layers with kernels"),
         (kernels, "has no kernel of rank >= 2. Give your own layer a method get_prunable_weights"),
         (unbuilt, r"has no weights yet, because 'unbuilt' was never called: write model\(x\[:1\]\) before fit"),
-        (keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]), "Keras 3 models need no wrappers"),
+        (keras3, "Keras 3 models need no wrappers"),
     ):
         with pytest.raises(ValueError, match=message):
             tfmot.Prune(sparsity=0.8).set_model(bad)
+    for callback in (tfmot.PruneGSM(), tfmot.PLL(models.data(), sparsity=0.8)):
+        with pytest.raises(ValueError, match="Keras 3 models need no wrappers"):
+            callback.set_model(keras3)
 
 
 class StopAt(tf_keras.callbacks.Callback):

@@ -138,14 +138,14 @@ class InAttributes(tf_keras.Model):
         self.first = wrapped(layers.Dense(8, name="first"), SCHEDULE)
         self.hidden = [wrapped(layers.Dense(8, name="hidden"), SCHEDULE)]
         self.heads = {"head": wrapped(layers.Dense(4, name="head"), SCHEDULE)}
-        self.block = Block()
+        self.block = Inside()
 
     def call(self, x, training=None):
         x = self.hidden[0](self.first(layers.Flatten()(x), training=training), training=training)
         return self.heads["head"](self.block(x, training=training), training=training)
 
 
-class Block(layers.Layer):
+class Inside(layers.Layer):
     def __init__(self):
         super().__init__()
         self.inner = tfmot.prune_low_magnitude(layers.Dense(8, name="inner"), SCHEDULE)
@@ -173,6 +173,51 @@ def test_a_subclassed_model_is_stripped_in_place(tmp_path):
     assert np.mean(model.first.kernel.numpy() == 0) == pytest.approx(0.75, abs=0.01)
 
 
+class InModels(tf_keras.Model):
+    """Holds a wrapped model, and lists in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = tfmot.prune_low_magnitude(models.small(), SCHEDULE)
+        self.heads = [[tfmot.prune_low_magnitude(layers.Dense(3, name="head"), SCHEDULE)]]
+
+    def call(self, x, training=None):
+        return self.heads[0][0](self.net(x, training=training), training=training)
+
+
+def test_models_inside_models_are_stripped_too():
+    x, inputs = models.data()[0], layers.Input((8, 8, 4))
+    outer = tf_keras.Model(inputs, InModels()(inputs))
+    model = models.compiled(outer)
+    models.fit(model)
+    before, stripped = model.predict(x, verbose=0), tfmot.strip_pruning(model)
+    assert not models.stock_wrappers(stripped)
+    np.testing.assert_allclose(stripped.predict(x, verbose=0), before, rtol=1e-6)
+    assert models.sparsities(stripped) == pytest.approx([0.75] * 4, abs=0.05)
+
+
+def test_wrappers_of_a_loaded_file_that_rank_all_layers_are_stripped(tmp_path):
+    model = models.compiled(tfmot.prune_low_magnitude(models.small(), SCHEDULE, scope="global"))
+    models.fit(model)
+    model.save(tmp_path / "model.keras")
+    stripped = tfmot.strip_pruning(tf_keras.models.load_model(tmp_path / "model.keras"))
+    assert sum(int(np.sum(k == 0)) for k in models.kernels(stripped)) == round(0.75 * 1788)
+
+
+def test_stripping_says_if_the_schedule_did_not_end(tmp_path):
+    import tfsparse
+
+    model, early = models.compiled(tfmot.prune_low_magnitude(models.small(), SCHEDULE)), []
+    models.fit(model, tf_keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: early.append(model.get_weights())))
+    tfmot.strip_pruning(model)
+    model.set_weights(early[0])
+    for remove in (tfmot.strip_pruning, tfmot.to_keras3, lambda m: tfsparse.export(m, tmp_path / "early")):
+        with pytest.warns(
+            UserWarning, match=r"_conv is at step 8 of OneCycle\(sparsity=0.75, end_step=16,.*: 0\.\d+ of"
+        ):
+            remove(model)
+
+
 def test_strip_cuts_weights_that_were_written_to():
     model = models.compiled(tfmot.prune_low_magnitude(models.small(), SCHEDULE))
     models.fit(model)
@@ -193,5 +238,7 @@ def test_errors_say_what_to_write():
     with pytest.raises(ValueError, match="Nothing to prune: there is no layer with a kernel in model 'plain'"):
         inputs = layers.Input((3,))
         tfmot.prune_low_magnitude(tf_keras.Model(inputs, layers.ReLU()(inputs), name="plain"), SCHEDULE)
-    with pytest.raises(ValueError, match="Keras 3 models need no wrappers"):
-        tfmot.prune_low_magnitude(keras.Sequential([keras.layers.Dense(2)]), SCHEDULE)
+    keras3 = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    for function in (tfmot.prune_low_magnitude, tfmot.strip_pruning, tfmot.keep_zeros, tfmot.dst, tfmot.finalize):
+        with pytest.raises(ValueError, match="Keras 3 models need no wrappers"):
+            function(keras3)

@@ -105,13 +105,6 @@ class Hesitant(stock.PruningSchedule):
         return {"class_name": "Hesitant", "config": {}}
 
 
-def test_may_fall():
-    falling = [tfmot.DSD(0.5, 9), tfmot.Linear(0.5, 9, initial_sparsity=0.8), stock.PolynomialDecay(0.8, 0.5, 0, 9)]
-    rising = [tfmot.OneCycle(0.5, 9), stock.PolynomialDecay(0.1, 0.5, 0, 9), stock.ConstantSparsity(0.5, 0)]
-    assert all(schedules.may_fall(s) for s in [*falling, Hesitant()])
-    assert not any(schedules.may_fall(s) for s in rising)
-
-
 def test_fires_and_describe():
     assert not schedules.fires(Hesitant(), 1, 20)
     assert schedules.fires(Hesitant(), 1, 21)

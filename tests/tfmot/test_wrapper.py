@@ -191,9 +191,10 @@ def test_global_masks_are_computed_once_a_step(monkeypatch):
 
 
 def test_global_scope_needs_the_model():
-    model = tf_keras.Sequential(
-        [layers.Input((4,)), tfmot.prune_low_magnitude(layers.Dense(3), tfmot.OneCycle(0.8, 16), scope="global")]
-    )
+    model = tf_keras.Sequential([
+        layers.Input((4,)),
+        tfmot.prune_low_magnitude(layers.Dense(3), tfmot.OneCycle(0.8, 16), scope="global"),
+    ])
     model(np.zeros((1, 4), "float32"))
     with pytest.raises(ValueError, match=r"prune_low_magnitude_dense.*callbacks=\[tfsparse\.tfmot\.Prune\(\)\]"):
         model(np.zeros((1, 4), "float32"), training=True)
@@ -281,6 +282,53 @@ def test_files_of_the_stock_wrapper_load_as_ours(tmp_path):
         np.testing.assert_array_equal(mine, theirs)
     models.fit(loaded, tfmot.Prune("one_cycle", sparsity=0.8))
     assert models.sparsities(loaded)[1] == 0.8
+
+
+def _with_normalization():
+    tf_keras.utils.set_random_seed(0)
+    inputs = layers.Input((8, 8, 4))
+    x = layers.Flatten()(layers.BatchNormalization()(layers.Conv2D(4, 3)(inputs)))
+    return tf_keras.Model(inputs, layers.Dense(3)(x))
+
+
+def test_weights_of_tfmots_wrappers_load_through_them(tmp_path):
+    """Files of weights alone know layers by their order, and TFMOT wraps all of them."""
+
+    def stock_model():
+        return stock.prune_low_magnitude(_with_normalization(), stock.ConstantSparsity(0.5, 0, frequency=1))
+
+    model = models.compiled(stock_model())
+    models.fit(model, stock.UpdatePruningStep())
+    for name in ("weights.h5", "of.weights.h5", "checkpoint"):
+        model.save_weights(tmp_path / name)
+        with_theirs = stock_model()
+        with_theirs.load_weights(tmp_path / name)
+        ours = tfmot.prune_low_magnitude(with_theirs)
+        for mine, theirs in zip(ours.trainable_weights, model.trainable_weights, strict=True):
+            np.testing.assert_array_equal(mine != 0, theirs != 0)
+        for mine, theirs in zip(models.masks(ours), models.masks(model), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    with pytest.raises(ValueError, match="Layer count mismatch"):
+        tfmot.prune_low_magnitude(_with_normalization()).load_weights(tmp_path / "weights.h5")
+
+
+def test_weights_of_a_model_with_more_wrappers_are_refused_with_the_way(tmp_path):
+    theirs, ours = stock.prune_low_magnitude(models.small()), tfmot.prune_low_magnitude(models.small())
+    theirs.save_weights(tmp_path / "of.weights.h5")
+    with pytest.raises(
+        ValueError, match=r"also around layers without kernels. Load its file .*wrapped_by_tfmot.load_w"
+    ):
+        ours.load_weights(tmp_path / "of.weights.h5")
+
+
+def test_a_model_of_ours_goes_on_with_tfmots_wrappers():
+    model = models.compiled(tfmot.prune_low_magnitude(_with_normalization(), tfmot.Constant(0.5, end_step=8)))
+    models.fit(model, epochs=1)
+    pruned = [k == 0 for k in models.kernels(model)]
+    theirs = stock.prune_low_magnitude(tfmot.strip_pruning(model), stock.ConstantSparsity(0.5, 0, frequency=1))
+    models.fit(models.compiled(theirs), stock.UpdatePruningStep(), epochs=1)
+    for mine, their in zip(pruned, models.masks(theirs), strict=True):
+        np.testing.assert_array_equal(mine, their == 0)
 
 
 def test_errors_say_what_to_write():

@@ -62,15 +62,13 @@ class Record(tf_keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         masks = [mask.numpy() for wrapper in kernels.wrappers(self.model) for _, mask, _ in wrapper.pruning_vars]
         weights = b"".join(w.tobytes() for w in self.model.get_weights())
-        self.steps.append(
-            {
-                "epoch": self.epoch,
-                "step": pruning_of(self.model).num_steps(),
-                "zeros": int(sum(np.sum(m == 0) for m in masks)),
-                "masks": replicas.digest(masks),
-                "weights": zlib.crc32(weights),
-            }
-        )
+        self.steps.append({
+            "epoch": self.epoch,
+            "step": pruning_of(self.model).num_steps(),
+            "zeros": int(sum(np.sum(m == 0) for m in masks)),
+            "masks": replicas.digest(masks),
+            "weights": zlib.crc32(weights),
+        })
 
 
 class Crash(tf_keras.callbacks.Callback):

@@ -2,6 +2,9 @@
 
 import abc
 import warnings
+import weakref
+
+_callbacks = weakref.WeakKeyDictionary()  # the last callback that pruned in a fit, by what it prunes
 
 
 class FitHooks(abc.ABC):
@@ -47,6 +50,27 @@ class FitHooks(abc.ABC):
         self._begun_with, steps = self.params, self.params.get("steps")
         batches = None if steps is None else (self.params["epochs"] - epoch) * steps
         self._begin_fit(epoch, None if batches is None else batches // self._batches_per_step())
+
+
+def check_only_callback(callback, pruned, advice: str) -> None:
+    """Refuse a second callback that prunes the same in one `fit`: it would replace the first.
+
+    Args:
+        callback: The callback that begins to train.
+        pruned: The optimizer or the model that it prunes.
+        advice: What to write instead of two callbacks.
+
+    Raises:
+        ValueError: If another callback of this `fit` prunes it too.
+    """
+    other = _callbacks.get(pruned, lambda: None)()
+    if other not in (None, callback) and callback.params and other.params is callback.params:
+        names = f"{type(other).__name__} and {type(callback).__name__}"
+        raise ValueError(
+            f"Two callbacks prune this model: {names}. The second would replace the first. Give fit one of them: "
+            f"{advice}"
+        )
+    _callbacks[pruned] = weakref.ref(callback)
 
 
 def check_reaches_end(name: str, done: int, num_steps: int, total: int, sparsity: float) -> None:

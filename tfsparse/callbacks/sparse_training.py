@@ -1,14 +1,11 @@
 """What the callbacks of Keras 3 that put a `SparseOptimizer` into the model have in common."""
 
 import warnings
-import weakref
 
 from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
-from tfsparse.callbacks.fit_hooks import warn_of_written_weights
+from tfsparse.callbacks.fit_hooks import check_only_callback, warn_of_written_weights
 from tfsparse.optimizers import compiled_model
-
-_callbacks = weakref.WeakKeyDictionary()  # the last callback that trained with an optimizer
 
 
 class SparseTraining:
@@ -45,14 +42,8 @@ class SparseTraining:
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self._optimizer_before = self._applied = None
-        other = _callbacks.get(self._optimizer, lambda: None)()
-        if other not in (None, self) and other.params is self.params:
-            names = f"{type(other).__name__} and {type(self).__name__}"
-            raise ValueError(
-                f"Two callbacks prune this model: {names}. The second would replace the first. Give fit one of them: "
-                "Prune(sparsities={'encoder': 0.8, 'head': 0.5}) has a target for each layer."
-            )
-        _callbacks[self._optimizer] = weakref.ref(self)
+        advice = "Prune(sparsities={'encoder': 0.8, 'head': 0.5}) has a target for each layer."
+        check_only_callback(self, self._optimizer, advice)
 
     def _begin_fit(self, first_epoch, num_steps):
         per_call = keras_internals.steps_per_execution(self.model)

@@ -1,20 +1,85 @@
-"""The callback `Prune` for wrapped models."""
+"""The callback `Prune` for wrapped models, and what it shares with those of the methods."""
 
+import functools
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
 import tf_keras
 
 from tfsparse import schedules as fraction_schedules
 from tfsparse.backend import keras_internals
-from tfsparse.callbacks.fit_hooks import warn_of_written_weights
+from tfsparse.callbacks.fit_hooks import check_only_callback, warn_of_written_weights
 from tfsparse.callbacks.prune_core import PruneCore, Unfinished
 from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.optimizers.validation import check_total_steps
 from tfsparse.pruners import selection
 from tfsparse.tfmot import schedules
-from tfsparse.tfmot.prune import check_active, check_wrapped, rank_globally, set_schedule, wrapped_weights
-from tfsparse.tfmot.wrapped_weights import slot_finder
+from tfsparse.tfmot.prune import prepare, set_schedule, wrapped_weights
+from tfsparse.tfmot.wrapped_weights import WrappedWeights, slot_finder
 
 
-class Prune(PruneCore, tf_keras.callbacks.Callback):
+class Promise(NamedTuple):
+    """What training has reached, which other callbacks may undo: masks are weights of the model, too.
+
+    Attributes:
+        group: The pruned weights.
+        num_zeros: Zeros in their masks.
+        cut: Prunes to as many zeros again.
+    """
+
+    group: WrappedWeights
+    num_zeros: int
+    cut: Callable[[], None]
+
+
+class WrappedTraining:
+    """Mixed into a callback of tf_keras that prunes a wrapped model, before `FitHooks`.
+
+    fit:                    refused if another callback prunes the model in it too
+    after all callbacks:    what one of them has restored, weights or with them masks, is pruned again, with a warning
+    """
+
+    def set_model(self, model):
+        prepare(model)
+        super().set_model(model)
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        advice = "layers that are wrapped with schedules of their own are pruned together by Prune()."
+        check_only_callback(self, self.model, advice)
+
+    def on_train_end(self, logs=None):
+        self._apply_masks()  # averages may have overwritten the weights
+        super().on_train_end(logs)
+        promises = self._promises()
+        keras_internals.after_train_end(self, lambda: self._prune_restored(promises))
+
+    def _promises(self) -> list[Promise]:
+        """Return what training has reached; a method with a cut of its own looks after that itself."""
+        return []
+
+    def _apply_masks(self):
+        for group in wrapped_weights(self.model):
+            group.weight_mask_op()
+
+    def _prune_restored(self, promises):
+        groups = wrapped_weights(self.model)
+        denser = [promise for promise in promises if promise.group.num_zeros() < promise.num_zeros]
+        if denser or any(sum(group.num_broken()) for group in groups):
+            before = _mean(groups, WrappedWeights.weight_sparsity)
+            for promise in denser:
+                promise.cut()
+            self._apply_masks()
+            warn_of_written_weights(before, _mean(groups, WrappedWeights.sparsity))
+
+
+def _mean(groups, sparsity):
+    return np.average([sparsity(group) for group in groups], weights=[sum(group.sizes) for group in groups])
+
+
+class Prune(WrappedTraining, PruneCore, tf_keras.callbacks.Callback):
     """Trains a wrapped model sparse: `model.fit(..., callbacks=[tfsparse.tfmot.Prune("one_cycle", sparsity=0.9)])`.
 
     Sets the schedule of the wrappers to the steps of this `fit`. Without a sparsity it keeps the wrappers' own
@@ -37,7 +102,8 @@ class Prune(PruneCore, tf_keras.callbacks.Callback):
 
     Raises:
         ValueError: Before the first step, if the target cannot be reached: no wrappers, TFMOT's own wrappers, a dataset
-            of unknown length, a schedule that is never due or would end after this `fit`.
+            of unknown length, a schedule that is never due or would end after this `fit`, another callback that prunes
+            the model. After the first epoch, if no optimizer of tf_keras has made a step.
 
     Examples:
         >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.tfmot.Prune("one_cycle", sparsity=0.9)])
@@ -57,39 +123,18 @@ class Prune(PruneCore, tf_keras.callbacks.Callback):
         self.schedule = None if sparsity is None else fraction_schedules.get(schedule or "one_cycle")
         self.sparsity = None if sparsity is None else selection.check_sparsity(sparsity)
         self._sync_stats = SyncStats()
-
-    def set_model(self, model):
-        super().set_model(model)
-        check_wrapped(model)
-        rank_globally(model)
-        check_active(model)
+        self._steps_before = self._steps_seen = {}  # of each group: before this fit, and at the last end of an epoch
+        self._num_batches = 0
 
     def on_epoch_end(self, epoch=None, logs=None, batch=None):
         """Apply the masks. TFMOT's documented training loop passes `batch` in place of the epoch."""
         super().on_epoch_end(epoch, logs)
         self._apply_masks()
-
-    def on_train_end(self, logs=None):
-        self._apply_masks()  # averages may have overwritten the weights
-        super().on_train_end(logs)
-        self._promised = {id(g): g.num_zeros() for g in self._masked_weights if self._has_ended(g)}
-        keras_internals.after_train_end(self, self._prune_written_weights)
-
-    def _has_ended(self, group):
-        """Return whether the schedule of a group has reached its final sparsity, by its last step or by a cut."""
-        has_final = schedules.final_sparsity(group.schedule) is not None
-        return has_final and (self.total_steps is None or not _is_unfinished(group))
-
-    def _prune_written_weights(self):
-        """Prune again what another callback has written at the end: the weights, or with them the masks of an epoch."""
-        for group in self._masked_weights:
-            is_denser = group.num_zeros() < self._promised.get(id(group), 0)
-            if is_denser or sum(group.num_broken()):
-                before = group.weight_sparsity()
-                if is_denser:
-                    group.prune_now(schedules.final_sparsity(group.schedule))
-                group.weight_mask_op()
-                warn_of_written_weights(before, group.sparsity())
+        if self._steps_before:  # else it is a training loop without fit
+            if not self._steps_seen:
+                self._check_trained()
+            self._steps_seen = self._steps()
+            self._num_batches += self.params.get("steps") or 0
 
     @property
     def _masked_weights(self):
@@ -99,21 +144,16 @@ class Prune(PruneCore, tf_keras.callbacks.Callback):
     def sync_stats(self):
         return self._sync_stats
 
-    def _apply_masks(self):
-        for group in self._masked_weights:
-            group.weight_mask_op()
-
     def _set_schedule(self, first_epoch, num_steps):
-        find = slot_finder(self.model)
+        find, self._steps_seen, self._num_batches = slot_finder(self.model), {}, 0
+        self._steps_before = self._steps()
         for group in self._masked_weights:
             if self.schedule is not None and not self._runs_already(group):
                 set_schedule(self.model, group, self._step_schedule(group, first_epoch, num_steps))
             if self.total_steps is None:
                 _check_ends(group, group.num_steps() + num_steps)
             group.warn_of_missed()
-            # else no weight returns, so no slot needs to be emptied
-            if schedules.may_fall(group.schedule) or group.has_smaller_units:
-                group.find_slots = find
+            group.find_slots = find
             group.weight_mask_op()
         self._last_step = None if num_steps is None else self._steps_done() + num_steps
 
@@ -140,18 +180,56 @@ class Prune(PruneCore, tf_keras.callbacks.Callback):
     def _steps_done(self):
         return max(group.num_steps() for group in self._masked_weights)
 
+    def _steps(self):
+        """Return the steps of each group; those seen last, if another callback has put them back to an epoch's."""
+        return {group: max(group.num_steps(), self._steps_seen.get(group, 0)) for group in self._masked_weights}
+
+    def _trained(self):
+        """Return the groups with steps in this fit, and their steps: not a network that only teaches another one."""
+        return {group: steps for group, steps in self._steps().items() if steps != self._steps_before.get(group)}
+
+    def _check_trained(self):
+        """Say what the first epoch has not trained; with loss scaling it may have skipped all steps."""
+        trained = self._trained()
+        untrained = [group.name for group in self._masked_weights if group not in trained]
+        if untrained and not self._scales_loss and not trained:
+            raise ValueError(
+                f"No optimizer of tf_keras has made a step on {untrained[0]} in this epoch, so nothing is pruned: "
+                "weights are masked where apply_gradients applies their constraints. Write "
+                f"optimizer.apply_gradients(...) in train_step of {type(self.model).__name__}."
+            )
+        if untrained and not self._scales_loss:
+            warnings.warn(
+                f"No optimizer trains {', '.join(untrained)}: they are not pruned at the end. Freeze them before "
+                "compile if they are not to be trained.",
+                stacklevel=2,
+            )
+
+    @property
+    def _scales_loss(self):
+        return isinstance(self.model.optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
+
+    def _num_skipped(self):
+        if not self._scales_loss or not self._steps_seen:
+            return 0
+        return max(self._num_batches - max(self._steps_seen.values()) + max(self._steps_before.values()), 0)
+
     def _unfinished(self):
-        return [_unfinished(group) for group in self._masked_weights if _is_unfinished(group)]
+        return [_unfinished(group, steps) for group, steps in self._trained().items() if group.is_unfinished(steps)]
+
+    def _promises(self):
+        trained, goes_on = self._trained().items(), self.total_steps is not None
+        ended = [group for group, steps in trained if not (goes_on and group.is_unfinished(steps))]
+        return [Promise(g, sum(g.final_counts() or []), functools.partial(_cut, g)) for g in ended]
 
 
-def _is_unfinished(group):
-    has_final = schedules.final_sparsity(group.schedule) is not None
-    return has_final and group.num_steps() < schedules.end_step(group.schedule)
-
-
-def _unfinished(group):
+def _unfinished(group, steps):
     final = schedules.final_sparsity(group.schedule)
-    return Unfinished(group.num_steps(), schedules.end_step(group.schedule), final, lambda: group.prune_now(final))
+    return Unfinished(steps, schedules.end_step(group.schedule), final, functools.partial(_cut, group))
+
+
+def _cut(group):
+    group.prune_now(schedules.final_sparsity(group.schedule))
 
 
 def _check_ends(group, last):

@@ -14,6 +14,7 @@ from tfsparse.backend import keras_internals
 from tfsparse.optimizers import compiled_model
 from tfsparse.pruners import selection
 from tfsparse.tfmot import layer_configs, schedules
+from tfsparse.tfmot.prune import warn_of_unfinished
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
 
 
@@ -41,6 +42,7 @@ def to_keras3(model: tf_keras.Model, optimizer=None) -> keras.Model:
     """
     conversion = _ToKeras3(model)
     result = conversion.run()
+    warn_of_unfinished(model)
     for message in conversion.warnings:
         warnings.warn(message, stacklevel=2)
     if optimizer is not None:

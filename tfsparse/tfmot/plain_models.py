@@ -5,7 +5,7 @@ import tf_keras
 from tfsparse.export.plain_models import register_plain_model
 from tfsparse.optimizers import masked_layer
 from tfsparse.tfmot import kernels
-from tfsparse.tfmot.prune import is_graph, strip_pruning
+from tfsparse.tfmot.prune import strip_pruning
 
 
 def plain_model(model: tf_keras.Model) -> tf_keras.Model:
@@ -20,7 +20,7 @@ def plain_model(model: tf_keras.Model) -> tf_keras.Model:
         return finalize(model)
     if not kernels.wrappers(model):
         return model
-    if not is_graph(model):
+    if not kernels.is_graph(model):
         raise ValueError(
             f"{type(model).__name__} {model.name!r} is a subclassed model, whose wrappers are removed in place. Do "
             "that first: model = tfsparse.tfmot.strip_pruning(model)."

@@ -1,12 +1,14 @@
 """Wrapping layers and whole models."""
 
+import warnings
+
 import tensorflow as tf
 import tf_keras
 from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import PruneLowMagnitude as StockWrapper
 from tensorflow_model_optimization.sparsity import keras as sparsity
 
 from tfsparse.backend import keras_internals
-from tfsparse.tfmot import kernels
+from tfsparse.tfmot import kernels, schedules
 from tfsparse.tfmot.wrapped_weights import WrappedWeights
 from tfsparse.tfmot.wrapper import PruneLowMagnitude, rank_together
 
@@ -70,7 +72,8 @@ def strip_pruning(model: tf_keras.Model) -> tf_keras.Model:
     """Return the model without wrappers, its weights multiplied by their masks.
 
     The variables are shared with the wrapped model. If training goes on, pruned weights stay zero. The layers of a
-    subclassed model cannot be copied, so it is stripped in place: its attributes hold the plain layers afterwards.
+    subclassed model cannot be copied, so it is stripped in place: its attributes hold the plain layers afterwards. A
+    warning says if the schedule has not reached its sparsity, also because earlier weights were restored.
 
     Args:
         model: A wrapped model.
@@ -78,32 +81,46 @@ def strip_pruning(model: tf_keras.Model) -> tf_keras.Model:
     Returns:
         The plain model.
 
+    Raises:
+        ValueError: If it is no model of tf_keras.
+
     Examples:
         >>> tfsparse.tfmot.strip_pruning(model).save("pruned.keras")
     """
+    rank_globally(model)
     for wrapper in kernels.wrappers(model):
         wrapper.pruning_obj.weight_mask_op()
-    if is_graph(model):
-        return sparsity.strip_pruning(model)
-    for layer in keras_internals.all_layers(model):
-        if not isinstance(layer, StockWrapper):
-            for name, value in list(vars(layer).items()):
-                plain = value if name.startswith("_self_") else _unwrapped(value)  # TensorFlow's own lists
-                if plain is not value:
-                    setattr(layer, name, plain)  # a new list: TensorFlow saves none in which an item was replaced
-    model.train_function = model.test_function = model.predict_function = None  # they know the wrappers
-    return model
+    warn_of_unfinished(model)
+    return _stripped(model)
+
+
+def _stripped(layer):
+    """Return a layer or model without wrappers: a graph of layers is cloned, all else is stripped in place."""
+    if isinstance(layer, StockWrapper):
+        return layer.layer
+    if kernels.is_graph(layer):
+        return tf_keras.models.clone_model(layer, clone_function=_stripped)
+    for owner in keras_internals.all_layers(layer):
+        for name, value in list(vars(owner).items()):
+            plain = value if name.startswith("_self_") else _unwrapped(value)  # TensorFlow's own lists
+            if plain is not value and not isinstance(owner, StockWrapper):
+                setattr(owner, name, plain)  # a new list: TensorFlow saves none in which an item was replaced
+    if isinstance(layer, tf_keras.Model):
+        layer.train_function = layer.test_function = layer.predict_function = None  # they know the wrappers
+    return layer
 
 
 def _unwrapped(value):
-    """Return the plain layer of a wrapper, and of those in a list, tuple or dict; all else as it is."""
-    if isinstance(value, StockWrapper):
-        return value.layer
-    if isinstance(value, (list, tuple)) and any(isinstance(item, StockWrapper) for item in value):
-        return type(value)(map(_unwrapped, value)) if isinstance(value, tuple) else [*map(_unwrapped, value)]
-    if isinstance(value, dict) and any(isinstance(item, StockWrapper) for item in value.values()):
-        return {key: _unwrapped(item) for key, item in value.items()}
-    return value
+    """Return a wrapper's layer, a model without wrappers, and those of a list, tuple or dict; all else as it is."""
+    if isinstance(value, StockWrapper) or (kernels.is_graph(value) and kernels.wrappers(value)):
+        return _stripped(value)
+    if not isinstance(value, (list, tuple, dict)):
+        return value
+    items = value.values() if isinstance(value, dict) else value
+    plain = [*map(_unwrapped, items)]
+    if all(new is old for new, old in zip(plain, items, strict=True)):
+        return value
+    return dict(zip(value, plain, strict=True)) if isinstance(value, dict) else type(value)(plain)
 
 
 def scope():
@@ -128,8 +145,20 @@ def rank_globally(model) -> None:
 
 def wrapped_weights(model) -> list[WrappedWeights]:
     """Return the groups of weights that are ranked together, in the model's order, each once."""
-    groups = {id(w.pruning_obj): w.pruning_obj for w in kernels.wrappers(model)}
+    groups = {id(w.pruning_obj): w.pruning_obj for w in kernels.wrappers(model) if isinstance(w, PruneLowMagnitude)}
     return [group for group in groups.values() if group.active]
+
+
+def warn_of_unfinished(model) -> None:
+    """Warn if a schedule has begun and has not reached its sparsity."""
+    short = [group for group in wrapped_weights(model) if group.num_steps() > 0 and group.is_short()]
+    for group in short[:1]:
+        warnings.warn(
+            f"{group.name} is at step {group.num_steps()} of {schedules.describe(group.schedule)}: "
+            f"{group.sparsity():.4f} of its weights are zero{' (and more layers)' * (len(short) > 1)}. Train to the "
+            "end, or use the weights of the last epoch if those of an earlier one were restored.",
+            stacklevel=3,
+        )
 
 
 def set_schedule(model, group: WrappedWeights, schedule: sparsity.PruningSchedule) -> None:
@@ -140,17 +169,12 @@ def set_schedule(model, group: WrappedWeights, schedule: sparsity.PruningSchedul
     model.make_train_function(force=True)  # a compiled step knows the former schedule
 
 
-def check_wrapped(model) -> None:
-    """Refuse a model that has no wrappers, TFMOT's own, or wrappers without weights.
+def prepare(model) -> None:
+    """Let the wrappers of a model know each other, before training.
 
     Raises:
-        ValueError: If it is such a model.
+        ValueError: If the model has no wrappers, TFMOT's own, wrappers without weights, or nothing to prune in them.
     """
-    if not isinstance(model, tf_keras.Model):
-        raise ValueError(
-            f"{model!r} is no model of tf_keras. Keras 3 models need no wrappers: model.fit(..., "
-            "callbacks=[tfsparse.Prune(...)])."
-        )
     wrappers = kernels.wrappers(model)
     if not wrappers:
         raise ValueError(
@@ -169,16 +193,8 @@ def check_wrapped(model) -> None:
         raise ValueError(
             f"{unbuilt[0]} has no weights yet, because {model.name!r} was never called: write model(x[:1]) before fit."
         )
-
-
-def check_active(model) -> None:
-    """Refuse a model whose wrappers, which know each other, have nothing to prune.
-
-    Raises:
-        ValueError: If it is such a model.
-    """
+    rank_globally(model)
     if not wrapped_weights(model):
-        wrappers = kernels.wrappers(model)
         frozen = [w.name for w in wrappers if w.pruning_vars]
         raise ValueError(
             f"Nothing is pruned: {frozen[0]} is frozen, and so are all other wrapped layers with kernels. Unfreeze one."
@@ -186,6 +202,21 @@ def check_active(model) -> None:
             else f"Nothing is pruned: {wrappers[0].name} has no kernel of rank >= 2. Give your own layer a method "
             "get_prunable_weights that returns its weights, or wrap other layers."
         )
+
+
+def global_weights(model) -> WrappedWeights:
+    """Return the weights of a model whose wrappers rank all of them together.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    groups = wrapped_weights(model)
+    if len(groups) != 1:
+        raise ValueError(
+            f"{groups[0].name} is not wrapped so that its weights compete with those of the other layers. Write model "
+            '= tfsparse.tfmot.prune_low_magnitude(model, scope="global") of the plain model.'
+        )
+    return groups[0]
 
 
 def _wrapped_model(model, policy, options):
@@ -233,13 +264,8 @@ def _copy_masks(old, new):
         new.pruning_obj.weight_mask_op()
 
 
-def is_graph(model) -> bool:
-    """Return whether a tf_keras model is a graph of layers, which can be cloned."""
-    return isinstance(model, tf_keras.Sequential) or keras_internals.is_functional(model)
-
-
 def _check_cloneable(model):
-    if not is_graph(model):
+    if not kernels.is_graph(model):
         raise ValueError(
             f"{type(model).__name__} {model.name!r} is a subclassed model, whose layers cannot be exchanged. Wrap its "
             "layers where it makes them, self.dense = tfsparse.tfmot.prune_low_magnitude(Dense(10), schedule), or use "

@@ -137,14 +137,6 @@ def final_sparsity(schedule: PruningSchedule) -> float | None:
     return getattr(schedule, "final_sparsity", getattr(schedule, "target_sparsity", None))
 
 
-def may_fall(schedule: PruningSchedule) -> bool:
-    """Return whether a later update may prune less than an earlier one."""
-    if isinstance(schedule, StepSchedule):
-        return schedule.formula.final < 1 or schedule.sparsity < schedule.initial_sparsity
-    final = final_sparsity(schedule)
-    return final is None or final < getattr(schedule, "initial_sparsity", 0.0)
-
-
 _traced = weakref.WeakKeyDictionary()  # one schedule serves many layers, and is traced once for all of them
 
 
@@ -190,7 +182,7 @@ def fires(schedule: PruningSchedule, first: int, last: int) -> bool:
 def num_pruned(schedule: PruningSchedule, sparsity, num_units: int, entries_per_unit: int, at_end: int | None):
     """Return how many entries to prune: `at_end` where the schedule ends, before it as many as TFMOT prunes.
 
-        kept units = round(num_units * (1 - sparsity))
+    kept units = round(num_units * (1 - sparsity))
     """
     kept = tf.cast(tf.round(tf.cast(num_units, tf.float32) * (1 - sparsity)), tf.int32)
     count, final = (num_units - kept) * entries_per_unit, final_sparsity(schedule)

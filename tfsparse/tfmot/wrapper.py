@@ -107,6 +107,16 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
         if self in self.pruning_obj.active[:1]:  # once for all that are ranked together
             self.pruning_obj.conditional_mask_update()
 
+    def load_own_variables(self, store):
+        try:
+            super().load_own_variables(store)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} A model that TFMOT wrapped has more wrappers, also around layers without kernels. Load its "
+                "file into such a model, and wrap that: wrapped_by_tfmot.load_weights(path); model = "
+                "tfsparse.tfmot.prune_low_magnitude(wrapped_by_tfmot)."
+            ) from error
+
     def get_config(self):
         return {**super().get_config(), "sparsity_m_by_n": self.sparsity_m_by_n, "scope": self.scope}
 

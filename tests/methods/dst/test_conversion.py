@@ -66,7 +66,8 @@ def test_the_first_and_the_last_layer_can_be_left_out(options, left):
 
 def test_excluded_layers_stay_as_they_are():
     model = nested()
-    assert set(names(tfsparse.dst(model, exclude=[model.get_layer("shared")]))) == {"conv", "first", "head"}
+    for exclude in ([model.get_layer("shared")], model.get_layer("shared"), "shared"):
+        assert set(names(tfsparse.dst(model, exclude=exclude))) == {"conv", "first", "head"}
 
 
 def test_frozen_layers_stay_as_they_are():

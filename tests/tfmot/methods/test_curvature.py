@@ -16,16 +16,14 @@ Y = random.integers(0, 2, 32).astype("int32")
 
 def net(dtype="float64", inner=(), wrapped=False):
     """Dense 4-3, BatchNormalization, tanh, Dense 3-2: 18 kernel entries; always the same weights."""
-    model = tf_keras.Sequential(
-        [
-            layers.Input((4,), dtype=dtype),
-            layers.Dense(3, use_bias=False, dtype=dtype),
-            layers.BatchNormalization(dtype=dtype),
-            layers.Activation("tanh", dtype=dtype),
-            *inner,
-            layers.Dense(2, dtype=dtype),
-        ]
-    )
+    model = tf_keras.Sequential([
+        layers.Input((4,), dtype=dtype),
+        layers.Dense(3, use_bias=False, dtype=dtype),
+        layers.BatchNormalization(dtype=dtype),
+        layers.Activation("tanh", dtype=dtype),
+        *inner,
+        layers.Dense(2, dtype=dtype),
+    ])
     draw = np.random.default_rng(5)
     for weight in model.trainable_weights:
         weight.assign(draw.normal(size=weight.shape))
@@ -60,9 +58,9 @@ def dense_hessian(model, step=1e-3):
     """Second central differences."""
     point, moves = flatten(kernels(model)).astype("float64"), np.eye(18) * step
     loss = lambda *moved: plain_loss(model, point + sum(moved))  # noqa: E731
-    return np.array(
-        [[(loss(a, b) - loss(a, -b) - loss(-a, b) + loss(-a, -b)) / (4 * step**2) for b in moves] for a in moves]
-    )
+    return np.array([
+        [(loss(a, b) - loss(a, -b) - loss(-a, b) + loss(-a, -b)) / (4 * step**2) for b in moves] for a in moves
+    ])
 
 
 def linear(x):

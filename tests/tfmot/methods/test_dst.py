@@ -99,6 +99,8 @@ def test_errors():
         tfmot.dst(Net())
     with pytest.raises(ValueError, match="Nothing to prune"):
         tfmot.dst(tf_keras.Sequential([tf_keras.Input((4,)), layers.ReLU()]))
+    with pytest.raises(ValueError, match="has no layer 'lgits'"):
+        tfmot.dst(plain_model(), exclude="lgits")
     model = plain_model()
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="has thresholds: write model = tfsparse.dst"):

@@ -74,9 +74,12 @@ def test_decides_as_the_keras_3_road_does():
     model = compiled()
     first = model.get_layer("prune_low_magnitude_hidden").layer.get_weights()
     layers = keras.layers
-    twin = keras.Sequential(
-        [keras.Input((6, 9)), layers.Flatten(), layers.Dense(20, activation="tanh"), layers.Dense(3)]
-    )
+    twin = keras.Sequential([
+        keras.Input((6, 9)),
+        layers.Flatten(),
+        layers.Dense(20, activation="tanh"),
+        layers.Dense(3),
+    ])
     twin.layers[1].set_weights(first)
     twin.layers[2].set_weights(model.layers[-1].layer.get_weights())
     twin.compile(keras.optimizers.SGD(0.05, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -181,6 +184,16 @@ def test_two_replicas_are_one_device():
     assert [r["pruned"] for r in callback.history] == [r["pruned"] for r in single.history]
     for mine, theirs in zip(models.masks(model), models.masks(alone), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("order", [lambda a, b: (a, b), lambda a, b: (b, a)], ids=["before", "after"])
+def test_masks_that_another_callback_restores_are_pruned_again(order):
+    best = tf_keras.callbacks.EarlyStopping("epoch", patience=9, restore_best_weights=True)
+    epochs = tf_keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(epoch=epoch))
+    model = compiled()
+    with pytest.warns(UserWarning, match=r"They are pruned again to 0\.7500"):
+        fit(model, epochs, *order(pll(), best))
+    assert all_zeros(model) == 855
 
 
 def test_errors_come_before_the_first_step():

@@ -27,7 +27,7 @@ def dst(
         alpha: Weight of the penalty, >= 0; the larger, the sparser. Default: 5e-4.
         threshold: One threshold per kernel ("scalar"), per output unit ("vector") or per weight ("matrix"). Default:
             "vector".
-        exclude: Layers to leave as they are.
+        exclude: Layers to leave as they are, or their names; one or several.
         skip_first: Whether to leave the first layer with a kernel as it is. Default: False.
         skip_last: Whether to leave the last layer with a kernel as it is. Default: False.
 
@@ -84,7 +84,7 @@ def chosen_layers(model, model_type: type, has_kernels, exclude=(), skip_first=F
         model: A model of either Keras.
         model_type: `keras.Model` or `tf_keras.Model`.
         has_kernels: `layer -> bool`.
-        exclude: Layers to leave out.
+        exclude: Layers to leave out, or their names; one or several.
         skip_first: Whether to leave out the first layer with a kernel.
         skip_last: Whether to leave out the last layer with a kernel.
 
@@ -95,7 +95,9 @@ def chosen_layers(model, model_type: type, has_kernels, exclude=(), skip_first=F
         ValueError: If no layer is left.
     """
     layers = _layers_with_kernels(model, model_type, has_kernels)
-    excluded = [*exclude, *layers[: int(skip_first)], *layers[len(layers) - int(skip_last) :]]
+    given = exclude if isinstance(exclude, (list, tuple, set)) else [exclude]
+    excluded = [layer for item in given for layer in selection.layers_named(model, item)]
+    excluded += [*layers[: int(skip_first)], *layers[len(layers) - int(skip_last) :]]
     ids = {id(layer) for layer in layers} - {id(layer) for layer in excluded}
     if not ids:
         raise ValueError(f"Nothing to prune: no layer of {model.name!r} is left that has a kernel of rank >= 2.")

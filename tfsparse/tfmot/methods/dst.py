@@ -119,7 +119,7 @@ def dst(
         alpha: Weight of the penalty, >= 0; the larger, the sparser. Default: 5e-4.
         threshold: One threshold per kernel ("scalar"), per output unit ("vector") or per weight ("matrix"). Default:
             "vector".
-        exclude: Layers to leave as they are.
+        exclude: Layers to leave as they are, or their names; one or several.
         skip_first: Whether to leave the first layer with a kernel as it is. Default: False.
         skip_last: Whether to leave the last layer with a kernel as it is. Default: False.
 
@@ -164,8 +164,8 @@ def finalize(model: tf_keras.Model) -> tf_keras.Model:
 
 
 def _check(model):
-    is_graph = isinstance(model, tf_keras.Sequential) or keras_internals.is_functional(model)
-    check_cloneable(model, is_graph, "tfsparse.tfmot.Thresholded(tf_keras.layers.Dense(10))")
+    kernels.check_tf_keras(model, "tfsparse.dst(model), tfsparse.finalize(model)")
+    check_cloneable(model, kernels.is_graph(model), "tfsparse.tfmot.Thresholded(tf_keras.layers.Dense(10))")
 
 
 def _has_kernels(layer):

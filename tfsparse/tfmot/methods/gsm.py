@@ -8,8 +8,9 @@ from tfsparse.methods.gsm import rule
 from tfsparse.methods.gsm.cut import GSMCut
 from tfsparse.schedules import OneShot as OneShotFraction
 from tfsparse.tfmot import kernels
+from tfsparse.tfmot.callbacks import WrappedTraining
 from tfsparse.tfmot.constraints import native
-from tfsparse.tfmot.prune import check_wrapped, rank_globally, set_schedule, wrapped_weights
+from tfsparse.tfmot.prune import global_weights, set_schedule
 from tfsparse.tfmot.schedules import StepSchedule
 
 __all__ = ["GSM", "PruneGSM"]
@@ -103,7 +104,7 @@ class GSM(tf_keras.optimizers.Optimizer):
         return {"learning_rate": rate, "weight_decay": self.coupled_decay, **own}
 
 
-class PruneGSM(GSMCut, tf_keras.callbacks.Callback):
+class PruneGSM(WrappedTraining, GSMCut, tf_keras.callbacks.Callback):
     """Cuts a wrapped model that is compiled with `tfsparse.tfmot.GSM`, after its last step.
 
         weight = weight * (|weight| is among the largest 1 / compression of all wrapped kernels)
@@ -130,22 +131,16 @@ class PruneGSM(GSMCut, tf_keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        check_wrapped(model)
-        rank_globally(model)
         if not isinstance(model.optimizer, GSM):
             raise ValueError(
                 f"PruneGSM got a model compiled with {type(model.optimizer).__name__}: write "
                 "model.compile(tfsparse.tfmot.GSM(5e-3, compression=10), loss=...)."
             )
-        if len(wrapped_weights(model)) != 1:
-            raise ValueError(
-                "PruneGSM makes one cut through all kernels, and these wrappers rank each by itself. Write model = "
-                'tfsparse.tfmot.prune_low_magnitude(model, scope="global").'
-            )
+        global_weights(model)
 
     @property
     def _masked_weights(self):
-        return wrapped_weights(self.model)[0]
+        return global_weights(self.model)
 
     @property
     def _sparsity(self):

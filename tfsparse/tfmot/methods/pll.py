@@ -1,5 +1,7 @@
 """PLL for wrapped tf_keras models."""
 
+import functools
+
 import tensorflow as tf
 import tf_keras
 from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
@@ -7,11 +9,10 @@ from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
 from tfsparse.backend import keras_internals
 from tfsparse.masks import granularity
 from tfsparse.methods.pll.controller import PLLController, initial_extra_state
-from tfsparse.tfmot import kernels
+from tfsparse.tfmot.callbacks import Promise, WrappedTraining
 from tfsparse.tfmot.methods.curvature import Curvature
-from tfsparse.tfmot.prune import rank_globally, set_schedule
+from tfsparse.tfmot.prune import global_weights, set_schedule
 from tfsparse.tfmot.wrapped_weights import slot_finder
-from tfsparse.tfmot.wrapper import PruneLowMagnitude
 
 __all__ = ["PLL"]
 
@@ -19,7 +20,7 @@ _NEVER = 2**31 - 1
 _CHECKPOINT_NAME = "tfsparse_pll"  # of the extra state in a checkpoint of the model
 
 
-class PLL(PLLController, tf_keras.callbacks.Callback):
+class PLL(WrappedTraining, PLLController, tf_keras.callbacks.Callback):
     """Lets the curvature of the loss decide when and how much to prune a wrapped model (Roulette, PLL).
 
     Rules and logs are those of `tfsparse.PLL`. The model must be wrapped by `prune_low_magnitude(model,
@@ -53,8 +54,11 @@ class PLL(PLLController, tf_keras.callbacks.Callback):
     """
 
     def _prepare(self, model):
-        _check(model)
-        rank_globally(model)
+        if not isinstance(global_weights(model).units, granularity.Weight):
+            raise ValueError(
+                "PLL ranks single weights, and these wrappers rank blocks of them. Write model = "
+                'tfsparse.tfmot.prune_low_magnitude(model, scope="global"), without blocks, of the plain model.'
+            )
         if getattr(self._masked_weights.schedule, "begin_step", None) != _NEVER:
             set_schedule(model, self._masked_weights, ConstantSparsity(0.0, begin_step=_NEVER))
         weights = self._masked_weights.weights
@@ -76,35 +80,20 @@ class PLL(PLLController, tf_keras.callbacks.Callback):
         self._masked_weights.find_slots = slot_finder(self.model)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._masked_weights.weight_mask_op()  # also measures the thresholds, which summaries show
+        self._apply_masks()  # also measures the thresholds, which summaries show
         super().on_epoch_end(epoch, logs)
+        self._zeros_seen = self._masked_weights.num_zeros()
 
-    def on_train_end(self, logs=None):
-        super().on_train_end(logs)
-        self._masked_weights.weight_mask_op()  # averages may have overwritten the weights
+    def _promises(self):
+        group = self._masked_weights
+        zeros = max(group.num_zeros(), self._zeros_seen)
+        return [Promise(group, zeros, functools.partial(group.prune_to, zeros))]
 
     @property
     def _masked_weights(self):
-        return kernels.wrappers(self.model)[0].pruning_obj
+        return global_weights(self.model)
 
     @property
     def _extra_state(self):
         state = keras_internals.tracked(self.model, _CHECKPOINT_NAME)
         return {name: getattr(state, name) for name in self._names}
-
-
-def _check(model):
-    wrappers, advice = kernels.wrappers(model), 'model = tfsparse.tfmot.prune_low_magnitude(model, scope="global")'
-    if not wrappers:
-        raise ValueError(
-            f"No layer of {model.name!r} is wrapped for pruning: write {advice} and compile it before fit."
-        )
-    for wrapper in wrappers:
-        ours = isinstance(wrapper, PruneLowMagnitude)
-        if not ours or not wrapper.pruner.is_global or not isinstance(wrapper.units, granularity.Weight):
-            raise ValueError(
-                f"{wrapper.name} is not wrapped so that its single weights compete with those of the other layers. "
-                f"Write {advice}, without blocks, of the plain model."
-            )
-    if getattr(model, "optimizer", None) is None:
-        raise ValueError(f"Model {model.name!r} has no optimizer: call model.compile(optimizer, loss) before fit.")
