@@ -180,6 +180,19 @@ def test_a_model_with_a_fixed_batch(tmp_path):
     assert tfsparse.export_tflite(model, tmp_path / "out.tflite").difference < 1e-5
 
 
+def test_a_recurrent_model_with_a_fixed_batch(tmp_path):
+    """With an open batch TFLite cannot make the list of its states."""
+    model = keras.Sequential([keras.Input(batch_shape=(1, 5, 3)), layers.LSTM(4), layers.Dense(2)])
+    assert tfsparse.export_tflite(model, tmp_path / "out.tflite").difference < 1e-5
+
+
+def test_several_inputs_keep_their_fixed_batch(tmp_path):
+    inputs = {name: keras.Input(batch_shape=(2, 5, 3), name=name) for name in ("a", "b")}
+    outputs = layers.Dense(2)(layers.LSTM(4)(inputs["a"]) + layers.LSTM(4)(inputs["b"]))
+    model = keras.Model(inputs, outputs)
+    assert tfsparse.export_tflite(model, tmp_path / "out.tflite").difference < 1e-5
+
+
 def test_a_saved_model(tmp_path):
     directory = tfsparse.export(in_blocks(), tmp_path / "saved", dense=True)
     file = tfsparse.export_tflite(directory, tmp_path / "out.tflite", representative=examples())
@@ -278,6 +291,45 @@ def test_an_open_shape_needs_examples(tmp_path):
     with pytest.raises(ValueError, match=r"pass representative="):
         tfsparse.export_tflite(model, tmp_path / "out.tflite")
     assert tfsparse.export_tflite(model, tmp_path / "out.tflite", representative=np.ones((2, 5, 8))).difference < 1e-5
+
+
+ONE, NAN, INF = (np.array([1, x], "float32") for x in (1, np.nan, np.inf))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(ONE, NAN), (NAN, ONE), (ONE, INF), (INF, -INF), (np.array([True]), np.array([False])), (np.ones(()), 3)],
+)
+def test_answers_of_any_kind_that_differ_are_refused(one, other):
+    """Also in the second of two outputs."""
+    same = np.ones(1)
+    with pytest.raises(ValueError, match="cannot run this model sparse"):
+        tflite._check_equal([{"a": same, "b": one}], [{"a": same, "b": other}], "float16")
+
+
+@pytest.mark.parametrize("array", [NAN, INF, np.zeros((2, 0)), np.array([True]), np.array(3), np.arange(4)])
+def test_answers_of_any_kind_that_are_equal_pass(array):
+    tflite._check_equal([{"a": array}], [{"a": array.copy()}], "float32")
+
+
+def test_examples_too_large_for_float32_are_refused(tmp_path):
+    examples = np.full((4, 64), 3e38, "float32")
+    with pytest.raises(ValueError, match="holds values above 1e\\+30: leave those examples out"):
+        tfsparse.export_tflite(in_blocks(), tmp_path / "out.tflite", "int8", examples)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_input_without_a_batch_axis(tmp_path):
+    """Keras exports none; a SavedModel may have one."""
+    module, kernel = tf.Module(), np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    module.kernel = tf.Variable(kernel)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 8), name="x"), tf.TensorSpec((), name="scale")])
+    def serve(x, scale):
+        return {"y": x @ module.kernel * scale}
+
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": serve})
+    assert tfsparse.export_tflite(tmp_path / "saved", tmp_path / "out.tflite").difference < 1e-5
 
 
 def test_nan_is_a_difference():

@@ -74,11 +74,20 @@ def _write_dense(model, path):
     if isinstance(model, keras.Model):
         _check_names(model)
         with jax_modules.readable_by_tensorflow():
-            model.export(path, verbose=False)
+            model.export(path, verbose=False, input_signature=_fixed_signature(model))
         jax_modules.check_runs(path)
     else:
         with contextlib.redirect_stdout(io.StringIO()):  # tf_keras has no verbose=False
             model.export(str(path))
+
+
+def _fixed_signature(model):
+    """Return the inputs of a model that fixes its batch, as Keras would leave the batch open; else None."""
+    inputs = getattr(model, "inputs", None)
+    if not inputs or any(not t.shape or t.shape[0] is None for t in inputs):
+        return None
+    structure = inputs[0] if isinstance(model, keras.Sequential) else model.input
+    return [keras.tree.map_structure(lambda t: keras.InputSpec(t.dtype, tuple(t.shape), name=t.name), structure)]
 
 
 def _check_names(model):

@@ -18,6 +18,7 @@ from tfsparse.export.saved_model import export
 
 VALUES = ("float32", "float16", "int8")
 NUM_COMPARED = 16  # examples on which outputs are compared
+_LARGEST = 1e30  # of examples: TFLite computes with ranges of activations in float32
 SIGNATURE = "serving_default"
 TOLERANCE = 1e-4  # between outputs of the sparse and the dense file, relative to the largest: sums in another order
 COLUMNS = (Column("weight", "name"), "shape", "dtype", Column("zeros", "sparsity", percent, "right"), "stored")
@@ -234,10 +235,14 @@ def _batches(specs, representative):
     """Return the examples as a list of dicts of arrays, each of the batch size that the model fixes, or 1."""
     arrays = _random(specs) if representative is None else _by_name(specs, _read(representative))
     size = next((spec.shape[0] for spec in specs.values() if spec.shape.rank), None) or 1
-    num_batches = min(map(len, arrays.values())) // size
+    num_batches = min(len(a) // (size if specs[name].shape.rank else 1) for name, a in arrays.items())
     if num_batches == 0:
         raise WrongExamples(f"representative has fewer examples than the batch of {size} that the model takes.")
-    return [{name: array[i * size : (i + 1) * size] for name, array in arrays.items()} for i in range(num_batches)]
+
+    def batch(i, name, array):
+        return array[i * size : (i + 1) * size] if specs[name].shape.rank else array[i]
+
+    return [{name: batch(i, name, array) for name, array in arrays.items()} for i in range(num_batches)]
 
 
 def _read(representative):
@@ -273,6 +278,8 @@ def _as_input(array, name, dtype):
         raise WrongExamples(f"representative for {name!r} is not an array of {dtype.name}: {error}") from error
     if dtype.is_floating and not np.isfinite(array).all():
         raise WrongExamples(f"representative for {name!r} holds NaN or infinity: leave those examples out.")
+    if dtype.is_floating and np.abs(array).max(initial=0) > _LARGEST:
+        raise WrongExamples(f"representative for {name!r} holds values above {_LARGEST:g}: leave those examples out.")
     return array
 
 
@@ -282,7 +289,7 @@ def _random(specs):
     for name, spec in specs.items():
         if not spec.shape[1:].is_fully_defined():
             raise ValueError(f"Input {name!r} has the open shape {tuple(spec.shape)}: pass representative=<examples>.")
-        shape = (NUM_COMPARED * (spec.shape[0] or 1), *spec.shape[1:])
+        shape = (NUM_COMPARED * (spec.shape[0] or 1), *spec.shape[1:]) if spec.shape.rank else (NUM_COMPARED,)
         numbers = random.normal(size=shape) if spec.dtype.is_floating else np.zeros(shape)
         arrays[name] = numbers.astype(spec.dtype.as_numpy_dtype)
     return arrays
@@ -296,13 +303,23 @@ def _outputs(content, batches):
 
 
 def _largest_difference(outputs, expected):
-    """Return the largest difference over all outputs and examples; NaN if there is one."""
+    """Return the largest difference over all outputs and examples; infinity where only one is NaN or infinite."""
     pairs = zip(outputs, expected, strict=True)
-    return max(float(np.max(np.abs(o[name] - np.asarray(e[name])))) for o, e in pairs for name in e)
+    return max((_difference(o[name], e[name]) for o, e in pairs for name in e), default=0.0)
+
+
+def _difference(one, other):
+    """Return the largest difference of two arrays of numbers or booleans, which may be empty."""
+    one, other = (np.asarray(array, "float64") for array in (one, other))
+    are_equal = (one == other) | (np.isnan(one) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        differences = np.where(are_equal, 0.0, np.abs(one - other))
+    return float(np.max(np.nan_to_num(differences, nan=np.inf, posinf=np.inf), initial=0.0))
 
 
 def _check_equal(sparse, dense, values):
-    largest = max(float(np.max(np.abs(array))) for outputs in dense for array in outputs.values())
+    arrays = [np.asarray(array, "float64") for outputs in dense for array in outputs.values()]
+    largest = max((np.max(np.abs(array), initial=0.0, where=np.isfinite(array)) for array in arrays), default=0.0)
     difference = _largest_difference(sparse, dense)
     if not difference <= TOLERANCE * largest:
         raise NotConvertible(
