@@ -212,9 +212,7 @@ def test_stripping_says_if_the_schedule_did_not_end(tmp_path):
     tfmot.strip_pruning(model)
     model.set_weights(early[0])
     for remove in (tfmot.strip_pruning, tfmot.to_keras3, lambda m: tfsparse.export(m, tmp_path / "early")):
-        with pytest.warns(
-            UserWarning, match=r"_conv is at step 8 of OneCycle\(sparsity=0.75, end_step=16,.*: 0\.\d+ of"
-        ):
+        with pytest.warns(UserWarning, match=r"_conv is at step 8 of OneCycle\(sparsity=0.75, .*: 0\.\d+ of"):
             remove(model)
 
 

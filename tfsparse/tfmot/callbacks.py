@@ -136,6 +136,15 @@ class Prune(WrappedTraining, PruneCore, tf_keras.callbacks.Callback):
             self._steps_seen = self._steps()
             self._num_batches += self.params.get("steps") or 0
 
+    def on_train_end(self, logs=None):
+        if self._steps_before and not self._trained():
+            warnings.warn(
+                "No optimizer step was made, so the target is not reached: float16 loss scaling skipped all steps, "
+                "because gradients were not finite. It halves the scale each time: train longer.",
+                stacklevel=2,
+            )
+        super().on_train_end(logs)
+
     @property
     def _masked_weights(self):
         return wrapped_weights(self.model)
