@@ -42,7 +42,10 @@ def test_a_damaged_saved_model_is_named(theirs):
     assert list(theirs.parent.iterdir()) == [theirs]
 
 
-@pytest.mark.parametrize("name", ["out[1]", "folder[1]/out"])
+PATTERNS = ["out[1]", "folder[1]/out", pytest.param("a\\b", marks=pytest.mark.skipif(os.sep == "\\", reason="folders"))]
+
+
+@pytest.mark.parametrize("name", [*PATTERNS, "out*?{a,b}"])
 def test_a_target_may_be_what_tensorflow_takes_for_a_pattern(tmp_path, name):
     model, x = pruned(), examples()
     exported = tfsparse.export(model, tmp_path / name)
@@ -52,10 +55,11 @@ def test_a_target_may_be_what_tensorflow_takes_for_a_pattern(tmp_path, name):
     np.testing.assert_allclose(loaded.serve(x), model(x), rtol=1e-5, atol=1e-6)
 
 
-def test_a_source_that_tensorflow_takes_for_a_pattern_is_named(tmp_path):
-    exported = tfsparse.export(pruned(), tmp_path / "out[1]", dense=True)
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_source_that_tensorflow_takes_for_a_pattern_is_named(tmp_path, name):
+    exported = tfsparse.export(pruned(), tmp_path / name, dense=True)
     for read in (lambda: tfsparse.export(exported, tmp_path / "a"), lambda: tfsparse.doctor(exported, "savedmodel")):
-        with pytest.raises(ValueError, match=r"out\[1\] as a SavedModel; TensorFlow takes \[ in a path for a pattern"):
+        with pytest.raises(ValueError, match=r"as a SavedModel; TensorFlow takes \[ and \\ in a path for a pattern"):
             read()
 
 

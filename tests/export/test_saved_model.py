@@ -333,6 +333,31 @@ def test_a_name_that_is_no_scope_of_tensorflow_is_one_sentence(layer, model, nam
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nested_outputs_are_refused_and_their_list_is_exported(tmp_path):
+    x = keras.Input((64,), name="pixels")
+    hidden = keras.layers.Dense(64)(x)
+    model = keras.Model(x, {"hidden": [hidden, {"sign": hidden > 0}]}, name="nested")
+    for write, name in ((tfsparse.export, "out"), (tfsparse.export_tflite, "out.tflite")):
+        with pytest.raises(ValueError, match=r"'nested' returns lists or dicts inside.*Model\(model.input, model.out"):
+            write(model, tmp_path / name)
+    served = load(tfsparse.export(keras.Model(model.input, model.outputs), tmp_path / "out"))
+    assert [tuple(t.shape) for t in served.serve(examples())] == [(3, 64), (3, 64)]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX cannot export states")
+def test_a_model_with_states_keeps_the_batch_that_they_have(tmp_path):
+    model = keras.Sequential([keras.Input((5, 3), batch_size=2), keras.layers.LSTM(4, stateful=True)])
+    served = load(tfsparse.export(model, tmp_path / "out"))
+    assert served.serve(np.ones((2, 5, 3), "float32")).shape == (2, 4)
+
+
+def test_a_fixed_batch_is_open_where_it_is_served(tmp_path):
+    """As in what Keras exports."""
+    model = keras.Sequential([keras.Input((64,), batch_size=2), keras.layers.Dense(64)])
+    served = load(tfsparse.export(model, tmp_path / "out"))
+    assert served.serve(np.ones((7, 64), "float32")).shape == (7, 64)
+
+
 def test_weights_that_are_not_zero_where_their_masks_are_are_refused(tmp_path):
     model = trained()
     kernel = model.get_layer("hidden").kernel

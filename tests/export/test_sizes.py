@@ -37,6 +37,12 @@ def test_bytes_of_the_forms(measured):
     assert measured.sparsity == pytest.approx(1 - 410 / 4096)
 
 
+def test_a_recurrent_model_with_a_fixed_batch_has_tflite_files():
+    layers = [keras.Input((5, 3), batch_size=1), keras.layers.LSTM(4)]
+    rows = [row for row in tfsparse.sizes(keras.Sequential(layers)).rows if "TFLite" in row.form]
+    assert len(rows) == 3 and all(row.bytes for row in rows)
+
+
 def test_saved_models_are_those_of_export(measured, tmp_path):
     rows = {r.form: r for r in measured.rows}
     for values in packing.value_types:

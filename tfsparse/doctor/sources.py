@@ -15,7 +15,7 @@ from tfsparse.doctor import weights
 from tfsparse.doctor.measurement import ForeignTFLiteForm, TFLiteForm
 from tfsparse.doctor.weights import Weight
 from tfsparse.export import tflite
-from tfsparse.export.saved_model import export
+from tfsparse.export.saved_model import export, write_for_tflite
 from tfsparse.structured import constant_channels
 from tfsparse.structured.channels import Channels
 
@@ -80,7 +80,7 @@ class KerasSource(Source):
 
     def tflite_forms(self, folder: pathlib.Path) -> list[TFLiteForm]:
         """Return the dense TFLite file and the sparse one."""
-        return _dense_and_sparse(self.saved_model(folder))
+        return _dense_and_sparse(write_for_tflite(self.model, folder / "tflite"))
 
 
 class TFLiteSource(Source):

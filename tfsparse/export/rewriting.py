@@ -34,8 +34,8 @@ def load(source: str | os.PathLike):
         return tf.saved_model.load(str(source))
     except Exception as error:  # TensorFlow raises what its parser, its file system or its graph happens to raise
         lines = re.sub(r"\{\{.*?\}\}", "", str(error)).strip().splitlines() or [type(error).__name__]
-        is_pattern = "[" in str(source)
-        cause = "TensorFlow takes [ in a path for a pattern, so rename it" if is_pattern else "it may be damaged"
+        is_pattern = set("[\\") & set(pathlib.Path(source).as_posix())
+        cause = "TensorFlow takes [ and \\ in a path for a pattern, so rename it" if is_pattern else "it may be damaged"
         raise ValueError(f"Cannot load {source} as a SavedModel; {cause}: {lines[0]}") from error
 
 

@@ -63,7 +63,22 @@ def export(
     return path
 
 
-def _write_dense(model, path):
+def write_for_tflite(model: keras.Model | str | os.PathLike, path: pathlib.Path) -> pathlib.Path:
+    """Write the dense SavedModel of which TFLite's converter makes a file.
+
+    Args:
+        model: A model, or the directory of a SavedModel, dense or packed.
+        path: The new directory. The batch of its signatures is fixed if the model fixes it.
+
+    Returns:
+        `path`.
+    """
+    with _without_warnings():
+        _write_dense(model, path, keeps_batch=True)
+    return path
+
+
+def _write_dense(model, path, keeps_batch=False):
     """Write the SavedModel that the model's own Keras writes, or a dense copy of a SavedModel."""
     if isinstance(model, (str, os.PathLike)):
         from tfsparse.export import rewriting  # not at the top: it imports TensorFlow
@@ -73,18 +88,23 @@ def _write_dense(model, path):
     model = plain_model(model)
     if isinstance(model, keras.Model):
         _check_names(model)
+        _check_outputs(model)
         with jax_modules.readable_by_tensorflow():
-            model.export(path, verbose=False, input_signature=_fixed_signature(model))
+            model.export(path, verbose=False, input_signature=_signature(model, keeps_batch))
         jax_modules.check_runs(path)
     else:
         with contextlib.redirect_stdout(io.StringIO()):  # tf_keras has no verbose=False
             model.export(str(path))
 
 
-def _fixed_signature(model):
-    """Return the inputs of a model that fixes its batch, as Keras would leave the batch open; else None."""
-    inputs = getattr(model, "inputs", None)
-    if not inputs or any(not t.shape or t.shape[0] is None for t in inputs):
+def _signature(model, keeps_batch):
+    """Return the inputs with the batch that a model fixes; None for Keras's own signature, whose batch is always open.
+
+    The states of stateful layers have that batch, so no other fits.
+    """
+    inputs = getattr(model, "inputs", None) or []
+    has_states = any(getattr(layer, "stateful", False) for layer in keras_internals.all_layers(model))
+    if not (keeps_batch or has_states) or all(not t.shape or t.shape[0] is None for t in inputs):
         return None
     structure = inputs[0] if isinstance(model, keras.Sequential) else model.input
     return [keras.tree.map_structure(lambda t: keras.InputSpec(t.dtype, tuple(t.shape), name=t.name), structure)]
@@ -109,6 +129,22 @@ def _check_names(model):
             f"{wrong[0]!r} is the name of a layer or model, and TensorFlow cannot name operations after it: expected "
             'letters, digits and _.-/ only. Build it with another name, such as name="dense_1".'
         )
+
+
+def _check_outputs(model):
+    """Refuse outputs inside of outputs, which signatures cannot have.
+
+    Raises:
+        ValueError: If there are such outputs.
+    """
+    outputs = model.output if getattr(model, "outputs", None) and not isinstance(model, keras.Sequential) else []
+    outputs = outputs.values() if isinstance(outputs, dict) else outputs
+    if isinstance(outputs, keras.KerasTensor) or not any(keras.tree.is_nested(output) for output in outputs):
+        return
+    raise ValueError(
+        f"{model.name!r} returns lists or dicts inside of a list or dict, and a SavedModel returns tensors alone: "
+        "export a model with the same outputs in one list, keras.Model(model.input, model.outputs)."
+    )
 
 
 def _write_packed(model, path, values):

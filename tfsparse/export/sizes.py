@@ -15,7 +15,7 @@ import numpy as np
 
 from tfsparse.backend.tables import Column, Printed, count, make_table
 from tfsparse.export import packing, tflite
-from tfsparse.export.saved_model import export
+from tfsparse.export.saved_model import export, write_for_tflite
 
 CODE, UNPACKING, TENSORFLOW, TFLITE = "code", "code, unpacking", "TensorFlow", "TFLite"
 LEVELS = {"gzip": 9, "zstd": 12}  # zstd's 19 takes 13 times as long as its 12 and gains a twentieth: 10 MB, 90 % zeros
@@ -159,7 +159,7 @@ def sizes(
     from tfsparse.export import rewriting  # not at the top: it imports TensorFlow
 
     with tempfile.TemporaryDirectory() as folder:
-        directory = export(model, pathlib.Path(folder) / "dense", dense=True)
+        directory = write_for_tflite(model, pathlib.Path(folder) / "dense")
         measured = DenseModel(directory, [array for _, array in rewriting.weights(directory)], representative)
         rows = tuple(row for form in _FORMS for row in form(measured))
     size, kept = (sum(int(f(a)) for a in measured.sparse) for f in (np.size, np.count_nonzero))

@@ -14,13 +14,17 @@ import numpy as np
 from tfsparse.backend import files
 from tfsparse.backend.registry import check_choice
 from tfsparse.backend.tables import Column, Printed, count, make_table, percent
-from tfsparse.export.saved_model import export
+from tfsparse.export.saved_model import write_for_tflite
 
 VALUES = ("float32", "float16", "int8")
 NUM_COMPARED = 16  # examples on which outputs are compared
-_LARGEST = 1e30  # of examples: TFLite computes with ranges of activations in float32
+_HINTS = {  # what to write, by a word in what TFLite says
+    "TensorListReserve": ". Recurrent layers need a fixed batch: build the model with keras.Input(..., batch_size=1), "
+    "and pass it, not its SavedModel."
+}
 SIGNATURE = "serving_default"
 TOLERANCE = 1e-4  # between outputs of the sparse and the dense file, relative to the largest: sums in another order
+_FLOATS, _TEXTS = "fcV", "OSU"  # kinds of dtypes; bfloat16 is a V
 COLUMNS = (Column("weight", "name"), "shape", "dtype", Column("zeros", "sparsity", percent, "right"), "stored")
 COLUMNS += (Column("bytes", "bytes", count, "right"), Column("dense", "dense_bytes", count, "right"), "runs", "why")
 
@@ -105,9 +109,8 @@ def export_tflite(
     path = pathlib.Path(path)
     _check_options(path, values, representative)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:  # TensorFlow cannot read beside a `path` with [ in it
-        is_directory = isinstance(model, (str, os.PathLike))
-        source = model if is_directory else export(model, pathlib.Path(folder, "dense"), dense=True)
+    with tempfile.TemporaryDirectory() as folder, _errors_naming(model):  # not beside a `path` with [ in it
+        source = write_for_tflite(model, pathlib.Path(folder, "dense"))
         _, content, difference = convert_and_check(str(source), values, representative)
     files.write(path, lambda new: new.write_bytes(content))
     return dataclasses.replace(inspect_tflite(path), difference=difference)
@@ -161,6 +164,8 @@ def convert_and_check(source: str, values: str, representative=None) -> tuple[by
         raise ValueError(f'{source} has the signatures {sorted(loaded.signatures)}: expected "{SIGNATURE}" among them.')
     signature = loaded.signatures[SIGNATURE]
     batches = _batches(signature.structured_input_signature[1], representative)
+    if values == "int8":
+        _check_ranges(convert(source), batches)
     dense, compared = convert(source, values, batches), batches[:NUM_COMPARED]
     sparse = tflite_file.sparsify(dense)
     outputs = _outputs(sparse, compared)
@@ -184,7 +189,18 @@ def _errors_of(part):
         yield
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise NotConvertible(f"TFLite's {part}: {lines[0].rsplit('): ', 1)[-1]}") from error
+        hint = next((hint for word, hint in _HINTS.items() if word in str(error)), "")
+        raise NotConvertible(f"TFLite's {part}: {lines[0].rsplit('): ', 1)[-1]}{hint}") from error
+
+
+@contextlib.contextmanager
+def _errors_naming(model):
+    """Say in the errors of TFLite which model or directory it was."""
+    try:
+        yield
+    except NotConvertible as error:
+        name = model if isinstance(model, (str, os.PathLike)) else repr(model.name)
+        raise NotConvertible(f"{name} cannot be made a TFLite file. {error}") from error
 
 
 @_errors_of("converter")
@@ -232,15 +248,24 @@ def interpreter(content: bytes, **options):
 
 
 def _batches(specs, representative):
-    """Return the examples as a list of dicts of arrays, each of the batch size that the model fixes, or 1."""
+    """Return the examples as a list of dicts of arrays.
+
+    An input gets as many as its first axis fixes; if that is open, as many as another input, or 1. One without axes
+    gets one.
+
+    Raises:
+        WrongExamples: If they do not fit the inputs.
+    """
     arrays = _random(specs) if representative is None else _by_name(specs, _read(representative))
-    size = next((spec.shape[0] for spec in specs.values() if spec.shape.rank), None) or 1
-    num_batches = min(len(a) // (size if specs[name].shape.rank else 1) for name, a in arrays.items())
+    fixed = {name: spec.shape[0] for name, spec in specs.items() if spec.shape.rank and spec.shape[0]}
+    common = next(iter(fixed.values()), 1)
+    sizes = {name: 1 if spec.shape.rank == 0 else fixed.get(name, common) for name, spec in specs.items()}
+    num_batches = min(len(array) // sizes[name] for name, array in arrays.items())
     if num_batches == 0:
-        raise WrongExamples(f"representative has fewer examples than the batch of {size} that the model takes.")
+        raise WrongExamples(f"representative has fewer examples than the batch of {common} that the model takes.")
 
     def batch(i, name, array):
-        return array[i * size : (i + 1) * size] if specs[name].shape.rank else array[i]
+        return array[i] if specs[name].shape.rank == 0 else array[i * sizes[name] : (i + 1) * sizes[name]]
 
     return [{name: batch(i, name, array) for name, array in arrays.items()} for i in range(num_batches)]
 
@@ -278,20 +303,19 @@ def _as_input(array, name, dtype):
         raise WrongExamples(f"representative for {name!r} is not an array of {dtype.name}: {error}") from error
     if dtype.is_floating and not np.isfinite(array).all():
         raise WrongExamples(f"representative for {name!r} holds NaN or infinity: leave those examples out.")
-    if dtype.is_floating and np.abs(array).max(initial=0) > _LARGEST:
-        raise WrongExamples(f"representative for {name!r} holds values above {_LARGEST:g}: leave those examples out.")
     return array
 
 
 def _random(specs):
-    """Return seeded random numbers as examples."""
+    """Return seeded random numbers as examples; zeros for integers, empty texts."""
     random, arrays = np.random.default_rng(0), {}
     for name, spec in specs.items():
         if not spec.shape[1:].is_fully_defined():
             raise ValueError(f"Input {name!r} has the open shape {tuple(spec.shape)}: pass representative=<examples>.")
         shape = (NUM_COMPARED * (spec.shape[0] or 1), *spec.shape[1:]) if spec.shape.rank else (NUM_COMPARED,)
         numbers = random.normal(size=shape) if spec.dtype.is_floating else np.zeros(shape)
-        arrays[name] = numbers.astype(spec.dtype.as_numpy_dtype)
+        is_text = spec.dtype.as_numpy_dtype is object
+        arrays[name] = np.full(shape, b"", object) if is_text else numbers.astype(spec.dtype.as_numpy_dtype)
     return arrays
 
 
@@ -302,6 +326,42 @@ def _outputs(content, batches):
     return [runner(**batch) for batch in batches]
 
 
+def _check_ranges(content, batches):
+    """Refuse examples on which a tensor of a float32 file has a range that is not finite.
+
+    int8 scales every tensor by its range, and the converter crashes at one that float32 does not hold.
+
+    Raises:
+        NotConvertible: If there is such a tensor.
+    """
+    for name, low, high in _ranges(content, batches):
+        if not high - low < float(np.finfo("float32").max):  # TFLite writes its largest number for infinity
+            raise NotConvertible(
+                f'values="int8" scales {name!r} by its range, which is {low:.3g} to {high:.3g} on these examples: '
+                'leave out those that lead to such numbers, or write values="float16".'
+            )
+
+
+@_errors_of("interpreter")
+def _ranges(content, batches):
+    """Return names and ranges of all float32 tensors of a file, those between its operations too."""
+    import tensorflow as tf
+
+    resolver = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # delegates keep theirs
+    made = interpreter(content, experimental_op_resolver_type=resolver, experimental_preserve_all_tensors=True)
+    runner = made.get_signature_runner(SIGNATURE)
+    names, lows, highs = {}, {}, {}
+    for batch in batches:
+        runner(**batch)
+        for tensor in made.get_tensor_details():
+            if tensor["dtype"] is np.float32:
+                index, array = tensor["index"], made.get_tensor(tensor["index"])
+                names[index] = tensor["name"]
+                lows[index] = np.minimum(lows.get(index, 0.0), np.min(array, initial=0))
+                highs[index] = np.maximum(highs.get(index, 0.0), np.max(array, initial=0))
+    return [(name, float(lows[index]), float(highs[index])) for index, name in names.items()]
+
+
 def _largest_difference(outputs, expected):
     """Return the largest difference over all outputs and examples; infinity where only one is NaN or infinite."""
     pairs = zip(outputs, expected, strict=True)
@@ -309,19 +369,27 @@ def _largest_difference(outputs, expected):
 
 
 def _difference(one, other):
-    """Return the largest difference of two arrays of numbers or booleans, which may be empty."""
-    one, other = (np.asarray(array, "float64") for array in (one, other))
-    are_equal = (one == other) | (np.isnan(one) & np.isnan(other))
-    with np.errstate(invalid="ignore"):
-        differences = np.where(are_equal, 0.0, np.abs(one - other))
+    """Return the largest difference of two arrays of numbers, booleans or texts, which may be empty."""
+    one, other = np.asarray(one), np.asarray(other)
+    if one.shape != other.shape:
+        return np.inf
+    differ = ~((one == other) | ((one != one) & (other != other)))  # NaN equals NaN
+    if one.dtype.kind in _TEXTS:
+        return np.inf if differ.any() else 0.0
+    wide = "complex128" if one.dtype.kind == "c" else "float64"
+    differences = np.abs(one[differ].astype(wide) - other[differ].astype(wide))
     return float(np.max(np.nan_to_num(differences, nan=np.inf, posinf=np.inf), initial=0.0))
 
 
 def _check_equal(sparse, dense, values):
-    arrays = [np.asarray(array, "float64") for outputs in dense for array in outputs.values()]
-    largest = max((np.max(np.abs(array), initial=0.0, where=np.isfinite(array)) for array in arrays), default=0.0)
-    difference = _largest_difference(sparse, dense)
-    if not difference <= TOLERANCE * largest:
+    """Refuse outputs that differ: floats by more than the order of additions explains, all others at all."""
+    floats = [array for outputs in dense for array in outputs.values() if array.dtype.kind in _FLOATS]
+    sizes = [np.abs(array).astype("float64") for array in floats]
+    largest = max((np.max(size, initial=0.0, where=np.isfinite(size)) for size in sizes), default=0.0)
+    pairs = [(s[name], d[name]) for s, d in zip(sparse, dense, strict=True) for name in d]
+    differences = [(_difference(s, d), TOLERANCE * largest if d.dtype.kind in _FLOATS else 0.0) for s, d in pairs]
+    difference = max((value for value, allowed in differences if value > allowed), default=None)
+    if difference is not None:
         raise NotConvertible(
             f"With sparse weights TFLite's outputs differ by {difference:.3g} from those with dense weights, of which "
             f'the largest is {largest:.3g}: its kernels cannot run this model sparse with values="{values}". '
