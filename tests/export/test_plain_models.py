@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -78,6 +79,54 @@ def test_a_model_of_jax(tmp_path):
     assert module_version(tmp_path / "old") == 9
     unreadable = "cannot run what JAX .* exports. Install a newer TensorFlow or an older JAX"
     assert re.search(unreadable, (tmp_path / "error.txt").read_text())
+
+
+def halfway(optimizer="sgd"):
+    """A Keras 3 model after 4 of 16 steps to a sparsity of 0.9."""
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64)], name="net")
+    model.compile(optimizer, "mse")
+    tfsparse.sparsify(model, "polynomial", 0.9, total_steps=16)
+    x, _ = batches()
+    model.fit(x, x, batch_size=8, verbose=0)
+    return model
+
+
+def test_a_model_whose_schedule_has_not_ended_is_exported_with_a_warning(tmp_path):
+    model, (x, _) = halfway(), batches()
+    expected = r"'net' is at step 4 of 16: 0\.\d+ of its weights are zero, the target is 0.9\. It is exported as it is"
+    for write, name in ((tfsparse.export, "out"), (tfsparse.export_tflite, "out.tflite")):
+        with pytest.warns(UserWarning, match=expected):
+            write(model, tmp_path / name)
+    model.fit(x, x, batch_size=8, epochs=3, verbose=0)
+    assert (tfsparse.export(model, tmp_path / "ended") / "saved_model.pb").is_file()
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("is_scaled", [True, False])
+def test_weights_that_were_written_after_pruning_are_refused_with_the_line_that_mends_them(
+    is_scaled, trainable, tmp_path
+):
+    model = halfway(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()) if is_scaled else "sgd")
+    kernel = model.layers[0].kernel
+    kernel.assign(keras.ops.ones_like(kernel))
+    model.trainable = trainable
+    line = f"model.optimizer{'.inner_optimizer' * is_scaled}.apply_masks()"
+    with pytest.raises(ValueError, match=f"kernel is not zero where .* in .* entries: .*Call {re.escape(line)}"):
+        tfsparse.export(model, tmp_path / "out")
+    exec(line)
+    with pytest.warns(UserWarning, match="It is exported as it is"):
+        tfsparse.export(model, tmp_path / "out")
+
+
+def test_a_model_of_tf_keras_whose_schedule_has_not_ended_is_exported_with_a_warning(tf_keras, tmp_path):
+    stock = pytest.importorskip("tensorflow_model_optimization").sparsity.keras
+    schedule = stock.PolynomialDecay(0.1, 0.9, 0, 16, frequency=1)
+    model = tfsparse.tfmot.prune_low_magnitude(dense_model(tf_keras), schedule)
+    model.compile("sgd", "mse")
+    x, y = batches()
+    model.fit(x, y, batch_size=8, verbose=0)
+    with pytest.warns(UserWarning, match="is at step 4 of .* of its weights are zero"):
+        tfsparse.export(model, tmp_path / "out")
 
 
 def module_version(directory):

@@ -9,7 +9,7 @@ from tfsparse.doctor.magnitude_gap import find_gap
 from tfsparse.doctor.patterns import Pattern
 from tfsparse.doctor.sources import KerasSource, Source
 from tfsparse.doctor.weights import Weight
-from tfsparse.export.plain_models import variables_off_mask
+from tfsparse.optimizers.compiled_model import broken_masks
 
 
 def findings_of(source: Source, weights: Sequence[Weight], patterns: Sequence[Pattern]) -> list[str]:
@@ -64,10 +64,10 @@ def _quantized(model) -> Iterator[str]:
 
 
 def _off_mask(model) -> Iterator[str]:
-    if off := variables_off_mask(model):
+    if broken := broken_masks(model):
         yield (
-            f"{len(off)} weights are not zero where their masks are, {off[0].path} the first: they were changed after "
-            "pruning. model.optimizer.apply_masks() sets them to zero."
+            f"{len(broken)} weights are not zero where their masks are, {next(iter(broken))} the first: they were "
+            "changed after pruning. model.optimizer.apply_masks() sets them to zero."
         )
 
 

@@ -1,10 +1,10 @@
 """From a trained model to the plain model that `export` writes: without wrappers, its pruned weights zero."""
 
 import importlib
+import warnings
 from collections.abc import Callable
 
 import keras
-from keras import ops
 
 from tfsparse.optimizers import compiled_model, masked_layer
 
@@ -43,26 +43,18 @@ def plain_model(model):
     raise ValueError(f"Cannot export {model!r}: expected a Keras 3 model, a tf_keras model, or a SavedModel directory.")
 
 
-def variables_off_mask(model: keras.Model) -> list:
-    """Return the pruned variables of a Keras 3 model that are not zero where their masks are zero.
-
-    They were changed after pruning, for example restored from an earlier epoch.
-    """
-    optimizer = compiled_model.sparse_optimizer(model)
-    if optimizer is None or not optimizer.built:
-        return []
-    pairs = zip(optimizer.pruned_variables, optimizer.masks, strict=True)
-    return [v for v, mask in pairs if bool(ops.any(ops.logical_and(mask == 0, v != 0)))]
-
-
 def _plain_keras_model(model):
     """Return a Keras 3 model without masked layers."""
-    for variable in variables_off_mask(model):
+    if broken := compiled_model.broken_masks(model):
+        name, count = next(iter(broken.items()))
+        is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
         raise ValueError(
-            f"{variable.path} is not zero where its mask is zero: the weights were changed after pruning, for example "
-            "restored from an earlier epoch by EarlyStopping. Call model.optimizer.apply_masks() to set them to zero, "
-            "or export the model of the last epoch."
+            f"{name} is not zero where its mask is zero, in {count:,} entries: the weights were changed after "
+            "pruning, for example restored from an earlier epoch by EarlyStopping. Call model.optimizer"
+            f"{'.inner_optimizer' * is_scaled}.apply_masks() to set them to zero, or export the last epoch's model."
         )
+    if sentence := compiled_model.unfinished(model):
+        warnings.warn(f"{sentence} It is exported as it is.", stacklevel=2)
     return masked_layer.plain_model(model) if masked_layer.masked_layers(model) else model
 
 

@@ -31,7 +31,8 @@ def export(
     the same bit for bit. Weights of rank 1, and weights with too few zeros to become smaller, are saved densely. What
     reads the files of a SavedModel instead of loading it, such as TFLite's converter, needs one with dense=True.
 
-    The directory is written under a temporary name and renamed: it appears whole or not at all.
+    The directory is written under a temporary name and renamed: it appears whole or not at all. If the schedule of the
+    model has not ended, a warning says so.
 
     Args:
         model: A Keras 3 model, whose signature `serve` is written; layers with trainable thresholds become plain ones.

@@ -106,8 +106,9 @@ def unfinished(model: keras.Model) -> str | None:
     optimizer = sparse_optimizer(model)
     if optimizer is None or not optimizer.built or optimizer.reached_target():
         return None
+    length = optimizer.total_steps or "an unknown number"
     return (
-        f"The schedule of {model.name!r} is at step {optimizer.steps_done} of {optimizer.total_steps}: "
+        f"The schedule of {model.name!r} is at step {optimizer.steps_done} of {length}: "
         f"{optimizer.current_sparsity():.4f} of its weights are zero, the target is {optimizer.sparsity:g}."
     )
 
