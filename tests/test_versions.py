@@ -4,10 +4,10 @@ import glob
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tomllib
 
+import clean_environment
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -36,26 +36,15 @@ def interpreter(version: str) -> str:
 
 
 def environment(folder, python, extras, constraints):
-    """Returns a function that runs programs of a new environment outside of the repository."""
-    source = folder / "source"
-    shutil.copytree(ROOT / "tfsparse", source / "tfsparse", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tfsparse_command.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    (folder / "constraints.txt").write_text("\n".join(constraints))
-    variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "KERAS_BACKEND")}
-    variables |= {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "Agg"}
+    """Returns a function that runs programs of a new environment and returns what they print."""
+    run = clean_environment.create(folder, extras, python, constraints)
 
-    def run(*command, **more):
-        done = subprocess.run(
-            list(map(str, command)), cwd=folder, env=variables | more, capture_output=True, text=True, timeout=1800
-        )
+    def checked(*command, **more):
+        done = run(*command, TF_CPP_MIN_LOG_LEVEL="3", MPLBACKEND="Agg", **more)
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         return done.stdout
 
-    programs = folder / "venv" / "bin"
-    run(python, "-m", "venv", programs.parent)
-    run(programs / "pip", "install", "-q", "-c", folder / "constraints.txt", f"{source}[{','.join(extras)}]")
-    return lambda program, *arguments, **more: run(programs / program, *arguments, **more)
+    return checked
 
 
 def check_methods(run, folder):

@@ -1,37 +1,17 @@
 """`pip install tfsparse` in a clean environment: what it brings, what works with it, what names the line to run."""
 
 import json
-import os
-import pathlib
-import shutil
-import subprocess
 import sys
-import venv
 
+import clean_environment
 import pytest
 from optional_packages import CORE, OPTIONAL
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """Runs a command of the environment outside of the repository."""
-    folder = tmp_path_factory.mktemp("core")
-    source = folder / "source"
-    shutil.copytree(ROOT / "tfsparse", source / "tfsparse", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tfsparse_command.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    venv.create(folder / "venv", with_pip=True)
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-
-    def run(program, *arguments):
-        command = [str(folder / "venv" / "bin" / program), *map(str, arguments)]
-        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800)
-
-    done = run("pip", "install", "-q", source)
-    assert done.returncode == 0, done.stderr
-    return run
+    return clean_environment.create(tmp_path_factory.mktemp("core"))
 
 
 @pytest.mark.exhaustive

@@ -2,10 +2,9 @@
 
 import abc
 
-import numpy as np
-
 from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
+from tfsparse.backend.variables import zero_fraction
 from tfsparse.callbacks.fit_hooks import FitHooks, warn_of_written_weights
 
 
@@ -60,18 +59,13 @@ class FinalCut(FitHooks):
     def _cut_now(self):
         self._values_before_cut = [backend_ops.to_numpy(v).copy() for v in self._cut_variables()]
         self._cut()
-        self._sparsity_after_cut = self._zero_fraction()
+        self._sparsity_after_cut = zero_fraction(self._cut_variables())
 
     def _prune_written_weights(self):
-        before = self._zero_fraction()
+        before = zero_fraction(self._cut_variables())
         if before != self._sparsity_after_cut:
             self._cut()
-            warn_of_written_weights(before, self._zero_fraction())
-
-    def _zero_fraction(self):
-        """Return the zeros in what the cut changes, over its entries."""
-        values = [backend_ops.to_numpy(v) for v in self._cut_variables()]
-        return sum(int(np.sum(v == 0)) for v in values) / sum(v.size for v in values)
+            warn_of_written_weights(before, zero_fraction(self._cut_variables()))
 
     def _metrics_of_both(self):
         after = self._evaluate()

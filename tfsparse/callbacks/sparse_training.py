@@ -4,6 +4,7 @@ import warnings
 
 from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
+from tfsparse.backend.variables import zero_fraction
 from tfsparse.callbacks.fit_hooks import check_only_callback, warn_of_written_weights
 from tfsparse.optimizers import compiled_model
 
@@ -104,7 +105,7 @@ class SparseTraining:
             return
         state = optimizer.mask_state
         if sum(state.num_broken()):
-            before = state.weight_sparsity()
+            before = zero_fraction(state.weights)
             optimizer.prune_written_weights()
             warn_of_written_weights(before, optimizer.current_sparsity())
         elif state.storage.has_external_writes():

@@ -1,6 +1,5 @@
 """What to train so that zeros make a model smaller or faster on a target."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 
 from tfsparse import pruners
-from tfsparse.backend import extras, files
+from tfsparse.backend import extras, files, variables
 from tfsparse.backend.tables import Column, Printed, make_table, shape
 from tfsparse.doctor import patterns, sources, targets
 from tfsparse.doctor.diagnosis import TABLE_OPTIONS
@@ -167,7 +166,7 @@ def _granularity(target, weights, sparsity):
 
 def _choices(target, source, granularity, sparsity):
     """Yield what every weight will be, while the model is pruned as the config will prune it."""
-    with _weights_restored(source.model), warnings.catch_warnings():
+    with variables.restored(source.model.weights), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*prunes whole units")  # the training says it
         _randomize_biases(source.model)
         one_shot.prune(source.model, sparsity, pruners.Magnitude(granularity=granularity))
@@ -178,16 +177,6 @@ def _choices(target, source, granularity, sparsity):
         chosen = str(own) if verdict.gains and not weight.is_frozen else "dense"
         why = FROZEN if weight.is_frozen else verdict.why
         yield Choice(weight.name, weight.shape, chosen, verdict.smaller, verdict.faster, why)
-
-
-@contextlib.contextmanager
-def _weights_restored(model):
-    """Give a model the weights back that it has now."""
-    values = model.get_weights()
-    try:
-        yield
-    finally:
-        model.set_weights(values)
 
 
 def _randomize_biases(model):

@@ -220,11 +220,12 @@ def plan(
 
 def _check_export(out, values, dense, representative):
     """Check that the options are those of the kind of file."""
-    if out.suffix.lower() == ".tflite" and dense:
+    is_tflite = out.suffix.lower() == ".tflite"
+    if is_tflite and dense:
         raise ValueError(f"--dense is for a SavedModel: remove it, or write another name than {out}.")
-    if out.suffix.lower() != ".tflite" and representative:
+    if not is_tflite and representative:
         raise ValueError(f"--representative is for a TFLite file: remove it, or write {out}.tflite.")
-    if out.suffix.lower() == ".tflite" and values == "int8" and not representative:
+    if is_tflite and values == "int8" and not representative:
         raise ValueError(
             "--values int8 needs inputs to measure the range of activations: write some of the training inputs with "
             'numpy.save("examples.npy", x[:200]), and add --representative examples.npy.'

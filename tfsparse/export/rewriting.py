@@ -1,5 +1,6 @@
 """Rewrite a SavedModel so that its sparse variables are packed and its outputs stay the same."""
 
+import collections
 import os
 import pathlib
 import re
@@ -150,20 +151,14 @@ def _root(loaded):
     Left out are the second copies that Keras 3 writes of variables, and the state of an optimizer.
     """
     variables = _variables(loaded)
-    kinds = (*_FUNCTIONS, *_RESOURCES, type(loaded.signatures))
-    needed, leads = {id(v) for v in variables}, {}
-
-    def leads_to_needed(node):
-        if id(node) not in leads:
-            below = tf.train.TrackableView(node).descendants()
-            leads[id(node)] = any(id(n) in needed or isinstance(n, kinds) for n in below)
-        return leads[id(node)]
-
-    objects = [node for node in tf.train.TrackableView(loaded).descendants() if _is_object(node)]
+    nodes, kinds = tf.train.TrackableView(loaded).descendants(), (*_FUNCTIONS, *_RESOURCES, type(loaded.signatures))
+    needed = {id(v) for v in variables} | {id(node) for node in nodes if isinstance(node, kinds)}
+    kept = _with_parents(needed, nodes)
+    objects = [node for node in nodes if _is_object(node)]
     copies = {id(node): keras_internals.trackable_object() for node in objects}
     for node in objects:
         for name, child in tf.train.TrackableView.children(node).items():
-            is_kept = isinstance(child, tf.Variable) or leads_to_needed(child)
+            is_kept = isinstance(child, tf.Variable) or id(child) in kept
             if is_kept and not (node is loaded and name in _OWN):
                 setattr(copies[id(node)], name, _copied(child, copies))
     root = copies[id(loaded)]
@@ -171,6 +166,20 @@ def _root(loaded):
     root.trainable_variables = [v for v in variables if v.trainable]
     root.non_trainable_variables = [v for v in variables if not v.trainable]
     return root
+
+
+def _with_parents(ids, nodes) -> set:
+    """Return ids of nodes, and those of all nodes that lead to them."""
+    parents = collections.defaultdict(list)
+    for node in nodes:
+        for child in tf.train.TrackableView.children(node).values():
+            parents[id(child)].append(id(node))
+    found, left = set(ids), list(ids)
+    while left:
+        new = set(parents[left.pop()]) - found
+        found |= new
+        left += new
+    return found
 
 
 def _is_object(node) -> bool:

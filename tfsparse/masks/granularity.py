@@ -21,6 +21,11 @@ from tfsparse.backend.registry import Configurable, Registry, check_choice
 from tfsparse.masks import topk
 
 
+def nearest_units(count, entries_per_unit: int):
+    """Return the number of units whose entries are nearest to a count, an int or an integer tensor."""
+    return (count + entries_per_unit // 2) // entries_per_unit
+
+
 class Part(NamedTuple):
     """Units of one size in a weight.
 
@@ -111,7 +116,7 @@ class Granularity(Configurable, abc.ABC):
         parts, count = self.parts(shape), min(count, self.max_zeros(shape))
         sizes, limits = [p.entries_per_unit for p in parts], [p.num_units for p in parts]
         if len(parts) == 1:
-            return (count + sizes[0] // 2) // sizes[0] * sizes[0]
+            return nearest_units(count, sizes[0]) * sizes[0]
         counts = topk.split_proportionally(sum(limits) * count // math.prod(shape), limits)
         return int(sum(n * e for n, e in zip(topk.nearest_counts(counts, count, limits, sizes), sizes, strict=True)))
 
@@ -126,8 +131,7 @@ class Granularity(Configurable, abc.ABC):
         """
         parts = self.parts(shape)
         if len(parts) == 1:
-            size = parts[0].entries_per_unit
-            count = ops.floor_divide(ops.cast(num_pruned, "int32") + size // 2, size)
+            count = nearest_units(ops.cast(num_pruned, "int32"), parts[0].entries_per_unit)
             return topk.prune_lowest([pooled], [count], [kept])[0]
         scores, masks = self.split(pooled, shape), self.split(kept, shape)
         unit_masks = topk.prune_lowest_together(scores, num_pruned, [p.entries_per_unit for p in parts], masks)

@@ -166,7 +166,7 @@ class MaskState(MaskedWeights):
 
     def rank_written_weights(self) -> None:
         """Compute masks of as many zeros as now for weights that were written outside of training."""
-        num_zeros = [backend_ops.to_int(ops.sum(ops.cast(backend_ops.read(m) == 0, "int32"))) for m in self.masks]
+        num_zeros = self.zeros_of_each()
         self.storage.start_from_weights()
         for mask, weight in zip(self.masks, self.weights, strict=True):
             replicas.assign(mask, ops.cast(backend_ops.read(weight) != 0, mask.dtype))
@@ -175,14 +175,13 @@ class MaskState(MaskedWeights):
 
     def _find_nonfinite(self, weights):
         """Store the index of the first weight with NaN or infinity, or -1: a compiled step cannot raise."""
-        sums = ops.stack([ops.sum(ops.cast(w, "float32")) for w in weights])
-        wrong = ops.logical_not(ops.isfinite(sums))
+        wrong = ops.logical_not(_are_finite(weights))
         first = ops.where(ops.any(wrong), ops.argmax(ops.cast(wrong, "int32")), -1)
         replicas.assign(self.nonfinite, ops.cast(first, self.nonfinite.dtype))
 
     def has_nonfinite_weights(self) -> bool:
         """Return whether a weight holds NaN or infinity now."""
-        return not all(bool(ops.isfinite(ops.sum(ops.cast(backend_ops.read(w), "float32")))) for w in self.weights)
+        return not bool(ops.all(_are_finite(map(backend_ops.read, self.weights))))
 
     def raise_nonfinite(self, step: int) -> None:
         """Refuse masks that were computed from NaN or infinity.
@@ -252,6 +251,11 @@ class MaskState(MaskedWeights):
             )
         for key, variable in own.items():
             variable.assign(saved[key])
+
+
+def _are_finite(weights):
+    """Return for each weight whether all of it is finite, by its sum: one pass, and no tensor of its size."""
+    return ops.isfinite(ops.stack([ops.sum(ops.cast(w, "float32")) for w in weights]))
 
 
 def _rounded_together(values):

@@ -73,9 +73,9 @@ class MaskedWeights(abc.ABC):
         pairs = [(backend_ops.read(w), backend_ops.read(m)) for w, m in zip(self.weights, self.masks, strict=True)]
         return [backend_ops.to_int(ops.sum(ops.cast(ops.logical_and(m == 0, w != 0), "int32"))) for w, m in pairs]
 
-    def weight_sparsity(self) -> float:
-        """Zeros in all weights over their entries, counted now; with masks applied at least `sparsity()`."""
-        return sum(int(np.sum(ops.convert_to_numpy(backend_ops.read(w)) == 0)) for w in self.weights) / sum(self.sizes)
+    def zeros_of_each(self) -> list:
+        """Zeros in each mask, as int32 tensors."""
+        return [ops.sum(ops.cast(backend_ops.read(mask) == 0, "int32")) for mask in self.masks]
 
     def of_trained(self, items: list) -> list:
         """Return the items of those weights that are trained, of one item per weight."""

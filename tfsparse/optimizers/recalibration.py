@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfsparse.backend import keras_internals
+from tfsparse.backend import keras_internals, variables
 
 _DROPOUT = ("Dropout", "AlphaDropout", "GaussianDropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
 
@@ -67,16 +67,14 @@ def _only_statistics_change(model, layers):
     """Put back momenta, the state of layers, and all variables but the statistics of `layers`."""
     momenta, trainable = [x.momentum for x in layers], [x.trainable for x in layers]
     statistics = {id(v) for x in layers for v in (x.moving_mean, x.moving_variance)}
-    others = [(v, np.array(ops.convert_to_numpy(v))) for v in model.variables if id(v) not in statistics]
     try:
         for layer in layers:
             layer.trainable = True  # a frozen layer would normalize with its moving statistics
-        yield
+        with variables.restored([v for v in model.variables if id(v) not in statistics]):
+            yield
     finally:
         for layer, momentum, is_trained in zip(layers, momenta, trainable, strict=True):
             layer.momentum, layer.trainable = momentum, is_trained
-        for variable, value in others:
-            variable.assign(value)
 
 
 @contextlib.contextmanager

@@ -161,8 +161,7 @@ class StraightThrough(WeightStorage):
         """Take every value that differs from `_sparse_values` as a new dense weight, and keep the number of zeros."""
         for dense, (value, written) in zip(self._trained_dense, self._written(), strict=True):
             _assign([dense], [ops.where(written, value, backend_ops.read(dense))])
-        zeros = [ops.sum(ops.cast(backend_ops.read(mask) == 0, "int32")) for mask in self.state.masks]
-        self.state.update(None, zeros)
+        self.state.update(None, self.state.zeros_of_each())
 
     def start_from_weights(self):
         _assign(self._trained_dense, self.state.weights)

@@ -7,6 +7,7 @@ import math
 from keras import ops
 
 from tfsparse.backend.hashing import hash_uniform
+from tfsparse.masks.granularity import nearest_units
 from tfsparse.pruners.pruner import ScorePruner
 
 _ROUND_UP = 1 + 1e-6  # in float32 0.15 * 20 is slightly less than 3
@@ -119,7 +120,7 @@ class DropAndGrow(ScorePruner):
     def _ranks(self, units, kept, scores, growth, count, shape):
         """Return infinity for the units that are not dropped, and the growth of all others."""
         size = units.entries_per_unit(shape)
-        num_kept = ops.cast(math.prod(kept.shape) - ops.floor_divide(count + size // 2, size), "float32")
+        num_kept = ops.cast(math.prod(kept.shape) - nearest_units(count, size), "float32")
         num_dropped = ops.cast(ops.floor(self._exchanged * num_kept * _ROUND_UP), "int32")
         large = units.prune_lowest(scores, count + num_dropped * size, ops.cast(kept, "float32"), shape)
         return ops.where(ops.logical_and(large > 0, kept), math.inf, ops.cast(growth, "float32"))

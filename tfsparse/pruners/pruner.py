@@ -246,7 +246,7 @@ def _prune_lowest_globally(units, pooled, num_pruned, kept, shapes):
 def _whole_units(count, parts):
     """Return the nearest number of entries of whole units, if all units have one size."""
     size = parts[0].entries_per_unit
-    return count if len(parts) > 1 else (count + size // 2) // size * size
+    return count if len(parts) > 1 else granularities.nearest_units(count, size) * size
 
 
 def _limits(units, shape, parts):

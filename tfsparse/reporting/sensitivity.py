@@ -1,6 +1,5 @@
 """What it costs to prune one weight at a time: which layers can be pruned far, and which cannot."""
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ from keras import ops
 from rich.progress import track
 
 from tfsparse import pruners
-from tfsparse.backend import keras_internals
+from tfsparse.backend import keras_internals, variables
 from tfsparse.backend.extras import require
 from tfsparse.backend.tables import Column, Printed, make_table
 from tfsparse.optimizers.recalibration import recalibrate
@@ -190,12 +189,12 @@ def sensitivity(
             recalibrate(model, inputs, batches)
         return model.evaluate(*(data if isinstance(data, tuple) else (data,)), verbose=0, return_dict=True)
 
-    with _state_restored(model):
+    with variables.restored(model.variables):
         dense = measured()
     metric = _check_metric(metric, dense)
     values = []
     for kernel, level in track([(k, s) for k in kernels for s in levels], "sensitivity", disable=not verbose):
-        with _state_restored(model):
+        with variables.restored(model.variables):
             kernel.assign(_pruned(kernel, level, pruner))
             values.append(float(measured()[metric]))
     return Sensitivity(
@@ -223,16 +222,6 @@ def _pruned(kernel, sparsity, pruner):
     count = pruner.num_prunable(tuple(kernel.shape), sparsity)
     (mask,) = pruner.masks([value], [None], [ops.ones_like(value)], [count])
     return value * mask
-
-
-@contextlib.contextmanager
-def _state_restored(model):
-    values = [np.array(ops.convert_to_numpy(v)) for v in model.variables]
-    try:
-        yield
-    finally:
-        for variable, value in zip(model.variables, values, strict=True):
-            variable.assign(value)
 
 
 def _check_levels(sparsities):

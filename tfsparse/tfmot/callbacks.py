@@ -5,11 +5,11 @@ import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import tf_keras
 
 from tfsparse import schedules as fraction_schedules
 from tfsparse.backend import keras_internals
+from tfsparse.backend.variables import zero_fraction
 from tfsparse.callbacks.fit_hooks import check_only_callback, warn_of_written_weights
 from tfsparse.callbacks.prune_core import PruneCore, Unfinished
 from tfsparse.consistency.mask_store import SyncStats
@@ -68,15 +68,11 @@ class WrappedTraining:
         groups = wrapped_weights(self.model)
         denser = [promise for promise in promises if promise.group.num_zeros() < promise.num_zeros]
         if denser or any(sum(group.num_broken()) for group in groups):
-            before = _mean(groups, WrappedWeights.weight_sparsity)
+            before = zero_fraction([weight for group in groups for weight in group.weights])
             for promise in denser:
                 promise.cut()
             self._apply_masks()
-            warn_of_written_weights(before, _mean(groups, WrappedWeights.sparsity))
-
-
-def _mean(groups, sparsity):
-    return np.average([sparsity(group) for group in groups], weights=[sum(group.sizes) for group in groups])
+            warn_of_written_weights(before, zero_fraction([mask for group in groups for mask in group.masks]))
 
 
 class Prune(WrappedTraining, PruneCore, tf_keras.callbacks.Callback):

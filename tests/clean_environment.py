@@ -1,0 +1,35 @@
+"""A new virtual environment in which the package is installed from its sources, and no repository around it."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+SOURCES = ("pyproject.toml", "tfsparse_command.py", "README.md", "LICENSE")  # besides the package
+
+
+def create(folder, extras=(), python=sys.executable, constraints=()):
+    """Returns a function that runs a program of the environment in `folder` and returns the finished process."""
+    source, programs = folder / "source", folder / "venv" / "bin"
+    shutil.copytree(ROOT / "tfsparse", source / "tfsparse", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in SOURCES:
+        shutil.copy(ROOT / name, source)
+    (folder / "constraints.txt").write_text("\n".join(constraints))
+    variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "KERAS_BACKEND")}
+
+    def run(program, *arguments, **more):
+        command = [str(programs / program), *map(str, arguments)]  # a program with a path of its own is run as it is
+        return subprocess.run(
+            command, cwd=folder, env=variables | more, capture_output=True, text=True, timeout=1800, check=False
+        )
+
+    package = f"{source}[{','.join(extras)}]" if extras else source
+    for command in (
+        (python, "-m", "venv", programs.parent),
+        ("pip", "install", "-q", "-c", "constraints.txt", package),
+    ):
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+    return run
