@@ -8,7 +8,7 @@ from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend.weight_names import weight_names
 from tfsparse.optimizers import masked_layer
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
-from tfsparse.pruners import selection
+from tfsparse.pruners import left_dense, selection
 
 
 def sparsify(
@@ -61,7 +61,7 @@ def sparsify(
         optimizer = SparseOptimizer(
             innermost_optimizer(model.optimizer), schedule, sparsity, pruner, total_steps=total_steps
         )
-        optimizer.choose_when_built(lambda: choice.resolve(model))
+        optimizer.choose_when_built(lambda: left_dense.resolve(choice, model, sparsity))
         if model.built:
             optimizer.build(check_trainable(model))
         if previous is not None and previous.built:

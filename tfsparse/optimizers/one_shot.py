@@ -9,7 +9,7 @@ from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
 from tfsparse.optimizers.compiled_model import check_keras3, check_ready, sparsify
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
-from tfsparse.pruners import selection
+from tfsparse.pruners import left_dense, selection
 
 
 def prune(model: keras.Model, sparsity: float, pruner="magnitude", *, sparsities=(), exclude=()) -> None:
@@ -46,7 +46,7 @@ def prune(model: keras.Model, sparsity: float, pruner="magnitude", *, sparsities
         )
     choice = selection.Choice(sparsities, exclude)
     optimizer = SparseOptimizer("sgd", "constant", sparsity, chosen, total_steps=2)
-    optimizer.choose_when_built(lambda: choice.resolve(model))
+    optimizer.choose_when_built(lambda: left_dense.resolve(choice, model, sparsity))
     optimizer.build(model.trainable_variables)
     optimizer.prune_now()
 

@@ -16,6 +16,7 @@ from tfsparse.optimizers.masked_weights import check_replicas
 from tfsparse.optimizers.validation import check_inner, check_total_steps, variables_of_step
 from tfsparse.optimizers.wrapper import OptimizerWrapper
 from tfsparse.pruners import selection
+from tfsparse.pruners.reached import reached_by, warn_of_missed
 
 
 @keras.saving.register_keras_serializable(package="tfsparse")
@@ -94,6 +95,7 @@ class SparseOptimizer(OptimizerWrapper):
             counts = self.mask_state.target_counts()
             counts[index] = self.pruner.num_prunable(tuple(v.shape), sparsity)
             self.mask_state.set_target_counts(counts)
+            warn_of_missed(self.pruner, [reached_by(v, sparsity, counts[index])])
 
     def exclude_from_pruning(self, var_list=None, var_names=None) -> None:
         """Leave variables dense.
@@ -157,7 +159,7 @@ class SparseOptimizer(OptimizerWrapper):
     def excluded_variables(self) -> list:
         """The variables that the user left dense."""
         trained = keras_internals.trained_variables(self) if self.built else []
-        return [trained[i] for i, sparsity in self._overrides.sparsities.items() if sparsity is None]
+        return [trained[i] for i, s in self._overrides.sparsities.items() if s is None and i < len(trained)]
 
     @property
     def masks(self) -> list:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import keras
 
 from tfsparse.backend import keras_internals
-from tfsparse.pruners.reached import Reached, warn_of_missed
+from tfsparse.pruners.reached import Reached, reached_by, warn_of_missed
 
 
 def is_prunable(variable) -> bool:
@@ -28,12 +28,25 @@ def kernels(item) -> list:
         TypeError: If `item` is something else.
         ValueError: If the layer has no trainable weight of rank >= 2.
     """
+    weights = matrices(item)
+    return [v for v in weights if is_prunable(v)] or weights
+
+
+def matrices(item) -> list:
+    """Return the trainable weights of rank >= 2 of a layer or model: what stays dense if it is excluded.
+
+    Args:
+        item: A variable, which is returned in a list as it is, or a layer, or a model.
+
+    Raises:
+        TypeError: If `item` is something else.
+        ValueError: If the layer has no trainable weight of rank >= 2.
+    """
     if isinstance(item, keras.Variable):
         return [item]
     if not isinstance(item, keras.layers.Layer):
         raise TypeError(f"Expected a layer, its name or a variable, got {item!r}: pass for example model.layers[0].")
-    weights = item.trainable_variables
-    result = [v for v in weights if is_prunable(v)] or [v for v in weights if len(v.shape) >= 2]
+    result = [v for v in item.trainable_variables if len(v.shape) >= 2]
     if not result:
         raise ValueError(f"Layer {item.name!r} has no trainable weight of rank >= 2, so nothing in it can be pruned.")
     return result
@@ -76,7 +89,9 @@ class Choice:
         """
         given = [(v, s) for item, s in self.sparsities for found in layers_named(model, item) for v in kernels(found)]
         layers = [layer for item in self.exclude for layer in layers_named(model, item)]
-        dense = [v for layer in layers if not _is_frozen(layer) for v in kernels(layer)]
+        excluded = [v for layer in layers if not _is_frozen(layer) for v in matrices(layer)]
+        chosen = {id(v) for v, _ in given}
+        dense = [v for v in excluded if is_prunable(v) or id(v) not in chosen]  # a weight of its own may be chosen
         prunable = [v for v in model.trainable_variables if is_prunable(v)]
         dense += prunable[: int(self.skip_first)] + prunable[len(prunable) - int(self.skip_last) :]
         return given + [(v, None) for v in dense]
@@ -145,7 +160,11 @@ class Overrides:
         """
         index = {id(v): i for i, v in enumerate(variables)}
         missing = object()
-        return all(self.sparsities.get(index.get(id(v)), missing) == sparsity for v, sparsity in requested)
+
+        def present(variable):
+            return self.sparsities.get(index.get(id(variable)), missing if is_prunable(variable) else None)
+
+        return all(present(v) == sparsity for v, sparsity in requested)
 
     def has_own_sparsity(self, index: int) -> bool:
         """Return True if the user requested a sparsity for this variable."""
@@ -197,11 +216,8 @@ class Overrides:
 
 
 def _reached(variables, requested, targets, shared) -> list[Reached]:
-    """Return what is reached by each weight, and by those together that share one target."""
-    rows = {}
-    for i, count in targets.items():
-        shape = tuple(variables[i].shape)
-        rows[i] = Reached(f"{variables[i].path} {shape}", math.prod(shape), requested[i], count)
+    """Return what is reached by each weight, pruned or not, and by those together that share one target."""
+    rows = {i: reached_by(variables[i], wanted, targets.get(i, 0)) for i, wanted in requested.items()}
     if shared:
         _, sizes, sparsities, zeros = zip(*map(rows.pop, shared), strict=True)
         rows["together"] = Reached("all weights together", sum(sizes), sparsities[0], sum(zeros))
