@@ -1,3 +1,5 @@
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ def trained(**options):
     model = testing.small_model()
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = testing.small_data()
+    options = {"pruner": tfsparse.Magnitude(scope="layer")} | options
     model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.75, **options)])
     return model
 
@@ -85,7 +88,7 @@ UNQUANTISED = pytest.mark.filterwarnings("ignore:Layer .* does not have a `quant
 def test_what_keras_quantises_keeps_its_zeros_and_is_counted(name):
     """Weight by weight; kernels of convolutions are not quantised by Keras and stay floats."""
     model = {"small_model": testing.small_model, "attention": attention}[name]()
-    tfsparse.prune(model, 0.75)
+    tfsparse.prune(model, 0.75, tfsparse.Magnitude(scope="layer"))
     before, report = {w.path: ops.convert_to_numpy(w) for w in model.weights}, tfsparse.report(model)
     model.quantize("int8")
     after = {w.path: ops.convert_to_numpy(w) for w in model.weights}
@@ -158,14 +161,19 @@ def with_a_cell(**options):
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = np.random.default_rng(0).integers(0, 8, (32, 4)), np.zeros(32, int)
     chosen = [(getattr(model.get_layer("cell"), name), s) for name, s in options.pop("cell", {}).items()]
-    model.fit(x, y, epochs=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.75, sparsities=chosen, **options)])
-    return tfsparse.report(model)
+    callback = tfsparse.Prune(sparsity=0.75, sparsities=chosen, **options)
+    with contextlib.nullcontext() if chosen else pytest.warns(UserWarning, match="cell/w .* stays dense") as said:
+        model.fit(x, y, epochs=2, verbose=0, callbacks=[callback])
+    report = tfsparse.report(model)
+    for d in () if chosen else report.dense[1:]:
+        assert f"{d.weight} {d.shape} stays dense: {d.because}" in str(said[0].message)
+    return report
 
 
-def test_weights_that_are_no_kernels_are_listed_with_the_line_that_includes_them():
+def test_weights_that_are_no_kernels_are_listed_as_training_named_them_with_the_line_that_includes_them():
     report = with_a_cell(exclude="out")
     reasons = {d.weight: (d.size, d.because) for d in report.dense}
-    assert reasons["cell/w"] == (128, "its name does not end in 'kernel', write Prune(sparsities=[(layer.w, 0.5)])")
+    assert reasons["cell/w"] == (128, "its name does not end in 'kernel', write Prune(sparsities=[('cell', 0.75)])")
     assert reasons["cell/expert_feedforward_gate_dense"][0] == 256
     assert "layer.embeddings" in reasons["words/embeddings"][1]
     assert {r.weight: r.dense_because for r in report.rows} == {"dense/kernel": None, "out/kernel": "it is excluded"}
@@ -185,9 +193,45 @@ def test_a_kernel_of_a_shape_that_the_pruner_cannot_prune_says_so():
     inputs = keras.Input((3,))
     model = keras.Model(inputs, keras.layers.Dense(4, name="b")(keras.layers.Dense(8, name="a")(inputs)))
     model.compile("sgd", "mse")
-    optimizer = tfsparse.sparsify(model, "constant", 0.5, tfsparse.Magnitude(granularity="2:4"), total_steps=2)
+    with pytest.warns(UserWarning, match="a/kernel .* it stays dense"):
+        optimizer = tfsparse.sparsify(model, "constant", 0.5, tfsparse.Magnitude(granularity="2:4"), total_steps=2)
     optimizer.prune_now()
-    assert [r.dense_because for r in tfsparse.report(model).rows] == ["the pruner cannot prune this shape", None]
+    because = "whole units of this shape come no nearer to the target"
+    assert [r.dense_because for r in tfsparse.report(model).rows] == [because, None]
+
+
+def test_every_kernel_that_stays_dense_has_its_reason():
+    model = testing.small_model()
+    model.get_layer("conv").trainable = False
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    tfsparse.sparsify(model, sparsity=0.5, total_steps=2, skip_last=True)
+    assert [r.dense_because for r in tfsparse.report(model).rows] == ["it is frozen", None, "it is excluded"]
+    model.get_layer("conv").trainable = True
+    assert tfsparse.report(model).rows[0].dense_because == "the optimizer was built before it was unfrozen"
+
+
+def test_the_reason_of_weights_of_keras_is_no_advice_to_rename_them():
+    inputs = keras.Input((4, 8))
+    attention = keras.layers.MultiHeadAttention(2, 4, name="heads")(inputs, inputs)
+    model = keras.Model(inputs, keras.layers.PReLU(name="prelu")(attention))
+    model.compile("sgd", "mse")
+    tfsparse.sparsify(model, sparsity=0.5, total_steps=2, exclude="prelu").prune_now()
+    report = tfsparse.report(model)
+    reasons = {d.weight: d.because for d in report.dense}
+    assert reasons.pop("prelu/alpha") == "it is excluded"
+    line = "Prune(sparsities=[(layer.bias, 0.5)])"
+    assert set(reasons.values()) == {f"weights that are no kernels are pruned only if they are chosen, {line}"}
+    assert str(report).index("prelu/alpha, 32") < str(report).index("heads/query/bias, 8")  # the largest first
+
+
+@pytest.mark.filterwarnings("ignore:The masks of", "ignore:Skipping variable loading")
+def test_a_loaded_model_with_fewer_trainable_weights_is_reported(tmp_path):
+    model = trained(exclude="head")
+    for name in ("hidden", "head"):
+        model.get_layer(name).trainable = False
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert [r.dense_because for r in tfsparse.report(loaded).rows] == [None, "it is frozen", "it is frozen"]
 
 
 def test_weights_that_their_masks_do_not_cover_are_counted():

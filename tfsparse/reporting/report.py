@@ -13,7 +13,7 @@ from tfsparse.backend.tables import Column, Printed, count, make_table, shape
 from tfsparse.backend.weight_names import weight_names
 from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.optimizers import compiled_model, masked_layer
-from tfsparse.pruners import selection
+from tfsparse.pruners import left_dense, selection
 from tfsparse.structured import multiply_adds
 
 
@@ -156,7 +156,8 @@ class Report(Printed):
         if not self.pruned:
             return ""
         lines = [f"\n{r.weight} is dense: {r.dense_because}" for r in self.rows if r.dense_because and not r.sparsity]
-        lines += [f"\n{d.weight}, {d.size:,} entries, is dense: {d.because}" for d in self.dense]
+        largest_first = sorted(self.dense, key=lambda d: -d.size)
+        lines += [f"\n{d.weight}, {d.size:,} entries, is dense: {d.because}" for d in largest_first]
         return "".join(lines[:_MAX_LINES]) + (f"\nand {len(lines) - _MAX_LINES} more" if lines[_MAX_LINES:] else "")
 
 
@@ -257,6 +258,9 @@ class _Reasons:
         self._masked, self._trainable = masked, {id(v) for v in model.trainable_variables}
         self._untrained = {id(v) for v in optimizer.untrained_variables} if optimizer else set()
         self._excluded = {id(v) for v in optimizer.excluded_variables} if optimizer else set()
+        self._known = {id(v) for v in keras_internals.trained_variables(optimizer)} if optimizer else set()
+        self._sparsity = (optimizer.sparsity if optimizer else 0) or 0.5
+        self._owners = left_dense.owners(model)
 
     def is_masked(self, variable) -> bool:
         return id(variable) in self._masked
@@ -267,16 +271,18 @@ class _Reasons:
             return None
         if id(variable) not in self._trainable:
             return _FROZEN
-        return self._chosen(variable) or ("the pruner cannot prune this shape" if self._masked else None)
+        chosen = self._chosen(variable)
+        if chosen or not self._masked:
+            return chosen
+        if id(variable) in self._known:
+            return "whole units of this shape come no nearer to the target"
+        return "the optimizer was built before it was unfrozen" if self._known else "its layer has no thresholds"
 
     def other(self, variable) -> str:
         """Return why a weight that is no kernel is not pruned."""
         if id(variable) not in self._trainable:
             return _FROZEN
-        if "embedding" in variable.path.rpartition("/")[2]:
-            return "embeddings are pruned only if they are chosen, Prune(sparsities=[(layer.embeddings, 0.5)])"
-        line = f"Prune(sparsities=[(layer.{variable.name}, 0.5)])"
-        return self._chosen(variable) or f"its name does not end in 'kernel', write {line}"
+        return self._chosen(variable) or left_dense.reason(variable, self._owners[id(variable)], self._sparsity)
 
     def _chosen(self, variable):
         if id(variable) in self._untrained:
