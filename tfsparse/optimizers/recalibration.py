@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from tfsparse.backend import keras_internals, variables
+from tfsparse.optimizers.compiled_model import check_keras3
 
+_BATCH_SIZE = 128  # of arrays
 _DROPOUT = ("Dropout", "AlphaDropout", "GaussianDropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
 
 
@@ -20,16 +22,18 @@ def recalibrate(model: keras.Model, data, batches: int = 100) -> None:
         moving_variance = mean over batches of the batch's variance
 
     A cut changes the activations, and the statistics are still those of before. Training corrects them slowly, by an
-    exponential average; this does it at once and without training. Every layer normalizes with the statistics of the
-    batch while it is measured. Dropout is off. All other variables keep their values.
+    exponential average; this does it at once and without training. It costs one forward pass for each batch. Every
+    layer normalizes with the statistics of the batch while it is measured. Dropout is off. All other variables keep
+    their values. All replicas get the statistics of the whole batches.
 
     Args:
         model: A built model with BatchNormalization.
-        data: Inputs like those of training: a dataset of batches, of `x` or `(x, y)`, or an array, which is split into
-            batches of 128.
+        data: Inputs like those of training: a dataset of batches, of `x` or `(x, y)`; or arrays, `x` or a tuple
+            `(x, y)`, which are split into batches of 128.
         batches: Number of batches to use at most, >= 1. Default: 100.
 
     Raises:
+        TypeError: If the model is no Keras 3 model.
         ValueError: If the model has no BatchNormalization, or `data` has no batch.
 
     Source:
@@ -39,27 +43,43 @@ def recalibrate(model: keras.Model, data, batches: int = 100) -> None:
         >>> tfsparse.prune(model, 0.8)
         >>> tfsparse.recalibrate(model, train_data)
     """
+    check_keras3(model, "tfsparse.recalibrate(tfsparse.tfmot.to_keras3(model), data)")
     layers = [x for x in keras_internals.all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
     if not layers:
         raise ValueError(f"Model {model.name!r} has no BatchNormalization, so there are no statistics to measure.")
-    if isinstance(batches, bool) or batches < 1:
+    if isinstance(batches, bool) or batches < 1 or batches != int(batches):
         raise ValueError(f"batches={batches!r}: expected a whole number of at least 1, for example batches=100.")
-    count = 0
-    with _only_statistics_change(model, layers), _without_dropout(model):
-        for count, inputs in enumerate(itertools.islice(_batches(data), batches), start=1):
-            for layer in layers:
-                layer.momentum = 1 - 1 / count  # the moving average becomes the mean of all batches so far
+    inputs = None
+    with _only_statistics_change(model, layers), _without_dropout(model), _means_of_all_calls(layers):
+        for inputs in itertools.islice(_batches(data), int(batches)):
             model(inputs, training=True)
-    if not count:
+    if inputs is None:
         raise ValueError("data has no batch: expected at least one, for example data=train_data.take(100).")
 
 
 def _batches(data) -> Iterable:
-    if isinstance(data, np.ndarray) or ops.is_tensor(data):
-        yield from (data[i : i + 128] for i in range(0, len(data), 128))
+    if isinstance(data, (np.ndarray, tuple)) or ops.is_tensor(data):
+        arrays = data[0] if isinstance(data, tuple) else data
+        for i in range(0, len(tree.flatten(arrays)[0]), _BATCH_SIZE):
+            yield tree.map_structure(lambda array, i=i: array[i : i + _BATCH_SIZE], arrays)
     else:
         for batch in data:
             yield batch[0] if isinstance(batch, tuple) else batch
+
+
+def _means_of_all_calls(layers):
+    """Make the moving average of each layer the mean of all its calls. A layer may be called twice for one batch."""
+    return keras_internals.replaced([(layer, "call", _averaging(layer)) for layer in layers])
+
+
+def _averaging(layer):
+    call, numbers = layer.call, itertools.count(1)
+
+    def averaging_call(*args, **kwargs):
+        layer.momentum = 1 - 1 / next(numbers)
+        return call(*args, **kwargs)
+
+    return averaging_call
 
 
 @contextlib.contextmanager
@@ -81,6 +101,7 @@ def _only_statistics_change(model, layers):
 def _without_dropout(model):
     """Switch Dropout off."""
     kinds = tuple(getattr(keras.layers, name) for name in _DROPOUT)
+    check_keras3(model, "tfsparse.recalibrate(tfsparse.tfmot.to_keras3(model), data)")
     layers = [x for x in keras_internals.all_layers(model) if isinstance(x, kinds)]
     rates = [x.rate for x in layers]
     try:
