@@ -55,6 +55,53 @@ def test_batch_normalization_is_measured_again_and_put_back():
     assert np.isclose(result.dense, model.evaluate(X, Y, verbose=0), rtol=1e-5)
 
 
+def test_layers_are_left_out_by_name():
+    result = tfsparse.sensitivity(network(), (X, Y), (0.5,), exclude="a", verbose=False)
+    assert [path.split("/")[-2] for path in result.weights] == ["b"]
+
+
+def convolutions():
+    """Two coupled convolutions, then one alone."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4, 4, 2))
+    x = layers.Conv2D(8, 3, padding="same", name="first")(inputs)
+    x = layers.BatchNormalization(name="bn")(x)
+    x = layers.Add()([layers.Conv2D(8, 3, padding="same", name="second")(x), x])
+    x = layers.Conv2D(6, 3, name="third")(layers.ReLU()(x))
+    model = keras.Model(inputs, layers.Dense(2, name="outputs")(layers.Flatten()(x)), name="net")
+    model.compile("sgd", "mse")
+    return model
+
+
+IMAGES = np.random.default_rng(2).normal(size=(16, 4, 4, 2)).astype("float32")
+
+
+def test_channels_of_each_group_are_dropped_alone():
+    model = convolutions()
+    before = values(model)
+    result = tfsparse.channel_sensitivity(model, (IMAGES, Y[:16]), (0.9, 0.25), verbose=False)
+    assert all(np.array_equal(a, b) for a, b in zip(values(model), before, strict=True))
+    assert (result.weights, result.sizes, result.sparsities) == (("first", "third"), (8, 6), (0.25, 0.9))
+    for name, row, widths in zip(result.weights, result.values, ((6, 1), (4, 1)), strict=True):
+        for value, width in zip(row, widths, strict=True):
+            smaller = convolutions()
+            tfsparse.mask_channels(smaller, keep={name: width})
+            tfsparse.recalibrate(smaller, IMAGES)
+            assert np.isclose(value, smaller.evaluate(IMAGES, Y[:16], verbose=0), rtol=1e-5)
+
+
+def test_channels_to_keep_are_what_shrink_takes():
+    model = convolutions()
+    result = tfsparse.channel_sensitivity(model, (IMAGES, Y[:16]), verbose=False)
+    keep = result.keep(sparsity=0.4)
+    assert keep == {name: round(n * (1 - s)) for (name, s), n in zip(result.targets(sparsity=0.4), (8, 6), strict=True)}
+    small = tfsparse.shrink(model, keep=keep)
+    widths = [small.get_layer(name).filters for name in ("first", "second", "third")]
+    assert widths == [keep["first"], keep["first"], keep["third"]]
+    assert result.keep(drop=1e9) == {"first": 2, "third": 2}, "no more than at the highest level that was measured"
+    assert str(result).splitlines()[0].strip().startswith("net: loss with one group of channels pruned")
+
+
 def golden(metric="accuracy", values=((0.9, 0.8, 0.6), (0.9, 0.9, 0.5))):
     return Sensitivity("net", metric, 0.9, ("a", "b"), (100, 300), (0.5, 0.8, 0.9), values, ("a", "b"))
 
@@ -121,6 +168,21 @@ def test_bad_input_is_one_sentence(arguments, message):
         arguments = {"exclude": [model.get_layer(name) for name in arguments["exclude"]]}
     with pytest.raises(ValueError, match=message):
         tfsparse.sensitivity(model, (X, Y), verbose=False, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("compiled", "widths", "message"),
+    [
+        (True, (), "has 0 groups of channels whose width can change and is compiled"),
+        (False, (5,), "has 1 groups of channels whose width can change and is not compiled"),
+    ],
+)
+def test_channels_need_a_compiled_model_whose_widths_can_change(compiled, widths, message):
+    model = keras.Sequential([keras.Input((6,)), *map(layers.Dense, (*widths, 2))])
+    if compiled:
+        model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=message):
+        tfsparse.channel_sensitivity(model, (X, Y), verbose=False)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"drop": 0.1, "sparsity": 0.5}, {"drop": -1}, {"sparsity": 0.95}])

@@ -1,7 +1,10 @@
-"""What it costs to prune one weight at a time: which layers can be pruned far, and which cannot."""
+"""What it costs to prune one weight, or one group of channels, at a time: which can be pruned far, and which cannot."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -12,8 +15,11 @@ from tfsparse import pruners
 from tfsparse.backend import keras_internals, variables
 from tfsparse.backend.extras import require
 from tfsparse.backend.tables import Column, Printed, make_table
+from tfsparse.optimizers.compiled_model import check_keras3
 from tfsparse.optimizers.recalibration import recalibrate
 from tfsparse.pruners import selection
+from tfsparse.structured.channels import Channels
+from tfsparse.structured.shrinking import mask_channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Sensitivity(Printed):
     sparsities: tuple[float, ...]
     values: tuple[tuple[float, ...], ...]
     variables: tuple = dataclasses.field(repr=False, compare=False)
+    _item: ClassVar[str] = "weight"
 
     @property
     def drops(self) -> np.ndarray:
@@ -106,13 +113,13 @@ class Sensitivity(Printed):
 
     def table(self):
         """Return a `rich.table.Table`."""
-        title = f"{self.model}: {self.metric} with one weight pruned (dense: {self.dense:.4f})"
+        title = f"{self.model}: {self.metric} with one {self._item} pruned (dense: {self.dense:.4f})"
         rows = list(zip(self.weights, self.values, strict=True))
         columns = [
             Column(f"{level:g}", lambda row, i=i: row[1][i], "{:.4f}".format, "right")
             for i, level in enumerate(self.sparsities)
         ]
-        return make_table([Column("weight", lambda row: row[0]), *columns], rows, title=title)
+        return make_table([Column(self._item, lambda row: row[0]), *columns], rows, title=title)
 
     def plot(self):
         """Return a matplotlib figure: a heat map of the drops, a line for each weight and a column for each level."""
@@ -123,10 +130,37 @@ class Sensitivity(Printed):
         image = plane.imshow(self.drops, cmap="viridis_r", aspect="auto")
         plane.set_xticks(range(len(self.sparsities)), [f"{level:g}" for level in self.sparsities])
         plane.set_yticks(range(len(self.weights)), self.weights)
-        plane.set_xlabel("sparsity of this weight alone")
+        plane.set_xlabel(f"sparsity of this {self._item} alone")
         plane.set_title(self.model)
         figure.colorbar(image, label=f"drop of {self.metric}" if self.metric != "loss" else "rise of the loss")
         return figure
+
+
+class ChannelSensitivity(Sensitivity):
+    """The metric of a model while channels of one group are zero and all others are there.
+
+    `weights` are the names of the groups, `sizes` their numbers of channels, and a sparsity is the fraction of the
+    channels that are zero.
+
+    Examples:
+        >>> result = tfsparse.channel_sensitivity(model, (x_val, y_val))
+        >>> small = tfsparse.shrink(model, keep=result.keep(drop=0.01))
+    """
+
+    _item: ClassVar[str] = "group of channels"
+
+    def keep(self, drop: float | None = None, *, sparsity: float | None = None) -> dict[str, int]:
+        """Return how many channels each group keeps, as `tfsparse.shrink(model, keep=...)` takes it.
+
+        Args:
+            drop: As in `targets`.
+            sparsity: As in `targets`: the fraction of the channels of all groups together to drop.
+
+        Returns:
+            `{name of a group: channels to keep}`, at least 1 of each.
+        """
+        targets = [target for _, target in self.targets(drop, sparsity=sparsity)]
+        return {g: _num_kept(n, s) for g, n, s in zip(self.weights, self.sizes, targets, strict=True)}
 
 
 def sensitivity(
@@ -145,18 +179,19 @@ def sensitivity(
         for each weight, for each level:
             weight = weight * mask;  recalibrate BatchNormalization;  evaluate;  put everything back
 
-    It costs one evaluation for each weight and level, and with BatchNormalization one recalibration: a few batches of
-    data are enough. The model does not change.
+    It costs one evaluation of `data` for each weight and level, and with BatchNormalization as many forward passes of
+    `batches` batches: a few batches of data are enough. The model does not change.
 
     Args:
         model: A trained and compiled model.
-        data: `(x, y)`, or a dataset that can be read many times.
+        data: Arrays `(x, y)`, or a dataset that can be read many times. Best are examples that neither training nor
+            the final test uses.
         sparsities: Levels in (0, 1). Default: (0.5, 0.7, 0.8, 0.9, 0.95, 0.98).
         pruner: Which entries are pruned: a pruner that needs no gradients, its name or its config. Default:
             "magnitude". `Magnitude(granularity="channel")` prunes channels.
         metric: Name of a compiled metric, of which more is better, or "loss". Default: None, "accuracy" if there is
             such a metric, else "loss".
-        exclude: Layers or variables to leave out.
+        exclude: Layers, their names, or variables to leave out; one of them or several.
         batches: Batches of `data` for the recalibration, >= 1. Default: 20.
         verbose: Whether to show a progress bar. Default: True.
 
@@ -164,6 +199,7 @@ def sensitivity(
         A `Sensitivity`: a table, a plot, and targets.
 
     Raises:
+        TypeError: If the model is no Keras 3 model.
         ValueError: If the model is not compiled, if it has no such metric or no kernel, or if a level is out of range.
 
     Source:
@@ -173,40 +209,86 @@ def sensitivity(
         >>> result = tfsparse.sensitivity(model, (x_val, y_val))
         >>> print(result); result.plot()
     """
+    check_keras3(model, "tfsparse.sensitivity(tfsparse.tfmot.to_keras3(model), data)")
     levels, pruner = _check_levels(sparsities), _check_pruner(pruner)
-    left_out = {id(v) for item in exclude for v in selection.kernels(item)}
+    left_out = {id(v) for v, _ in selection.Choice(exclude=exclude).resolve(model)}
     kernels = [v for v in model.trainable_variables if selection.is_prunable(v) and id(v) not in left_out]
-    if not kernels or not getattr(model, "compiled", False):
-        raise ValueError(
-            f"Model {model.name!r} has {len(kernels)} kernels to prune and is {'' if model.compiled else 'not '}"
-            "compiled: expected a compiled model with kernels, model.compile(optimizer, loss, metrics=[...])."
-        )
+    _check_ready(model, len(kernels), "kernels to prune")
+    cuts = [[functools.partial(_prune, kernel, level, pruner) for level in levels] for kernel in kernels]
+    metric, dense, values = _measure(model, data, cuts, metric, batches, verbose)
+    paths, sizes = tuple(v.path for v in kernels), tuple(math.prod(v.shape) for v in kernels)
+    return Sensitivity(model.name, metric, dense, paths, sizes, levels, values, tuple(kernels))
+
+
+def channel_sensitivity(
+    model: keras.Model,
+    data,
+    sparsities: Sequence[float] = (0.1, 0.25, 0.5, 0.75),
+    *,
+    score="l2",
+    metric: str | None = None,
+    batches: int = 20,
+    verbose: bool = True,
+) -> ChannelSensitivity:
+    """Measure what each group of coupled channels costs when channels of it alone are dropped, at several sparsities.
+
+        for each group of tfsparse.Channels(model) whose width can change, for each level:
+            channels with the lowest scores = 0;  recalibrate BatchNormalization;  evaluate;  put everything back
+
+    The cost is that of `sensitivity`, with groups in place of weights. The model does not change.
+
+    Args:
+        model: A trained and compiled Functional or Sequential model.
+        data: As in `sensitivity`.
+        sparsities: Fractions of the channels of a group, in (0, 1), rounded to whole channels; one always stays.
+            Default: (0.1, 0.25, 0.5, 0.75).
+        score: As in `tfsparse.slim`. Default: "l2".
+        metric: As in `sensitivity`. Default: None.
+        batches: As in `sensitivity`. Default: 20.
+        verbose: Whether to show a progress bar. Default: True.
+
+    Returns:
+        A `ChannelSensitivity`: a table, a plot, and the widths to keep.
+
+    Raises:
+        ValueError: If the model is not compiled or not a graph of layers, if it has no such metric or no group whose
+            width can change, or if a level is out of range.
+
+    Source:
+        Li et al., "Pruning Filters for Efficient ConvNets" (ICLR 2017), section 3.2.
+
+    Examples:
+        >>> result = tfsparse.channel_sensitivity(model, (x_val, y_val))
+        >>> small = tfsparse.shrink(model, keep=result.keep(sparsity=0.3))
+    """
+    levels, channels = _check_levels(sparsities), Channels(model)
+    groups = [group for group in channels.groups if not group.frozen]
+    _check_ready(model, len(groups), "groups of channels whose width can change")
+    cuts = [
+        [functools.partial(mask_channels, model, channels.keep({g.name: _num_kept(len(g), s)}, score)) for s in levels]
+        for g in groups
+    ]
+    metric, dense, values = _measure(model, data, cuts, metric, batches, verbose)
+    names, sizes = tuple(g.name for g in groups), tuple(map(len, groups))
+    return ChannelSensitivity(model.name, metric, dense, names, sizes, levels, values, names)
+
+
+def _measure(model, data, cuts, metric, batches, verbose):
+    """Return the metric, its dense value, and its values after each of the cuts: a list of functions for each item."""
     has_statistics = any(isinstance(x, keras.layers.BatchNormalization) for x in keras_internals.all_layers(model))
-    inputs = data[0] if isinstance(data, tuple) else data
 
-    def measured():
-        if has_statistics:
-            recalibrate(model, inputs, batches)
-        return model.evaluate(*(data if isinstance(data, tuple) else (data,)), verbose=0, return_dict=True)
-
-    with variables.restored(model.variables):
-        dense = measured()
-    metric = _check_metric(metric, dense)
-    values = []
-    for kernel, level in track([(k, s) for k in kernels for s in levels], "sensitivity", disable=not verbose):
+    def measured(cut):
         with variables.restored(model.variables):
-            kernel.assign(_pruned(kernel, level, pruner))
-            values.append(float(measured()[metric]))
-    return Sensitivity(
-        model.name,
-        metric,
-        float(dense[metric]),
-        tuple(v.path for v in kernels),
-        tuple(int(np.prod(v.shape)) for v in kernels),
-        levels,
-        tuple(map(tuple, np.reshape(values, (len(kernels), len(levels))).tolist())),
-        tuple(kernels),
-    )
+            cut()
+            if has_statistics:
+                recalibrate(model, data, batches)
+            return model.evaluate(*(data if isinstance(data, tuple) else (data,)), verbose=0, return_dict=True)
+
+    dense = measured(lambda: None)
+    metric = _check_metric(metric, dense)
+    bar = track([cut for row in cuts for cut in row], "sensitivity", disable=not verbose)
+    values = np.reshape([float(measured(cut)[metric]) for cut in bar], (len(cuts), -1))
+    return metric, float(dense[metric]), tuple(map(tuple, values.tolist()))
 
 
 def _largest(levels, drops, drop):
@@ -217,11 +299,23 @@ def _largest(levels, drops, drop):
     return levels[i - 1] + (levels[i] - levels[i - 1]) * (drop - drops[i - 1]) / (drops[i] - drops[i - 1])
 
 
-def _pruned(kernel, sparsity, pruner):
+def _num_kept(size, sparsity):
+    return max(1, round((1 - sparsity) * size))
+
+
+def _prune(kernel, sparsity, pruner):
     value = ops.convert_to_tensor(kernel)
     count = pruner.num_prunable(tuple(kernel.shape), sparsity)
     (mask,) = pruner.masks([value], [None], [ops.ones_like(value)], [count])
-    return value * mask
+    kernel.assign(value * mask)
+
+
+def _check_ready(model, count, what):
+    if not count or not model.compiled:
+        raise ValueError(
+            f"Model {model.name!r} has {count} {what} and is {'' if model.compiled else 'not '}compiled: expected a "
+            "compiled model with some of them, model.compile(optimizer, loss, metrics=[...])."
+        )
 
 
 def _check_levels(sparsities):
