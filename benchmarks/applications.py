@@ -69,9 +69,8 @@ def with_tfsparse(name: str) -> dict:
     model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), loss=loss)
     start = time.perf_counter()
     images, labels = data(model)
-    model.fit(
-        images, labels, batch_size=EXAMPLES, epochs=STEPS, verbose=0, callbacks=[tfsparse.Prune(sparsity=SPARSITY)]
-    )
+    prune = tfsparse.Prune("one_cycle", SPARSITY, tfsparse.Magnitude(scope="layer"))
+    model.fit(images, labels, batch_size=EXAMPLES, epochs=STEPS, verbose=0, callbacks=[prune])
     seconds = time.perf_counter() - start
     kernels = [v.numpy() for v in model.optimizer.pruned_variables]
     zeros = [int(np.sum(k == 0)) for k in kernels]
@@ -132,7 +131,7 @@ def page(rows: list[dict], versions: dict) -> str:
 _PAGE = """# Compatibility with keras.applications
 
 The smallest model of every family in `keras.applications`, with random weights and small images, is trained on CPU
-for {steps} steps on {examples} random examples with `callbacks=[tfsparse.Prune(sparsity={sparsity:g})]`. Then the
+for {steps} steps on {examples} random examples with `tfsparse.Prune("one_cycle", {sparsity:g}, tfsparse.Magnitude(scope="layer"))`. Then the
 zeros of every pruned kernel are counted. {done} of {total} models have exactly `round({sparsity:g} * size)` zeros in
 every kernel. TFMOT gets the same model from tf_keras, wraps it by `prune_low_magnitude(model, ...)` and trains it for
 one step. It fails on {refused}.

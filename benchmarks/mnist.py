@@ -1,8 +1,8 @@
 """Is One-Cycle Pruning at least as accurate as TFMOT's pruning on MNIST?
 
-Trains LeNet-300-100 dense, with One-Cycle Pruning (layer and global scope) and with TFMOT's PolynomialDecay (by
+Trains LeNet-300-100 dense, with One-Cycle Pruning (layer scope, ERK, global scope) and with TFMOT's PolynomialDecay (by
 `mnist_tfmot.py`), three sparsities, three seeds, the same batches and learning rate; then writes the tables of
-`docs/mnist.md` and of the README. Runs that are finished are not run again. About 20 minutes on two CPU cores:
+`docs/mnist.md` and of the README. Runs that are finished are not run again. About 30 minutes on two CPU cores:
 
     TFDS_DATA_DIR=... python benchmarks/mnist.py            # run what is missing, then write the tables
     python benchmarks/mnist.py --tables                     # only the tables, from benchmarks/results/mnist
@@ -22,9 +22,15 @@ import trainings
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "mnist"
 SPARSITIES, SEEDS = (0.9, 0.95, 0.98), (0, 1, 2)
+PRUNERS = {
+    "layer": "{name: magnitude, scope: layer}",
+    "erk": "{name: magnitude, allocation: erk}",
+    "global": "{name: magnitude, scope: global}",
+}
 METHODS = {
     "dense": "dense",
     "one_cycle-layer": "One-Cycle, layer",
+    "one_cycle-erk": "One-Cycle, ERK",
     "one_cycle-global": "One-Cycle, global",
     "tfmot": "TFMOT PolynomialDecay",
 }
@@ -52,9 +58,9 @@ def run_all() -> None:
     for seed in SEEDS:
         run_ours(f"dense-seed{seed}", "mnist_lenet300_dense", f"seed={seed}")
         for s in SPARSITIES:
-            for scope in ("layer", "global"):
-                sets = (f"seed={seed}", f"prune.sparsity={s}", f"prune.pruner.scope={scope}")
-                run_ours(f"one_cycle-{scope}-{s}-seed{seed}", "mnist_lenet300_one_cycle", *sets)
+            for name, pruner in PRUNERS.items():
+                sets = (f"seed={seed}", f"prune.sparsity={s}", f"prune.pruner={pruner}")
+                run_ours(f"one_cycle-{name}-{s}-seed{seed}", "mnist_lenet300_one_cycle", *sets)
     run_tfmot()
 
 

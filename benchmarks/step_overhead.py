@@ -125,9 +125,9 @@ def _tfsparse(name: str, jit: bool) -> dict[str, Measure]:
         model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), loss=loss, jit_compile=jit)
         callbacks = []
         if schedule is not None:
-            tfsparse.sparsify(model, schedule, SPARSITY, total_steps=TOTAL_STEPS)
+            tfsparse.sparsify(model, schedule, SPARSITY, tfsparse.Magnitude(scope="layer"), total_steps=TOTAL_STEPS)
             model.optimizer.iterations.assign(MIDDLE)
-            callbacks = [tfsparse.Prune(schedule, SPARSITY, total_steps=TOTAL_STEPS)]
+            callbacks = [tfsparse.Prune(schedule, SPARSITY, tfsparse.Magnitude(scope="layer"), total_steps=TOTAL_STEPS)]
         return stopwatch(keras, model, SHAPES[name], callbacks)
 
     return {variant: prepare(schedule) for variant, schedule in schedules.items()}

@@ -116,7 +116,7 @@ def convolutions(sparsity: float, rounds: int) -> dict:
     """Compare the files of a network of convolutions."""
     keras.utils.set_random_seed(0)
     model = models.build("resnet_20", (32, 32, 3), 10)
-    tfsparse.prune(model, sparsity)
+    tfsparse.prune(model, sparsity, tfsparse.Magnitude(scope="layer"))
     images = np.random.default_rng(0).normal(size=(max(BATCHES), 32, 32, 3)).astype("float32")
     return _compared(model, images, None, rounds)
 
@@ -158,7 +158,7 @@ def perceptron(width: int, sparsity: float, granularity, layers: int = 3) -> ker
     keras.utils.set_random_seed(0)
     stack = [keras.layers.Dense(width, activation="relu") for _ in range(layers)]
     model = keras.Sequential([keras.Input((width,)), *stack])
-    tfsparse.prune(model, sparsity, pruner=tfsparse.Magnitude(granularity=granularity))
+    tfsparse.prune(model, sparsity, pruner=tfsparse.Magnitude(granularity, "layer"))
     return model
 
 

@@ -35,6 +35,16 @@ def global_masks(scores, sparsity):
     return [r.reshape(s.shape) for r, s in zip(result, scores, strict=True)]
 
 
+def masks_within_bounds(scores, total, least, largest):
+    """Prune the least number of each tensor, then the lowest of all others up to the largest number of each."""
+    orders = [sorted(range(s.size), key=lambda i, s=s: (s[i], -i)) for s in scores]
+    pruned = [order[:n] for order, n in zip(orders, least, strict=True)]
+    rest = [(scores[t][i], -t, -i) for t, order in enumerate(orders) for i in order[least[t] : largest[t]]]
+    for _, tensor, i in sorted(rest)[: total - sum(least)]:
+        pruned[-tensor].append(-i)
+    return [np.array([i not in indices for i in range(s.size)], int) for s, indices in zip(scores, pruned, strict=True)]
+
+
 def n_of_m(scores, n, m):
     """Keep N of every M along the last axis but one. An incomplete group stays dense."""
     result = np.ones_like(scores)

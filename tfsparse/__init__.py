@@ -25,7 +25,9 @@ from tfsparse.methods.dst import DST, Thresholded, dst, finalize
 from tfsparse.methods.gsm import GSM, PruneGSM
 from tfsparse.methods.pll import PLL
 from tfsparse.optimizers.compiled_model import sparsify
+from tfsparse.optimizers.fixed_masks import keep_zeros
 from tfsparse.optimizers.learning_rates import OneCycleAdam, OneCycleAdamW, OneCycleRate, OneCycleSGD, StepRate
+from tfsparse.optimizers.lora import merge_lora
 from tfsparse.optimizers.one_shot import prune, winning_ticket
 from tfsparse.optimizers.recalibration import recalibrate
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer

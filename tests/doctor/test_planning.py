@@ -87,7 +87,7 @@ def test_a_planned_config_trains_to_the_predicted_diagnosis(tmp_path):
     assert "scope: layer instead of global" in planned.stdout and f"Config: {written}" in planned.stdout
     new = config.load(written)
     assert (new.prune.sparsity, new.prune.schedule.name, new.prune.skip_last) == (0.8, "polynomial", True)
-    assert new.prune.pruner.options == {"seed": 3, "granularity": (1, 4)}
+    assert new.prune.pruner.options == {"seed": 3, "scope": "layer", "granularity": (1, 4)}
     assert [line.split(":")[0] for line in config.differences(config.load(tmp_path / "small.yaml"), new)] == [
         "prune.sparsity",
         "prune.pruner.scope",

@@ -51,7 +51,7 @@ def test_in_a_model_each_kernel_has_its_own_pattern():
     keras.utils.set_random_seed(0)
     stack = [keras.layers.Conv2D(8, 3), keras.layers.Flatten(), keras.layers.Dense(16), keras.layers.Dense(4)]
     model = keras.Sequential([keras.Input((6, 6, 4)), *stack])
-    tfsparse.prune(model, 0.75, pruner=pruners.Magnitude(granularity=BOTH))
+    tfsparse.prune(model, 0.75, pruner=pruners.Magnitude(BOTH, "layer"))
     conv, hidden, head = (ops.convert_to_numpy(v) for v in model.trainable_variables[::2])
     assert [np.mean(k == 0) for k in (conv, hidden, head)] == [0.75] * 3
     for dense in (hidden, head):

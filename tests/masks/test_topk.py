@@ -149,7 +149,8 @@ def test_an_unknown_granularity_names_the_choices(wrong):
 def test_global_masks_count_beyond_32_bits(num_units):
     scores = [RANDOM.random(200).astype("float32") for _ in range(4)]
     entries = 4_000_000  # 3.2 billion in all
-    masks = topk.prune_lowest_globally(scores, num_units * entries, [199] * 4, [entries] * 4)
+    limits = topk.max_pruned_by_default(num_units * entries, [199] * 4, [entries] * 4)
+    masks = topk.prune_lowest_globally(scores, num_units * entries, limits, [entries] * 4)
     for mask, expected in zip(masks, reference.global_masks(scores, num_units / 800), strict=True):
         np.testing.assert_array_equal(numpy(mask), expected)
 
@@ -166,6 +167,19 @@ def test_the_units_of_the_smallest_size_fill_up_what_is_left_of_a_global_count()
         masks = topk.prune_lowest_globally(scores, count, [19, 39], [5, 1])
         zeros = [int(np.sum(numpy(m) == 0)) for m in masks]
         assert zeros == [count // 5, count % 5] and numpy(masks[1]).tolist() == sorted(numpy(masks[1]).tolist())
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_every_tensor_stays_within_its_bounds(ties):
+    scores = [RANDOM.random(n).astype("float32") * k for n, k in ((50, 1), (80, 9), (30, 90))]
+    scores = [np.floor(s) for s in scores] if ties else scores
+    least = [None, ops.cast(20, "int32"), 7]
+    masks = topk.prune_lowest_globally(scores, 100, [40, 79, 29], [1] * 3, min_pruned_units=least)
+    expected = reference.masks_within_bounds(scores, 100, [0, 20, 7], [40, 79, 29])
+    for mask, golden in zip(masks, expected, strict=True):
+        np.testing.assert_array_equal(numpy(mask), golden)
+    zeros = [int(np.sum(m == 0)) for m in expected]
+    assert zeros == [40, 53, 7]
 
 
 def test_large_counts_are_split_exactly():

@@ -161,3 +161,50 @@ def test_a_tf_keras_model_is_told_of_tfmot(callback):
     model.compile("sgd", "mse")
     with pytest.raises(TypeError, match=r"is a model of tf_keras \(Keras 2\), .* write .*tfsparse.tfmot.Prune"):
         model.fit(INPUTS, TARGETS, verbose=0, callbacks=[callback()])
+
+
+# ---- tied weights ----------------------------------------------------------------------------------------------------
+
+
+class Reversed(keras.layers.Layer):
+    """Multiplies by the transposed kernel of another layer, which it holds too."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.kernel = other.kernel
+
+    def call(self, inputs):
+        return keras.ops.matmul(inputs, keras.ops.transpose(self.kernel))
+
+
+def called_twice():
+    inputs, dense = keras.Input((8,)), keras.layers.Dense(8, use_bias=False, name="tied")
+    return keras.Model(inputs, dense(dense(inputs)))
+
+
+def shared_variable():
+    inputs, dense = keras.Input((8,)), keras.layers.Dense(8, use_bias=False, name="tied")
+    hidden = dense(inputs)
+    return keras.Model(inputs, Reversed(dense)(hidden))
+
+
+def reversible_embedding():
+    inputs, embedding = keras.Input((4,)), keras.layers.ReversibleEmbedding(8, 8, name="tied")
+    outputs = keras.layers.Flatten()(embedding(embedding(inputs), reverse=True))
+    return keras.Model(inputs, keras.layers.Dense(1, trainable=False)(outputs))
+
+
+@pytest.mark.parametrize("make", [called_twice, shared_variable, reversible_embedding])
+def test_a_tied_weight_counts_once(make):
+    model = make()
+    model.compile("sgd", "mse", jit_compile=False)
+    x = np.arange(32 * model.input.shape[1]).reshape(32, -1) % 8
+    y = np.zeros((32, *model.output.shape[1:]))
+    prune = tfsparse.Prune(sparsity=0.75, sparsities={"tied": 0.75})
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[prune])
+    (row,) = [row for row in tfsparse.report(model).rows if "tied" in row.weight]
+    assert (row.size, row.kept, row.target) == (64, 16, 0.75)
+    assert len(model.optimizer.masks) == 1 and model.optimizer.num_zeros() == 48
+    if keras.backend.backend() == "tensorflow":
+        bytes_of_all = sum(4 * v.numpy().size for v in model.weights)
+        assert tfsparse.sizes(model).rows[0].bytes == bytes_of_all

@@ -1,5 +1,7 @@
 """Weights that `apply` never receives stay dense, and everything else counts the others."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from keras import ops
 
 import tfsparse
 from tfsparse import SparseOptimizer, testing
+from tfsparse.testing import fixtures
 
 ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="on JAX a step gets all variables")
 NEVER = "The optimizer never gets a gradient of .*teacher.*: they stay dense"
@@ -166,11 +169,14 @@ def loaded_with_warnings(path):
         return keras.models.load_model(path)
 
 
+PER_LAYER = tfsparse.Magnitude(scope="layer")
+
+
 def trained(model, schedule="one_cycle"):
     """The model, trained by an optimizer of its own to 75 % zeros."""
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = testing.small_data()
-    model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[tfsparse.Prune(schedule, sparsity=0.75)])
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[tfsparse.Prune(schedule, 0.75, PER_LAYER)])
     return model
 
 
@@ -224,3 +230,24 @@ def test_a_global_target_is_counted_over_the_whole_at_every_step():
         own, others = round(24 * step / 10), round(314 * step / 10)  # of 0.5 * 49, and of 0.8 * 8 * 49
         zeros = [testing.fixtures.num_zeros(m) for m in optimizer.masks]
         assert (zeros[4], sum(zeros) - zeros[4]) == (own, others), step
+
+
+def test_bounds_hold_at_every_step_and_in_a_resumed_training(tmp_path):
+    bounds = {"sparsities": {"hidden": (0.0, 0.6)}, "min_sparsity": 0.5, "max_sparsity": 0.9}
+    model, seen = testing.small_model(), []
+
+    def see(model):
+        seen.append([float(np.mean(mask == 0)) for mask in fixtures.to_arrays(model.optimizer.masks)])
+
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = testing.small_data()
+    prune = tfsparse.Prune("one_cycle", 0.6, total_steps=12, **bounds)
+    options = {"batch_size": 16, "verbose": 0, "callbacks": [prune, fixtures.AfterEveryStep(see)]}
+    model.fit(x, y, epochs=2, **options)
+    model.save(tmp_path / "model.keras")
+    model = keras.models.load_model(tmp_path / "model.keras")
+    model.fit(x, y, epochs=1, **options)
+    conv, hidden, head = np.transpose(seen)
+    assert len(seen) == 12 and max(hidden) <= 0.6 and max(conv) <= 0.9 and max(head) <= 0.9
+    assert conv[-1] >= 0.5 and head[-1] >= 0.5 and tfsparse.report(model).sparsity == pytest.approx(0.6, abs=1e-3)
+    assert all(a <= b + 1e-6 for a, b in itertools.pairwise(conv))  # a least sparsity grows with the common one

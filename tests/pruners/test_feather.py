@@ -124,7 +124,7 @@ def test_other_pruners_have_no_dense_weights():
     [
         ({"granularity": "channel"}, r"granularity='channel': expected \"weight\""),
         ({"theta": 1.5}, r"theta=1.5: expected a number in \[0, 1\]"),
-        ({"allocation": "erk"}, "drop one of them"),
+        ({"scope": "global", "allocation": "erk"}, "drop one of them"),
     ],
 )
 def test_wrong_options_are_errors(options, message):

@@ -23,10 +23,32 @@ def test_erk_has_the_sparsity_in_total():
 def test_golden_magnitude_layer_and_global():
     weights = [np.array([[1.0, -4.0], [2.0, -3.0]], "float32"), np.array([[10.0, 30.0], [20.0, 40.0]], "float32")]
     ones = [np.ones((2, 2), "float32")] * 2
-    layer = pruners.Magnitude().masks(weights, [None] * 2, ones, [2, 2])
+    layer = pruners.Magnitude(scope="layer").masks(weights, [None] * 2, ones, [2, 2])
     np.testing.assert_array_equal(ops.convert_to_numpy(ops.stack(layer)), [[[0, 1], [0, 1]], [[0, 1], [0, 1]]])
-    everywhere = pruners.Magnitude(scope="global").masks(weights, [None] * 2, ones, [2, 1])
+    everywhere = pruners.Magnitude().masks(weights, [None] * 2, ones, [2, 1])
     np.testing.assert_array_equal(ops.convert_to_numpy(ops.stack(everywhere)), [[[0, 1], [0, 0]], [[1, 1], [1, 1]]])
+
+
+def test_one_threshold_for_all_weights_is_the_default_of_every_criterion():
+    for cls in (pruners.Magnitude, pruners.Saliency, pruners.Feather):
+        assert cls().scope == "global" and cls(allocation="erk").scope == "layer"
+    assert {cls().scope for cls in (pruners.Random, pruners.SET, pruners.RigL)} == {"layer"}  # no magnitudes compete
+
+
+def test_golden_bounds_of_single_weights():
+    weights = [np.array([[1.0, -4.0], [2.0, -3.0]], "float32"), np.array([[10.0, 30.0], [20.0, 40.0]], "float32")]
+    ones = [np.ones((2, 2), "float32")] * 2
+    half = pruners.Magnitude().with_bounds([(0.0, 0.5), None]).masks(weights, [None] * 2, ones, [2, 1])
+    np.testing.assert_array_equal(ops.convert_to_numpy(ops.stack(half)), [[[0, 1], [0, 1]], [[0, 1], [1, 1]]])
+    third = pruners.Magnitude().with_bounds([None, (0.5, 1.0)]).masks(weights, [None] * 2, ones, [2, 1])
+    np.testing.assert_array_equal(ops.convert_to_numpy(ops.stack(third)), [[[0, 1], [1, 1]], [[0, 1], [0, 1]]])
+
+
+def test_bounds_hold_for_whole_units():
+    weights, ones = [np.arange(1.0, 49.0, dtype="float32").reshape(8, 6)], [np.ones((8, 6), "float32")]
+    weights, ones = [*weights, 100 + weights[0]], ones * 2
+    masks = pruners.Magnitude((1, 4)).with_bounds([(0.0, 0.5), None]).masks(weights, [None] * 2, ones, [24, 24])
+    assert [int(np.sum(ops.convert_to_numpy(m) == 0)) for m in masks] == [24, 24]
 
 
 def test_golden_saliency():
@@ -95,7 +117,7 @@ def test_a_global_target_counts_over_the_whole(granularity, sparsity):
 def test_a_sum_of_rounded_counts_is_not_the_global_count():
     shapes = [(3, 3)] * 5  # 4.5 of each; 4 by themselves
     assert sum(pruners.Magnitude(scope="global").num_prunable_together(shapes, 0.5)) == 22
-    assert pruners.Magnitude().num_prunable_together(shapes, 0.5) == [4] * 5
+    assert pruners.Magnitude(scope="layer").num_prunable_together(shapes, 0.5) == [4] * 5
 
 
 @pytest.mark.parametrize("pruner", [pruners.SET((1, 4)), pruners.RigL((8, 8)), pruners.Random((1, 4))], ids=repr)

@@ -1,3 +1,5 @@
+import json
+
 import keras
 import pytest
 
@@ -31,9 +33,40 @@ def test_overrides_survive_saving():
     model = testing.small_model()
     overrides = selection.Overrides(dense_names=["head"])
     overrides.set(model.get_layer("hidden").kernel, 0.5)
-    targets = overrides.resolve(model.trainable_variables, Magnitude(), 0.75)
+    pruner = Magnitude(scope="layer")
+    targets = overrides.resolve(model.trainable_variables, pruner, 0.75)
     again = selection.Overrides.from_config(overrides.get_config())
-    assert targets == again.resolve(model.trainable_variables, Magnitude(), 0.75) == {0: 27, 2: 256}
+    assert targets == again.resolve(model.trainable_variables, pruner, 0.75) == {0: 27, 2: 256}
+
+
+def test_bounds_survive_saving_and_are_those_of_the_choice():
+    model, overrides = testing.small_model(), selection.Overrides()
+    choice = selection.Choice({"hidden": (0.5, 0.9), "head": 0.25}, max_sparsity=0.95)
+    for variable, target in choice.resolve(model):
+        overrides.set(variable, target)
+    overrides.resolve(model.trainable_variables, Magnitude(), 0.8)
+    again = selection.Overrides.from_config(json.loads(json.dumps(overrides.get_config())))
+    for found in (overrides, again):
+        assert [found.bounds(i) for i in (0, 2, 4)] == [(0.0, 0.95), (0.5, 0.9), None]
+        assert found.has_own_sparsity(4) and not found.has_own_sparsity(2)
+
+
+def resolved(sparsity, pruner=None, **bounds):
+    model, overrides = testing.small_model(), selection.Overrides()
+    for variable, target in selection.Choice(**bounds).resolve(model):
+        overrides.set(variable, target)
+    return overrides.resolve(model.trainable_variables, pruner or Magnitude(), sparsity)
+
+
+def test_bounds_that_contradict_the_target_are_an_error():
+    for bounds in ({"min_sparsity": 0.9}, {"max_sparsity": 0.5}):
+        with pytest.raises(ValueError, match=r"sparsity=0.8 of all weights together is not within the bounds"):
+            resolved(0.8, **bounds)
+    with pytest.raises(ValueError, match=r"scope='layer'.* prunes each weight to its own target.*Magnitude\(\)"):
+        resolved(0.8, Magnitude(scope="layer"), min_sparsity=0.5)
+    for wrong in ((0.9, 0.5), (0.5,), (0.2, 1.5), ("a", 1)):
+        with pytest.raises(ValueError, match=r"expected the least and the largest fraction of zeros"):
+            resolved(0.8, sparsities={"head": wrong})
 
 
 def test_overrides_of_older_files_load():
@@ -55,15 +88,15 @@ def test_a_global_target_is_exact_over_all_weights():
 def test_what_whole_units_reach_is_said_before_training():
     variables = dense_model().trainable_variables
     with pytest.warns(UserWarning, match=r"a/kernel \(17, 50\): 0.3976 instead of 0.5") as said:
-        selection.Overrides().resolve(variables, Magnitude((16, 16)), 0.5)
+        selection.Overrides().resolve(variables, Magnitude((16, 16), "layer"), 0.5)
     assert len(said) == 1
     with pytest.warns(UserWarning, match=r"a/kernel \(17, 50\): 0.4706 instead of 0.5; .*b/kernel .*0.48 instead"):
-        selection.Overrides().resolve(variables, Magnitude("2:4"), 0.5)
+        selection.Overrides().resolve(variables, Magnitude("2:4", "layer"), 0.5)
     with pytest.warns(UserWarning, match="all weights together: 0.4767 instead of 0.5"):
-        selection.Overrides().resolve(variables, Magnitude("2:4", scope="global"), 0.5)
+        selection.Overrides().resolve(variables, Magnitude("2:4"), 0.5)
 
 
 def test_nothing_is_said_within_half_a_point_or_half_an_entry():
     variables = dense_model(3).trainable_variables
-    for pruner in (Magnitude((1, 4)), Magnitude(), Magnitude(scope="global")):
+    for pruner in (Magnitude((1, 4), "layer"), Magnitude(scope="layer"), Magnitude()):
         selection.Overrides().resolve(variables, pruner, 0.9)

@@ -37,17 +37,21 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
     Args:
         schedule: When masks are updated: a schedule, its name or its config, see `tfsparse.schedules`. Default:
             "one_cycle".
-        sparsity: Target in [0, 1): of each kernel with `scope="layer"`, of all together with `scope="global"`.
+        sparsity: Target in [0, 1): of all kernels together, or with `scope="layer"` of each of them.
             Default: 0.5.
         pruner: Which weights are pruned: a pruner, its name or its config, see `tfsparse.pruners`. Default:
             "magnitude".
         total_steps: Length of the schedule in optimizer steps, at least 2. Set it when one schedule spans several calls
             of `fit`. Default: None, which is all steps of this `fit`.
         sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own. A
-            layer may be given by its name.
+            layer may be given by its name. A pair `(least, largest)` in place of a sparsity bounds a weight that
+            competes for the common target.
         exclude: Layers, their names, or variables to leave dense; one of them or several.
         skip_first: Whether to leave the first kernel of the model dense. Default: False.
         skip_last: Whether to leave the last kernel of the model dense. Default: False.
+        min_sparsity: Least sparsity of each weight that competes for the common target, in [0, 1). Default: 0.0.
+        max_sparsity: Largest sparsity of each of these, in (0, 1]. Default: 1.0, which leaves it to the rule that a
+            weight keeps at least a tenth of what it would keep if all had the same sparsity.
         on_divergence: What to do if the masks of replicas differ: "raise", or "repair" them from the first replica.
             They are compared before every mask update and at the end of every epoch. Default: "raise".
 
@@ -72,12 +76,14 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         exclude=(),
         skip_first: bool = False,
         skip_last: bool = False,
+        min_sparsity: float = 0.0,
+        max_sparsity: float = 1.0,
         on_divergence: str = "raise",
     ):
         super().__init__(check_total_steps(total_steps), on_divergence)
         self.schedule, self.pruner = schedules.get(schedule), pruners.get(pruner)
         self.sparsity = selection.check_sparsity(sparsity)
-        self.choice = selection.Choice(sparsities, exclude, skip_first, skip_last)
+        self.choice = selection.Choice(sparsities, exclude, skip_first, skip_last, min_sparsity, max_sparsity)
 
     def set_model(self, model):
         super().set_model(model)
@@ -86,16 +92,8 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         if current is not None and not current.built and model.built:
             current.build(compiled_model.check_trainable(model))
         if current is None or self._needs_new_schedule(current):
-            compiled_model.sparsify(
-                model,
-                self.schedule,
-                self.sparsity,
-                self.pruner,
-                total_steps=self.total_steps,
-                sparsities=self.choice.sparsities,
-                exclude=self.choice.exclude,
-                skip_first=self.choice.skip_first,
-                skip_last=self.choice.skip_last,
+            compiled_model.wrap_optimizer(
+                model, self.schedule, self.sparsity, self.pruner, self.choice, self.total_steps
             )
 
     @property
@@ -153,6 +151,6 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
                 f"The model is at step {optimizer.steps_done} of {optimizer.total_steps} of {optimizer.schedule!r} to "
                 f"sparsity {optimizer.sparsity:g}; Prune asks for {self.schedule!r} to {self.sparsity:g}"
                 f"{', and for other targets of single layers' if same else ''}. Finish the running schedule with its "
-                "own arguments first, or compile the model anew to start afresh."
+                "own arguments first, or compile the model anew: then a new schedule starts from the present zeros."
             )
         return True

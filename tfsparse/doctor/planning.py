@@ -169,7 +169,7 @@ def _choices(target, source, granularity, sparsity):
     with variables.restored(source.model.weights), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*prunes whole units")  # the training says it
         _randomize_biases(source.model)
-        one_shot.prune(source.model, sparsity, pruners.Magnitude(granularity=granularity))
+        one_shot.prune(source.model, sparsity, pruners.Magnitude(granularity, "layer"))
         weights = sources.KerasSource(source.model).weights()
     for weight in weights:
         own = granularities.get(granularity).for_shape(weight.shape)
@@ -192,7 +192,8 @@ def _config(config, granularity, sparsity, rows):
     before = config.get("prune") or {}
     pruner, notes = before.get("pruner", "magnitude"), []
     pruner = {"name": pruner} if isinstance(pruner, str) else dict(pruner)
-    if granularity != "weight" and pruner.pop("scope", "layer") == "global":
+    if granularity != "weight" and getattr(pruners.get(pruner), "scope", "layer") == "global":
+        pruner["scope"] = "layer"
         notes.append("scope: layer instead of global, since what a layer gains goes by its own share of zeros")
     section = {key: before[key] for key in ("schedule",) if key in before}
     section |= {"pruner": pruner | {"granularity": granularities.to_config(granularity)}, "sparsity": sparsity}

@@ -93,7 +93,9 @@ def global_masks(scores, sparsity, masks=None):
     sizes = [_size(s) for s in scores]
     is_countable = isinstance(sparsity, numbers.Real) or sum(sizes) <= _MAX_INT
     total = num_pruned(sparsity, sum(sizes)) if is_countable else [num_pruned(sparsity, n) for n in sizes]
-    return prune_lowest_globally(scores, total, [n - 1 for n in sizes], [1] * len(sizes), masks)
+    ones = [1] * len(sizes)
+    limits = max_pruned_by_default(total, [n - 1 for n in sizes], ones)
+    return prune_lowest_globally(scores, total, limits, ones, masks)
 
 
 def largest_mask(scores, num_kept: int):
@@ -115,7 +117,8 @@ def largest_mask(scores, num_kept: int):
     if not scores:
         return []
     sizes, keys = [_size(s) for s in scores], _sort_keys(scores)
-    threshold, _, _ = _threshold(keys, _terms(sum(sizes) - num_kept), sizes, [1] * len(keys), _uses_bisection())
+    count, ones = _terms(sum(sizes) - num_kept), [1] * len(keys)
+    threshold, _, _ = _threshold(keys, count, _at_most(sizes), ones, _uses_bisection())
     threshold = ops.cast(threshold, backend_ops.device_int())
     return [_as_mask(_integers(k) >= threshold, s) for k, s in zip(keys, scores, strict=True)]
 
@@ -170,7 +173,8 @@ def prune_lowest_together(scores, num_pruned, entries_per_unit, masks):
         A list of tensors with the shapes and dtypes of `scores`.
     """
     sizes, count = [_size(s) for s in scores], ops.cast(num_pruned, "int32")
-    _, below, ties = _threshold(_sort_keys(scores), [count], sizes, entries_per_unit, _uses_bisection())
+    keys, limits = _sort_keys(scores), _at_most(sizes)
+    _, below, ties = _threshold(keys, [count], limits, entries_per_unit, _uses_bisection())
     counts = _split_ties([count], below, ties, entries_per_unit)
     return prune_lowest(scores, nearest_counts(counts, count, sizes, entries_per_unit, ops), masks)
 
@@ -208,7 +212,7 @@ def _moves(limits, ranges):
     return np.array(list(itertools.product(*spans)), "int32")
 
 
-def prune_lowest_globally(scores, num_pruned, max_pruned_units, entries_per_unit, masks=None):
+def prune_lowest_globally(scores, num_pruned, max_pruned_units, entries_per_unit, masks=None, min_pruned_units=None):
     """Return masks of units as `global_masks` does, by counts, where a unit has several entries.
 
     If a unit does not fit into what is left of the count, smaller units of other tensors fill it up.
@@ -217,18 +221,17 @@ def prune_lowest_globally(scores, num_pruned, max_pruned_units, entries_per_unit
         scores: Tensors with one score per unit.
         num_pruned: Number of entries to prune in all tensors together: an int, an integer tensor, or a list of these
             whose sum is meant, so that it may have more than 31 bits.
-        max_pruned_units: For each tensor the number of units that may be pruned. A tenth of what a tensor would keep if
-            all had the same sparsity is kept in any case.
+        max_pruned_units: For each tensor the number of units that may be pruned.
         entries_per_unit: For each tensor the number of entries in a unit.
         masks: Masks of the units until now. Default: None, all units were kept.
+        min_pruned_units: For each tensor the number of units that are pruned in any case, an integer tensor, or None.
+            Default: None, no unit.
 
     Returns:
         A list of tensors with the shapes and dtypes of `scores`.
     """
     masks, terms, bisect = masks or [None] * len(scores), _terms(num_pruned), _uses_bisection()
-    prunable = float(sum(n * e for n, e in zip(max_pruned_units, entries_per_unit, strict=True)))
-    kept_fraction = 1.0 - sum(ops.cast(term, "float32") for term in terms) / prunable
-    limits = [n - ops.cast(kept_fraction * (n / 10), "int32") for n in max_pruned_units]
+    limits = [*zip(min_pruned_units or [None] * len(scores), max_pruned_units, strict=True)]
     keys = _sort_keys(scores)
     threshold, below, ties = _threshold(keys, terms, limits, entries_per_unit, bisect)
     counts = _split_ties(terms, below, ties, entries_per_unit)
@@ -236,14 +239,32 @@ def prune_lowest_globally(scores, num_pruned, max_pruned_units, entries_per_unit
         return prune_lowest(scores, _filled_up(counts, terms, limits, entries_per_unit), masks)
     kept = []
     for i in range(len(scores)):
-        # a tensor at its limit has a threshold of its own, below the common one
+        # a tensor at one of its limits has a threshold of its own
         own_threshold, own_below = backend_ops.cond(
-            counts[i] >= limits[i],
+            _is_at_limit(counts[i], *limits[i]),
             lambda i=i: _threshold_of_one(keys[i], counts[i], bisect),
             lambda i=i: (threshold, below[i]),
         )
         kept.append(_kept(keys[i], own_threshold, counts[i] - own_below, masks[i]))
     return [_as_mask(k, s) for k, s in zip(kept, scores, strict=True)]
+
+
+def max_pruned_by_default(num_pruned, max_pruned_units, entries_per_unit) -> list:
+    """Return how many units of each tensor may be pruned, so that none loses nearly all of them to one threshold.
+
+        a tensor keeps at least a tenth of what it would keep if all had the same sparsity
+
+    Args:
+        num_pruned: Number of entries to prune in all tensors together, as in `prune_lowest_globally`.
+        max_pruned_units: For each tensor the number of units that could be pruned.
+        entries_per_unit: For each tensor the number of entries in a unit.
+
+    Returns:
+        A list of int32 tensors.
+    """
+    prunable = float(sum(n * e for n, e in zip(max_pruned_units, entries_per_unit, strict=True)))
+    kept_fraction = 1.0 - sum(ops.cast(term, "float32") for term in _terms(num_pruned)) / prunable
+    return [n - ops.cast(kept_fraction * (n / 10), "int32") for n in max_pruned_units]
 
 
 @backend_ops.traced_once
@@ -310,16 +331,31 @@ def _integers(keys):
     return ops.cast(_bits(keys), backend_ops.device_int())
 
 
+def _at_most(counts):
+    """Return limits without a least number: pairs of the least and the largest number of units."""
+    return [(None, count) for count in counts]
+
+
+def _within(count, limits):
+    least, most = limits
+    return ops.minimum(count if least is None else ops.maximum(count, least), most)
+
+
+def _is_at_limit(count, least, most):
+    at_most = count >= most
+    return at_most if least is None else ops.logical_or(at_most, ops.logical_and(count <= least, least > 0))
+
+
 def _threshold(keys, num_pruned, limits, entries_per_unit, bisect):
-    """Find the largest key T with `sum(entries_per_unit * min(number of keys < T, limit)) <= sum(num_pruned)`.
+    """Find the largest key T with `sum(entries_per_unit * number of keys < T, within limits) <= sum(num_pruned)`.
 
     Returns:
-        T; for each tensor the number of units below T, at most its limit; and the number of units at T beyond those.
+        T; for each tensor the number of units below T, within its limits; and the number of units at T beyond those.
     """
     find = _threshold_by_bisection if bisect else _threshold_by_histograms
     threshold, below, equal = find(keys, num_pruned, limits, entries_per_unit)
-    pruned = [ops.minimum(b, limit) for b, limit in zip(below, limits, strict=True)]
-    ties = [ops.minimum(b + n, limit) - p for b, n, limit, p in zip(below, equal, limits, pruned, strict=True)]
+    pruned = [*map(_within, below, limits)]
+    ties = [_within(b + n, limit) - p for b, n, limit, p in zip(below, equal, limits, pruned, strict=True)]
     return threshold, pruned, ties
 
 
@@ -350,13 +386,13 @@ def _threshold_by_bisection(keys, num_pruned, limits, entries_per_unit):
 
 
 def _threshold_of_one(keys, count, bisect):
-    threshold, below, _ = _threshold([keys], [count], [_size(keys)], [1], bisect)
+    threshold, below, _ = _threshold([keys], [count], _at_most([_size(keys)]), [1], bisect)
     return threshold, below[0]
 
 
 def _left(below, num_pruned, limits, entries_per_unit):
     """Return how many entries are left to prune when all units below are pruned, as `_wide_sum` does."""
-    pruned = [e * ops.minimum(b, n) for b, n, e in zip(below, limits, entries_per_unit, strict=True)]
+    pruned = [e * _within(b, limit) for b, limit, e in zip(below, limits, entries_per_unit, strict=True)]
     return _wide_sum([*num_pruned, *(-p for p in pruned)])
 
 
@@ -369,7 +405,7 @@ def _find_bin(counts, below, num_pruned, limits, entries_per_unit):
         counts: For each tensor a histogram of its units.
         below: For each tensor the number of units below the first bin.
         num_pruned: Terms of the number of entries.
-        limits: For each tensor the number of units that count.
+        limits: For each tensor the least and the largest number of units that count.
         entries_per_unit: For each tensor the number of entries in a unit.
 
     Returns:
@@ -396,7 +432,7 @@ def _indices(counts):
 
 def _split_ties(num_pruned, below, ties, entries_per_unit):
     """Return how many units each tensor loses: all below the threshold, and ties from the last tensor backwards."""
-    left = _left(below, num_pruned, below, entries_per_unit)
+    left = _left(below, num_pruned, _at_most(below), entries_per_unit)
     counts = []
     for b, t, e in reversed(list(zip(below, ties, entries_per_unit, strict=True))):
         taken = ops.minimum(ops.floor_divide(_narrow(*left), e), t)
@@ -407,13 +443,13 @@ def _split_ties(num_pruned, below, ties, entries_per_unit):
 
 def _filled_up(counts, num_pruned, limits, entries_per_unit):
     """Add units of falling size to the counts while they fit; of the smallest size also one that fits by half."""
-    left, counts = _left(counts, num_pruned, counts, entries_per_unit), list(counts)
+    left, counts = _left(counts, num_pruned, _at_most(counts), entries_per_unit), list(counts)
     by_size = sorted(range(len(counts)), key=lambda i: -entries_per_unit[i])
     for i in by_size:
         size = entries_per_unit[i]
         half = size // 2 if size == min(entries_per_unit) else 0
         fits = ops.floor_divide(ops.minimum(_narrow(*left), _MAX_INT - half) + half, size)
-        added = ops.clip(fits, 0, limits[i] - counts[i])
+        added = ops.clip(fits, 0, limits[i][1] - counts[i])
         left = _wide_sum([-added * size], *left)
         counts[i] = counts[i] + added
     return counts

@@ -6,7 +6,8 @@ from keras import ops
 from tfsparse import pruners
 from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend.weight_names import weight_names
-from tfsparse.optimizers import masked_layer
+from tfsparse.optimizers import masked_layer, recompiled
+from tfsparse.optimizers.kernel_checks import check_kernels
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import left_dense, selection
 
@@ -22,25 +23,32 @@ def sparsify(
     exclude=(),
     skip_first: bool = False,
     skip_last: bool = False,
+    min_sparsity: float = 0.0,
+    max_sparsity: float = 1.0,
 ) -> SparseOptimizer:
     """Wrap the optimizer of a compiled model in a `SparseOptimizer`; layers and weights stay as they are.
 
     The inner optimizer keeps its state. If the model has a `SparseOptimizer` already, the new one starts from its
-    masks.
+    masks. If it had one before it was compiled anew, the new one starts from the zeros of the weights, and goes on with
+    an equal schedule that has not ended.
 
     Args:
         model: A compiled model, trained or not. If it has no weights yet, they are chosen in its first training step.
         schedule: When masks are updated: a schedule, its name or its config. Default: "one_cycle".
-        sparsity: Target in [0, 1): of each kernel with `scope="layer"`, of all together with `scope="global"`.
+        sparsity: Target in [0, 1): of all kernels together, or with `scope="layer"` of each of them.
             Default: 0.5.
         pruner: Which weights are pruned: a pruner, its name or its config. Default: "magnitude".
         total_steps: Length of the schedule in optimizer steps, at least 2. Default: None, which must be set before the
             first step.
         sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own. A
-            layer may be given by its name.
+            layer may be given by its name. A pair `(least, largest)` in place of a sparsity bounds a weight that
+            competes for the common target.
         exclude: Layers, their names, or variables to leave dense; one of them or several.
         skip_first: Whether to leave the first kernel of the model dense. Default: False.
         skip_last: Whether to leave the last kernel of the model dense. Default: False.
+        min_sparsity: Least sparsity of each weight that competes for the common target, in [0, 1). Default: 0.0.
+        max_sparsity: Largest sparsity of each of these, in (0, 1]. Default: 1.0, which leaves it to the rule that a
+            weight keeps at least a tenth of what it would keep if all had the same sparsity.
 
     Returns:
         The new optimizer. With float16 loss scaling it is inside the model's `LossScaleOptimizer`.
@@ -52,22 +60,31 @@ def sparsify(
     Examples:
         >>> tfsparse.sparsify(model, "polynomial", sparsity=0.8, total_steps=10_000)
     """
+    choice = selection.Choice(sparsities, exclude, skip_first, skip_last, min_sparsity, max_sparsity)
+    return wrap_optimizer(model, schedule, sparsity, pruner, choice, total_steps)
+
+
+def wrap_optimizer(model, schedule, sparsity: float, pruner, choice: selection.Choice, total_steps: int | None):
+    """Do what `sparsify` does, for a `Choice` of weights."""
     pruner = pruners.get(pruner)
     check = check_ready if pruner.straight_through else check_compiled  # dense copies start from the weights
     check(model)
     previous = sparse_optimizer(model)
-    choice = selection.Choice(sparsities, exclude, skip_first, skip_last)
     with replicas.strategy_scope(model):
         optimizer = SparseOptimizer(
             innermost_optimizer(model.optimizer), schedule, sparsity, pruner, total_steps=total_steps
         )
         optimizer.choose_when_built(lambda: left_dense.resolve(choice, model, sparsity))
         if model.built:
+            check_kernels(model, choice.sparsities)
             optimizer.build(check_trainable(model))
         if previous is not None and previous.built:
             optimizer.continue_from(previous)
+        elif previous is None and model.built:
+            recompiled.go_on(model, optimizer)
         scaled = inside_loss_scaling(model.optimizer, optimizer, model.trainable_variables)
         keras_internals.set_optimizer(model, scaled)
+    recompiled.remember(model, optimizer)
     return optimizer
 
 

@@ -1,5 +1,8 @@
 """The state of a `SparseOptimizer`: masks, targets and schedule position, all of them optimizer variables."""
 
+import functools
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -9,6 +12,7 @@ from tfsparse.backend import ops as backend_ops
 from tfsparse.optimizers import slots, weight_storage
 from tfsparse.optimizers.masked_weights import MaskedWeights
 from tfsparse.pruners.magnitude import Magnitude
+from tfsparse.pruners.selection import Bounds
 
 _FORMER_KEYS = {"fault": "nonfinite"}  # of files from before version 0.1; extra state was called "memory"
 
@@ -29,10 +33,19 @@ class MaskState(MaskedWeights):
         groups: Which of the pruned weights the pruner sees together, as positions in `targets`.
         begin: The optimizer step before the first step of the schedule.
         total_steps: Length of the schedule in optimizer steps; 0: not known yet.
+        bounds: For each weight its `Bounds` under a global threshold, or None.
     """
 
-    def __init__(self, optimizer, targets: dict[int, int], groups: list[list[int]], begin: int, total_steps: int):
-        self._all_indices, self._all_groups = list(targets), groups
+    def __init__(
+        self,
+        optimizer,
+        targets: dict[int, int],
+        groups: list[list[int]],
+        begin: int,
+        total_steps: int,
+        bounds: list[Bounds | None],
+    ):
+        self._all_indices, self._all_groups, self._all_bounds = list(targets), groups, bounds
         self._trained, self._received = list(range(len(targets))), set()
         self._optimizer = optimizer
         self._slots = list(map(slots.finder(self.inner_optimizer, self.weights), self.weights))
@@ -179,6 +192,12 @@ class MaskState(MaskedWeights):
         first = ops.where(ops.any(wrong), ops.argmax(ops.cast(wrong, "int32")), -1)
         replicas.assign(self.nonfinite, ops.cast(first, self.nonfinite.dtype))
 
+    def _rank(self, pruner, *values):
+        bounds, sparsity = self.of_trained(self._all_bounds), self._optimizer.sparsity
+        if not any(bounds):
+            return super()._rank(pruner, *values)
+        return self.in_groups(functools.partial(_masks_within_bounds, pruner, sparsity), *values, bounds)
+
     def has_nonfinite_weights(self) -> bool:
         """Return whether a weight holds NaN or infinity now."""
         return not bool(ops.all(_are_finite(map(backend_ops.read, self.weights))))
@@ -256,6 +275,14 @@ class MaskState(MaskedWeights):
 def _are_finite(weights):
     """Return for each weight whether all of it is finite, by its sum: one pass, and no tensor of its size."""
     return ops.isfinite(ops.stack([ops.sum(ops.cast(w, "float32")) for w in weights]))
+
+
+def _masks_within_bounds(pruner, sparsity, weights, gradients, masks, num_pruned, bounds):
+    """Return masks within bounds. The least sparsities grow with the common one, so that they never ask for more."""
+    num_entries = float(sum(math.prod(w.shape) for w in weights))
+    progress = ops.minimum(sum(ops.cast(n, "float32") for n in num_pruned) / (sparsity * num_entries), 1.0)
+    grown = [bound and (bound.least * progress, bound.largest) for bound in bounds]
+    return pruner.with_bounds(grown).masks(weights, gradients, masks, num_pruned)
 
 
 def _rounded_together(values):

@@ -138,11 +138,14 @@ class MaskedWeights(abc.ABC):
         return results
 
     def _set_masks(self, weights, gradients, num_pruned, pruner):
-        function = (pruner or self.pruner).masks
         old = [backend_ops.read(mask) for mask in self.masks]
-        new = self.in_groups(function, weights, gradients or [None] * len(old), old, num_pruned)
+        new = self._rank(pruner or self.pruner, weights, gradients or [None] * len(old), old, num_pruned)
         for mask, value in zip(self.masks, new, strict=True):
             replicas.assign(mask, value)
+
+    def _rank(self, pruner, *values):
+        """Return the masks that the pruner computes of weights, gradients, masks and counts."""
+        return self.in_groups(pruner.masks, *values)
 
     def _dependents(self):
         """What diverges with a mask."""

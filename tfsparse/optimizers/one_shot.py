@@ -7,12 +7,23 @@ from keras import ops
 from tfsparse import pruners
 from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
-from tfsparse.optimizers.compiled_model import check_keras3, check_ready, sparsify
+from tfsparse.optimizers.compiled_model import check_keras3, check_ready
+from tfsparse.optimizers.fixed_masks import check_masks, train_with
+from tfsparse.optimizers.kernel_checks import check_kernels
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import left_dense, selection
 
 
-def prune(model: keras.Model, sparsity: float, pruner="magnitude", *, sparsities=(), exclude=()) -> None:
+def prune(
+    model: keras.Model,
+    sparsity: float,
+    pruner="magnitude",
+    *,
+    sparsities=(),
+    exclude=(),
+    min_sparsity: float = 0.0,
+    max_sparsity: float = 1.0,
+) -> None:
     """Prune a model once, now: zero the lowest weights in place.
 
         weights = weights * pruner.masks(weights, num_pruned)
@@ -21,12 +32,16 @@ def prune(model: keras.Model, sparsity: float, pruner="magnitude", *, sparsities
 
     Args:
         model: A built model.
-        sparsity: Target in [0, 1): of each kernel with `scope="layer"`, of all together with `scope="global"`.
+        sparsity: Target in [0, 1): of all kernels together, or with `scope="layer"` of each of them.
         pruner: Which weights are pruned: a pruner that needs no gradients, its name or its config. Default:
             "magnitude".
         sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own. A
-            layer may be given by its name.
+            layer may be given by its name. A pair `(least, largest)` in place of a sparsity bounds a weight that
+            competes for the common target.
         exclude: Layers, their names, or variables to leave dense; one of them or several.
+        min_sparsity: Least sparsity of each weight that competes for the common target, in [0, 1). Default: 0.0.
+        max_sparsity: Largest sparsity of each of these, in (0, 1]. Default: 1.0, which leaves it to the rule that a
+            weight keeps at least a tenth of what it would keep if all had the same sparsity.
 
     Raises:
         TypeError: If the model is no Keras 3 model.
@@ -44,7 +59,8 @@ def prune(model: keras.Model, sparsity: float, pruner="magnitude", *, sparsities
             f"{chosen!r} scores gradients, and there are none outside training. Write prune(model, {sparsity}, "
             'pruner="magnitude"), or train with callbacks=[tfsparse.Prune("one_shot", ...)].'
         )
-    choice = selection.Choice(sparsities, exclude)
+    check_kernels(model, sparsities)
+    choice = selection.Choice(sparsities, exclude, min_sparsity=min_sparsity, max_sparsity=max_sparsity)
     optimizer = SparseOptimizer("sgd", "constant", sparsity, chosen, total_steps=2)
     optimizer.choose_when_built(lambda: left_dense.resolve(choice, model, sparsity))
     optimizer.build(model.trainable_variables)
@@ -90,15 +106,10 @@ def winning_ticket(model: keras.Model, initial_weights, mask) -> SparseOptimizer
     masks = _kernel_masks(kernels, mask)
     _check_shapes("initial_weights", initial_weights, model.weights)
     model.set_weights(initial_weights)
-    optimizer = sparsify(model, "constant", sparsity=0.0, total_steps=2)
     for kernel, value in zip(kernels, masks, strict=True):
         kernel.assign(backend_ops.masked(backend_ops.read(kernel), ops.convert_to_tensor(value)))
-    values = {id(kernel): value for kernel, value in zip(kernels, masks, strict=True)}
-    trained = [values[id(v)] for v in optimizer.pruned_variables]
-    for variable, value in zip(optimizer.masks, trained, strict=True):
-        variable.assign(value)
-    optimizer.target.assign([int(np.sum(m == 0)) for m in trained])
-    return optimizer
+    trained = {id(v) for v in model.trainable_variables}
+    return train_with(model, [(k, m) for k, m in zip(kernels, masks, strict=True) if id(k) in trained])
 
 
 def _kernels(model):
@@ -110,9 +121,7 @@ def _kernel_masks(kernels, mask):
     given = _kernels(mask) if isinstance(mask, keras.Model) else mask
     masks = [(ops.convert_to_numpy(m) != 0).astype("float32") for m in given]
     _check_shapes("mask", masks, kernels)
-    for kernel, values in zip(kernels, masks, strict=True):
-        if not values.any():
-            raise ValueError(f"mask leaves no weight of {kernel.path} alive, so nothing would pass through its layer.")
+    check_masks("mask", zip(kernels, masks, strict=True))
     return masks
 
 

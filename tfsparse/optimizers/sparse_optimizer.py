@@ -37,7 +37,7 @@ class SparseOptimizer(OptimizerWrapper):
         inner_optimizer: A Keras optimizer, its name or its config. `LossScaleOptimizer` goes outside, not inside.
         schedule: When masks are updated: a schedule, its name or its config, see `tfsparse.schedules`. Default:
             "one_cycle".
-        sparsity: Target in [0, 1): of each kernel with `scope="layer"`, of all together with `scope="global"`.
+        sparsity: Target in [0, 1): of all kernels together, or with `scope="layer"` of each of them.
             Default: 0.5.
         pruner: Which weights are pruned: a pruner, its name or its config, see `tfsparse.pruners`. Default:
             "magnitude".
@@ -229,7 +229,8 @@ class SparseOptimizer(OptimizerWrapper):
         together = [p for p in range(len(targets)) if p not in alone]
         groups = [group for group in [together, *[[p] for p in alone]] if group]
         begin = backend_ops.to_int(self.iterations)
-        self._state = MaskState(self, targets, groups, begin, self._total_steps or 0)
+        bounds = [self._overrides.bounds(i) for i in targets]
+        self._state = MaskState(self, targets, groups, begin, self._total_steps or 0, bounds)
         self._state.leave_dense(self._untrained)
         self.add_extra_state({name: np.zeros(shape) for name, shape in self._extra_state_shapes.items()})
 

@@ -26,8 +26,9 @@ class Feather(ScorePruner):
 
     Args:
         granularity: "weight", the only choice.
-        scope: "global" or "layer". Default: "global".
-        allocation: "uniform", or with scope="layer" also "erk". Default: "uniform".
+        scope: "global": one threshold for all weights, or "layer". Default: None, which is "global", or "layer" with an
+            allocation.
+        allocation: "uniform" or "erk", for scope="layer". Default: "uniform".
         theta: Factor of the gradients of pruned weights, in [0, 1]. The authors take 0.5 for a sparsity above 0.95 and
             1 below. Default: 1.0.
 
@@ -46,7 +47,9 @@ class Feather(ScorePruner):
     monotone = False
     straight_through = True
 
-    def __init__(self, granularity="weight", scope: str = "global", allocation: str = "uniform", *, theta: float = 1.0):
+    def __init__(
+        self, granularity="weight", scope: str | None = None, allocation: str = "uniform", *, theta: float = 1.0
+    ):
         if granularity != "weight":
             raise ValueError(
                 f"Feather got granularity={granularity!r}: expected \"weight\", since the threshold changes single "

@@ -16,7 +16,8 @@ class Magnitude(ScorePruner):
     Args:
         granularity: "weight", "channel", a block `(outputs, inputs)`, "n:m", or `{"dense": ..., "conv": ...}`. A unit
             of several weights has their mean as its score. Default: "weight".
-        scope: "layer" or "global". Default: "layer".
+        scope: "global": one threshold for all weights, or "layer". Default: None, which is "global", or "layer" with an
+            allocation.
         allocation: "uniform" or "erk", for scope="layer". Default: "uniform".
 
     Raises:
@@ -26,7 +27,7 @@ class Magnitude(ScorePruner):
         Han et al., "Learning both Weights and Connections for Efficient Neural Networks" (NeurIPS 2015).
 
     Examples:
-        >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", 0.9, tfsparse.Magnitude(scope="global"))])
+        >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", 0.9, tfsparse.Magnitude(scope="layer"))])
     """
 
     def score(self, weight, gradient, mask):

@@ -1,6 +1,7 @@
 """The contract of a pruner, and the base of all pruners that rank weights by a score."""
 
 import abc
+import copy
 import math
 import numbers
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from tfsparse.backend.registry import Configurable, Registry, check_choice
 from tfsparse.masks import granularity as granularities
 from tfsparse.masks import topk
 from tfsparse.pruners.allocation import erk
+
+_ROUND_OFF = 1e-3  # in float32 0.7 * 10 is slightly less than 7
 
 
 class Pruner(Configurable, abc.ABC):
@@ -55,6 +58,15 @@ class Pruner(Configurable, abc.ABC):
             total: Number of steps in training.
         """
         return self
+
+    def with_bounds(self, bounds: Sequence) -> "Pruner":
+        """Return the pruner with bounds of the sparsity of each weight. Only called if `is_global` is True.
+
+        Args:
+            bounds: For each weight that `masks` gets a pair: the least sparsity, a float tensor in [0, 1), and the
+                largest, a number in [0, 1]; or None for a weight without bounds.
+        """
+        raise NotImplementedError(f"{self!r} knows no bounds of single weights: leave them out.")
 
     def forward(self, weights: Sequence, masks: Sequence) -> list:
         """Return what the model's variables hold. Only called if `straight_through` is True.
@@ -127,8 +139,8 @@ names = pruners.names
 class ScorePruner(Pruner):
     """Base of the pruners that rank weights by a score. A subclass writes `score`.
 
-        scope="layer":   mask = 1 for the size - num_pruned highest scores of the weight, else 0
-        scope="global":  the same for the scores of all weights together
+        scope="global":  mask = 1 for the size - num_pruned highest scores of all weights together, else 0
+        scope="layer":   the same for the scores of each weight
 
     Ties: entries that were kept until now come first, then entries with a lower index.
 
@@ -136,7 +148,8 @@ class ScorePruner(Pruner):
         granularity: What is pruned together: "weight", "channel", a block `(outputs, inputs)`, "n:m" such as "2:4", or
             `{"dense": ..., "conv": ...}` of two of these: one for kernels of rank 2, one for all others. Default:
             "weight".
-        scope: "layer": each weight reaches its own sparsity. "global": one threshold for all weights. Default: "layer".
+        scope: "global": one threshold for all weights. "layer": each weight reaches its own sparsity. Default: None,
+            which is "global", or "layer" with an allocation.
         allocation: How the sparsity of scope="layer" is spread over the weights: "uniform", or "erk" (see
             `tfsparse.pruners.allocation.erk`). Default: "uniform".
 
@@ -144,16 +157,18 @@ class ScorePruner(Pruner):
         ValueError: If an argument is none of these, or for scope="global" with an allocation.
     """
 
-    def __init__(self, granularity="weight", scope: str = "layer", allocation: str = "uniform"):
+    def __init__(self, granularity="weight", scope: str | None = None, allocation: str = "uniform"):
         self._granularity = granularities.get(granularity)
-        check_choice("scope", scope, ("layer", "global"))
         check_choice("allocation", allocation, ("uniform", "erk"))
+        scope = scope or ("global" if allocation == "uniform" else "layer")
+        check_choice("scope", scope, ("layer", "global"))
         if scope == "global" and allocation != "uniform":
             raise ValueError(
                 f'scope="global" finds its own allocation, so allocation={allocation!r} has no meaning: '
-                'drop one of them, for example Magnitude(scope="layer", allocation="erk").'
+                'drop one of them, for example Magnitude(allocation="erk").'
             )
         self.granularity, self.scope, self.allocation = granularities.to_config(granularity), scope, allocation
+        self._bounds = None
 
     @abc.abstractmethod
     def score(self, weight, gradient, mask):
@@ -181,10 +196,18 @@ class ScorePruner(Pruner):
         kept = [u.pool(m) for u, m in zip(units, masks, strict=True)]
         shapes = [tuple(m.shape) for m in masks]
         counts = [_at_most(u.max_zeros(s), n) for u, s, n in zip(units, shapes, num_pruned, strict=True)]
-        prune_lowest = _prune_lowest_globally if self.is_global else _prune_lowest
-        unit_masks = prune_lowest(units, pooled, counts, kept, shapes)
+        if self.is_global:
+            bounds = self._bounds or [None] * len(units)
+            unit_masks = _prune_lowest_globally(units, pooled, counts, kept, shapes, bounds)
+        else:
+            unit_masks = _prune_lowest(units, pooled, counts, kept, shapes)
         expanded = [u.expand(x, s) for u, x, s in zip(units, unit_masks, scores, strict=True)]
         return [ops.cast(x, m.dtype) for x, m in zip(expanded, masks, strict=True)]
+
+    def with_bounds(self, bounds):
+        bounded = copy.copy(self)
+        bounded._bounds = list(bounds)
+        return bounded
 
     def allocate(self, shapes, sparsity):
         return erk(shapes, sparsity) if self.allocation == "erk" else super().allocate(shapes, sparsity)
@@ -231,15 +254,18 @@ def _prune_lowest(units, pooled, num_pruned, kept, shapes):
     return [u.prune_lowest(*each) for u, *each in zip(units, pooled, num_pruned, kept, shapes, strict=True)]
 
 
-def _prune_lowest_globally(units, pooled, num_pruned, kept, shapes):
-    """Return the masks of the units of all weights with one threshold."""
+def _prune_lowest_globally(units, pooled, num_pruned, kept, shapes, bounds):
+    """Return the masks of the units of all weights with one threshold, within the bounds of each weight."""
     parts = [u.parts(shape) for u, shape in zip(units, shapes, strict=True)]
     scores = [x for u, p, shape in zip(units, pooled, shapes, strict=True) for x in u.split(p, shape)]
     masks = [x for u, k, shape in zip(units, kept, shapes, strict=True) for x in u.split(k, shape)]
     totals = [_whole_units(count, p) for count, p in zip(num_pruned, parts, strict=True)]
     limits = [n for u, shape, p in zip(units, shapes, parts, strict=True) for n in _limits(u, shape, p)]
     sizes = [part.entries_per_unit for p in parts for part in p]
-    found = iter(topk.prune_lowest_globally(scores, totals, limits, sizes, masks))
+    largest = topk.max_pruned_by_default(totals, limits, sizes)
+    own = [(bound, part.num_units) for p, bound in zip(parts, bounds, strict=True) for part in p]
+    least, largest = zip(*(_bounds(*each) for each in zip(own, limits, largest, strict=True)), strict=True)
+    found = iter(topk.prune_lowest_globally(scores, totals, largest, sizes, masks, least))
     return [u.join([next(found) for _ in p], shape) for u, shape, p in zip(units, shapes, parts, strict=True)]
 
 
@@ -247,6 +273,16 @@ def _whole_units(count, parts):
     """Return the nearest number of entries of whole units, if all units have one size."""
     size = parts[0].entries_per_unit
     return count if len(parts) > 1 else granularities.nearest_units(count, size) * size
+
+
+def _bounds(own, limit, by_default):
+    """Return the least and the largest number of units to prune: the user's bounds, or None and the default."""
+    bound, num_units = own
+    if bound is None:
+        return None, by_default
+    least = ops.cast(ops.ceil(bound[0] * num_units - _ROUND_OFF), "int32")
+    most = by_default if bound[1] == 1 else int(bound[1] * num_units + _ROUND_OFF)
+    return least, ops.minimum(ops.maximum(most, least), limit)
 
 
 def _limits(units, shape, parts):

@@ -16,7 +16,8 @@ class Saliency(ScorePruner):
     Args:
         granularity: "weight", "channel", a block `(outputs, inputs)`, "n:m", or `{"dense": ..., "conv": ...}`. Default:
             "weight".
-        scope: "layer" or "global". Default: "layer".
+        scope: "global": one threshold for all weights, or "layer". Default: None, which is "global", or "layer" with an
+            allocation.
         allocation: "uniform" or "erk", for scope="layer". Default: "uniform".
 
     Raises:
@@ -26,7 +27,7 @@ class Saliency(ScorePruner):
         Molchanov et al., "Pruning Convolutional Neural Networks for Resource Efficient Inference" (ICLR 2017).
 
     Examples:
-        >>> tfsparse.Prune("one_cycle", 0.9, tfsparse.Saliency(scope="global"))
+        >>> tfsparse.Prune("one_cycle", 0.9, "saliency")
     """
 
     needs_gradients = True

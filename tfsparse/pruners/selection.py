@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import keras
 
@@ -67,23 +68,47 @@ def layers_named(model, item) -> list:
     return layers
 
 
+class Bounds(NamedTuple):
+    """The sparsities between which a weight competes with others for a common target.
+
+    Attributes:
+        least: In [0, 1).
+        largest: In (0, 1]; 1: no bound of the user's.
+    """
+
+    least: float
+    largest: float
+
+
 class Choice:
     """What a user chose of a model that may have no weights yet: targets of single weights, and what stays dense.
 
     Args:
-        sparsities: `{layer: sparsity}`, or pairs of a layer, its name or a variable and its sparsity.
+        sparsities: `{layer: sparsity}`, or pairs of a layer, its name or a variable and its sparsity. A sparsity is a
+            number, or a pair of the least and the largest for a weight that competes for a global target.
         exclude: Layers, their names and variables that stay dense, or one of them.
         skip_first: Whether the first kernel of the model stays dense. Default: False.
         skip_last: Whether the last kernel of the model stays dense. Default: False.
+        min_sparsity: Least sparsity of each weight that competes for a global target, in [0, 1). Default: 0.0.
+        max_sparsity: Largest sparsity of each of these, in (0, 1]. Default: 1.0.
     """
 
-    def __init__(self, sparsities=(), exclude=(), skip_first: bool = False, skip_last: bool = False):
-        self.sparsities = [(item, check_sparsity(sparsity)) for item, sparsity in as_pairs(sparsities)]
+    def __init__(
+        self,
+        sparsities=(),
+        exclude=(),
+        skip_first: bool = False,
+        skip_last: bool = False,
+        min_sparsity: float = 0.0,
+        max_sparsity: float = 1.0,
+    ):
+        self.sparsities = [(item, _check_target(target)) for item, target in as_pairs(sparsities)]
+        self.bounds = _check_bounds((min_sparsity, max_sparsity), "(min_sparsity, max_sparsity)")
         self.exclude = [exclude] if isinstance(exclude, (str, keras.Variable, keras.layers.Layer)) else list(exclude)
         self.skip_first, self.skip_last = skip_first, skip_last
 
     def resolve(self, model) -> list[tuple]:
-        """Return pairs of a variable and its sparsity, or None if it stays dense.
+        """Return pairs of a variable and its sparsity, its `Bounds`, or None if it stays dense.
 
         What is frozen stays as it is, so nothing is returned for frozen layers and variables of `exclude`.
         """
@@ -94,7 +119,9 @@ class Choice:
         dense = [v for v in excluded if is_prunable(v) or id(v) not in chosen]  # a weight of its own may be chosen
         prunable = [v for v in model.trainable_variables if is_prunable(v)]
         dense += prunable[: int(self.skip_first)] + prunable[len(prunable) - int(self.skip_last) :]
-        return given + [(v, None) for v in dense]
+        named = {id(v) for v, _ in given} | {id(v) for v in dense}
+        bounded = [v for v in prunable if id(v) not in named] if self.bounds != (0, 1) else []
+        return [(v, self.bounds) for v in bounded] + given + [(v, None) for v in dense]
 
 
 def _is_frozen(item):
@@ -127,14 +154,27 @@ def check_sparsity(sparsity, name: str = "sparsity") -> float:
     return float(sparsity)
 
 
+def _check_target(target):
+    return _check_bounds(target, "sparsity") if isinstance(target, (tuple, list)) else check_sparsity(target)
+
+
+def _check_bounds(bounds, name):
+    if len(bounds) != 2 or not all(isinstance(b, (int, float)) for b in bounds) or not 0 <= bounds[0] < bounds[1] <= 1:
+        raise ValueError(
+            f"{name}={bounds!r}: expected the least and the largest fraction of zeros, 0 <= least < largest <= 1, for "
+            "example (0.5, 0.95)."
+        )
+    return Bounds(*map(float, bounds))
+
+
 class Overrides:
-    """What the user asked for single variables: a sparsity, or None to leave a variable dense.
+    """What the user asked for single variables: a sparsity, `Bounds`, or None to leave a variable dense.
 
     Before the optimizer is built, a variable is known by its identity; after it, by its index among the optimizer's
     trainable variables.
 
     Args:
-        sparsities: `{index: sparsity or None}` of trainable variables.
+        sparsities: `{index: sparsity, Bounds or None}` of trainable variables.
         dense_names: Parts of variable paths. A variable whose path contains one of them stays dense.
 
     Attributes:
@@ -142,13 +182,13 @@ class Overrides:
     """
 
     def __init__(self, sparsities: dict | None = None, dense_names: list[str] | None = None):
-        self.sparsities = {int(index): sparsity for index, sparsity in (sparsities or {}).items()}
+        self.sparsities = {int(i): Bounds(*s) if isinstance(s, list) else s for i, s in (sparsities or {}).items()}
         self.dense_names = list(dense_names or [])
         self._unresolved = {}
         self.deferred = list
 
-    def set(self, variable, sparsity: float | None) -> None:
-        """Request a sparsity for a variable, or None to leave it dense."""
+    def set(self, variable, sparsity: float | Bounds | None) -> None:
+        """Request a sparsity or bounds for a variable, or None to leave it dense."""
         self._unresolved[id(variable)] = (sparsity, variable.path)
 
     def contain(self, variables, requested: Iterable[tuple]) -> bool:
@@ -168,35 +208,66 @@ class Overrides:
 
     def has_own_sparsity(self, index: int) -> bool:
         """Return True if the user requested a sparsity for this variable."""
-        return self.sparsities.get(index) is not None
+        return isinstance(self.sparsities.get(index), float)
+
+    def bounds(self, index: int) -> Bounds | None:
+        """Return the bounds that the user requested for this variable; None if there are none."""
+        bounds = self.sparsities.get(index)
+        return bounds if isinstance(bounds, Bounds) else None
 
     def resolve(self, variables, pruner, sparsity: float) -> dict[int, int]:
         """Return `{index: number of entries to prune}` for the variables that are pruned.
 
         Raises:
-            ValueError: If a variable with an override is not trained.
+            ValueError: If a variable with an override is not trained, or if bounds cannot be met.
         """
         for variable, own in self.deferred():
             self.set(variable, own)
         self.deferred = list
         self._find_indices(variables)
-        common = [i for i, v in enumerate(variables) if is_prunable(v) and i not in self.sparsities]
+        common = [i for i, v in enumerate(variables) if self._shares_target(i, v)]
         allocated = pruner.allocate([tuple(variables[i].shape) for i in common], sparsity)
         requested = dict(zip(common, allocated, strict=True))
         # a loaded model may have fewer trainable variables than when it was saved
-        requested |= {i: s for i, s in self.sparsities.items() if s is not None and i < len(variables)}
+        requested |= {i: s for i, s in self.sparsities.items() if self.has_own_sparsity(i) and i < len(variables)}
         counts = {i: pruner.num_prunable(tuple(variables[i].shape), s) for i, s in sorted(requested.items())}
         targets = {i: count for i, count in counts.items() if count > 0 or requested[i] == 0}
         shared = [i for i in common if i in targets] if pruner.is_global else []
         if shared:
             together = pruner.num_prunable_together([tuple(variables[i].shape) for i in shared], sparsity)
             targets |= dict(zip(shared, together, strict=True))
+        self._check_bounds(pruner, {i: math.prod(variables[i].shape) for i in common if i in targets}, sparsity)
         warn_of_missed(pruner, _reached(variables, requested, targets, shared))
         return targets
 
+    def _shares_target(self, index, variable):
+        return bool(self.bounds(index)) or (is_prunable(variable) and index not in self.sparsities)
+
+    def _check_bounds(self, pruner, sizes, sparsity):
+        """Refuse bounds that weights with one threshold cannot have, given the number of entries of each weight."""
+        bounds = {i: self.bounds(i) for i in sizes}
+        if not any(bounds.values()):
+            return
+        if not pruner.is_global:
+            first = next(filter(None, bounds.values()))
+            raise ValueError(
+                f"{pruner!r} prunes each weight to its own target, so the bounds {tuple(first)} have no meaning: write "
+                "a sparsity in their place, or a pruner with one threshold, Magnitude()."
+            )
+        size, by_default = sum(sizes.values()), Bounds(0.0, 1 - (1 - sparsity) / 10)
+        pairs = [(n, bounds[i] or by_default) for i, n in sizes.items()]
+        least = sum(n * bound.least for n, bound in pairs) / size
+        largest = sum(n * max(bound.least, min(bound.largest, by_default.largest)) for n, bound in pairs) / size
+        if not least <= sparsity <= largest:
+            raise ValueError(
+                f"sparsity={sparsity:g} of all weights together is not within the bounds of the single weights, which "
+                f"allow {least:.4g} to {largest:.4g}: write wider bounds or another sparsity."
+            )
+
     def get_config(self) -> dict:
         """Return what `from_config` accepts."""
-        return {"sparsities": {str(i): s for i, s in self.sparsities.items()}, "dense_names": self.dense_names}
+        sparsities = {str(i): list(s) if isinstance(s, Bounds) else s for i, s in self.sparsities.items()}
+        return {"sparsities": sparsities, "dense_names": self.dense_names}
 
     @classmethod
     def from_config(cls, config: dict) -> "Overrides":

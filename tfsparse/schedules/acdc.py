@@ -16,8 +16,8 @@ class ACDC(Schedule):
                       1 for t >= end
 
     The masks are updated only where a phase begins. Weights return with the value 0 and empty optimizer slots; the
-    authors empty the momentum of all weights then. They rank the weights of all layers together: use
-    `tfsparse.Magnitude(scope="global")`. The defaults are the paper's 100 epochs of ResNet-50 as fractions.
+    authors empty the momentum of all weights then. They rank the weights of all layers together, as
+    `tfsparse.Magnitude()` does. The defaults are the paper's 100 epochs of ResNet-50 as fractions.
 
     Args:
         start: Fraction of training at which the first sparse phase begins, in [0, 1). Default: 0.1.
@@ -34,7 +34,7 @@ class ACDC(Schedule):
     Examples:
         >>> [ACDC()(t) for t in (0.05, 0.12, 0.17, 0.8, 0.9)]
         [0.0, 1.0, 0.0, 0.0, 1.0]
-        >>> tfsparse.Prune("acdc", 0.9, tfsparse.Magnitude(scope="global"))
+        >>> tfsparse.Prune("acdc", 0.9)
     """
 
     def __init__(self, start: float = 0.1, phase: float = 0.05, *, last_dense: float = 0.75, end: float = 0.85):

@@ -20,7 +20,7 @@ def prune_low_magnitude(
     block_pooling_type: str = "AVG",
     pruning_policy: sparsity.PruningPolicy | None = None,
     sparsity_m_by_n: tuple[int, int] | None = None,
-    scope: str = "layer",
+    scope: str | None = None,
     **kwargs,
 ):
     """Wrap layers for pruning: TFMOT's function of this name, for any layer and with exact, fast masks.
@@ -36,8 +36,9 @@ def prune_low_magnitude(
         block_pooling_type: "AVG" or "MAX": what of a block's magnitudes ranks it. Default: "AVG".
         pruning_policy: A policy of TFMOT. Layers that it does not allow stay dense. Default: None, all are allowed.
         sparsity_m_by_n: (m, n): m zeros in every n consecutive inputs. Default: None.
-        scope: "layer": every layer reaches the sparsity; "global": one threshold for all of the model. Default:
-            "layer".
+        scope: "global": one threshold for all of the model; "layer": every layer reaches the sparsity. Default: None,
+            which is "global" for a model, and "layer" for layers, for wrappers of TFMOT that are replaced, and with a
+            schedule of TFMOT.
         **kwargs: For the wrapper of a single layer, for example `input_shape`.
 
     Returns:
@@ -54,12 +55,13 @@ def prune_low_magnitude(
         "block_size": block_size,
         "block_pooling_type": block_pooling_type,
         "sparsity_m_by_n": sparsity_m_by_n,
-        "scope": scope,
+        "scope": scope or "layer",
     }
     if isinstance(to_prune, (list, tuple)):
         return [_wrapped(layer, pruning_policy, options) for layer in to_prune]
     if isinstance(to_prune, tf_keras.Model):
-        return _wrapped_model(to_prune, pruning_policy, options)
+        is_ours = pruning_schedule is None or isinstance(pruning_schedule, schedules.StepSchedule)
+        return _wrapped_model(to_prune, pruning_policy, options, scope or ("global" if is_ours else "layer"))
     if isinstance(to_prune, tf_keras.layers.Layer):
         return PruneLowMagnitude(to_prune, **options, **kwargs)
     raise ValueError(
@@ -219,17 +221,18 @@ def global_weights(model) -> WrappedWeights:
     return groups[0]
 
 
-def _wrapped_model(model, policy, options):
+def _wrapped_model(model, policy, options, scope):
     replaced = []
 
     def clone(layer):
         if isinstance(layer, tf_keras.Model):
             _check_cloneable(layer)
             return tf_keras.models.clone_model(layer, clone_function=clone)
-        new = _wrapped(layer, policy, options)
-        if new is not layer and isinstance(layer, StockWrapper):
-            replaced.append((layer, new))
-        return new
+        if isinstance(layer, StockWrapper):
+            new = _wrapped(layer, policy, options)
+            replaced.extend([(layer, new)] if new is not layer else [])
+            return new
+        return _wrapped(layer, policy, {**options, "scope": scope})
 
     if policy is not None:
         policy.ensure_model_supports_pruning(model)
