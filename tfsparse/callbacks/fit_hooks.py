@@ -4,6 +4,8 @@ import abc
 import warnings
 import weakref
 
+from tfsparse.optimizers.recalibration import batch_normalizations
+
 _callbacks = weakref.WeakKeyDictionary()  # the last callback that pruned in a fit, by what it prunes
 
 
@@ -94,7 +96,7 @@ def check_reaches_end(name: str, done: int, num_steps: int, total: int, sparsity
         )
 
 
-def warn_of_final_cut(done: int, total: int, sparsity: float, target: float, num_skipped: int = 0) -> None:
+def warn_of_final_cut(model, done: int, total: int, sparsity: float, target: float, num_skipped: int = 0) -> None:
     """Warn that training ended before the schedule and that the weights are cut to the target now."""
     advice = "let training run to its end, or pass a smaller total_steps."
     if num_skipped:
@@ -102,6 +104,8 @@ def warn_of_final_cut(done: int, total: int, sparsity: float, target: float, num
             f"train longer: {num_skipped} of the steps were skipped. Float16 loss scaling skips a step whose gradients "
             "are not finite, and a train_step may skip some."
         )
+    if batch_normalizations(model):
+        advice += " After a cut, measure the statistics of BatchNormalization again: tfsparse.recalibrate(model, data)."
     warnings.warn(
         f"Training ended at step {done} of {total}, at a sparsity of {sparsity:.4f}: cut to the target {target:g} now, "
         f"without training after it. To avoid the cut {advice}",

@@ -88,7 +88,7 @@ class PruneCore(FitHooks):
         unfinished = self._unfinished() if self.total_steps is None else []
         if unfinished:
             first = unfinished[0]
-            warn_of_final_cut(first.done, first.total, self._sparsity(), first.target, self._num_skipped())
+            warn_of_final_cut(self.model, first.done, first.total, self._sparsity(), first.target, self._num_skipped())
         for schedule in unfinished:
             schedule.cut()
 

@@ -44,7 +44,7 @@ def recalibrate(model: keras.Model, data, batches: int = 100) -> None:
         >>> tfsparse.recalibrate(model, train_data)
     """
     check_keras3(model, "tfsparse.recalibrate(tfsparse.tfmot.to_keras3(model), data)")
-    layers = [x for x in keras_internals.all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
+    layers = batch_normalizations(model)
     if not layers:
         raise ValueError(f"Model {model.name!r} has no BatchNormalization, so there are no statistics to measure.")
     if isinstance(batches, bool) or batches < 1 or batches != int(batches):
@@ -55,6 +55,11 @@ def recalibrate(model: keras.Model, data, batches: int = 100) -> None:
             model(inputs, training=True)
     if inputs is None:
         raise ValueError("data has no batch: expected at least one, for example data=train_data.take(100).")
+
+
+def batch_normalizations(model) -> list[keras.layers.BatchNormalization]:
+    """Return the BatchNormalization layers of a model, at any depth."""
+    return [x for x in keras_internals.all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
 
 
 def _batches(data) -> Iterable:

@@ -12,11 +12,11 @@ from keras import ops
 from rich.progress import track
 
 from tfsparse import pruners
-from tfsparse.backend import keras_internals, variables
+from tfsparse.backend import variables
 from tfsparse.backend.extras import require
 from tfsparse.backend.tables import Column, Printed, make_table
 from tfsparse.optimizers.compiled_model import check_keras3
-from tfsparse.optimizers.recalibration import recalibrate
+from tfsparse.optimizers.recalibration import batch_normalizations, recalibrate
 from tfsparse.pruners import selection
 from tfsparse.structured.channels import Channels
 from tfsparse.structured.shrinking import mask_channels
@@ -275,7 +275,7 @@ def channel_sensitivity(
 
 def _measure(model, data, cuts, metric, batches, verbose):
     """Return the metric, its dense value, and its values after each of the cuts: a list of functions for each item."""
-    has_statistics = any(isinstance(x, keras.layers.BatchNormalization) for x in keras_internals.all_layers(model))
+    has_statistics = bool(batch_normalizations(model))
 
     def measured(cut):
         with variables.restored(model.variables):

@@ -109,7 +109,7 @@ class PLLController(FitHooks):
         if self.total_steps is None and self.sparsity is not None and self._progress.end_step < 0:
             steps = self._masked_weights.num_steps() - int(self._progress.first_step)
             total, skipped = int(self._progress.total_steps), self._num_skipped()
-            warn_of_final_cut(steps, total, self.current_sparsity(), self.sparsity, skipped)
+            warn_of_final_cut(self.model, steps, total, self.current_sparsity(), self.sparsity, skipped)
             self._prune_to(self._target())
         if self.params.get("verbose"):
             print(self.summary())
