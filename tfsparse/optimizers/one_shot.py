@@ -28,7 +28,8 @@ def prune(
 
         weights = weights * pruner.masks(weights, num_pruned)
 
-    Nothing keeps them at zero if training goes on; `tfsparse.Prune` does.
+    Nothing keeps them at zero if training goes on; `tfsparse.Prune` does. If the model has BatchNormalization, most of
+    what the cut costs may be its statistics: `tfsparse.recalibrate(model, data)` measures them again.
 
     Args:
         model: A built model.
@@ -71,6 +72,9 @@ def winning_ticket(model: keras.Model, initial_weights, mask) -> SparseOptimizer
     """Reset a model to the weights before training, with the masks after it: the lottery ticket, ready for `fit`.
 
         weights = initial_weights * mask        and stay so: the optimizer is wrapped in a `SparseOptimizer`
+
+    Training corrects the statistics of BatchNormalization. Only to evaluate the ticket before it is trained, measure
+    them again with `tfsparse.recalibrate(model, data)`.
 
     Args:
         model: A built model, compiled with an optimizer that has not trained yet.

@@ -29,8 +29,9 @@ def slim(
         relative score = score / mean score of the group
         drop the lowest until cost(kept channels) <= budget * cost(model)
 
-    The accuracy falls at once and returns with further training. `ActivationDensity` shrinks while training instead.
-    Exactly one budget is given. Every group keeps at least a tenth of its channels.
+    The accuracy falls at once and returns with further training. If the model has BatchNormalization,
+    `tfsparse.recalibrate(small, data)` returns a part of it without training. `ActivationDensity` shrinks while training
+    instead. Exactly one budget is given. Every group keeps at least a tenth of its channels.
 
     Args:
         model: A built Functional or Sequential model.
