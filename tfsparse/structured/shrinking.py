@@ -24,8 +24,8 @@ def shrink(model: keras.Model, keep=None, multiple: int = 1) -> keras.Model:
     A channel whose filter is zero is not always zero: BatchNormalization turns it into the constant
     act(beta - gamma * mean / std). If the next layer pads with zeros, this constant cannot move into its bias, because
     at the borders it adds something else. Then the channel stays, unless gamma and beta are zero as well;
-    `mask_channels` makes them zero. With `keep`, all other channels are dropped, whatever effect they have; if the model
-    has BatchNormalization, `tfsparse.recalibrate(small, data)` then measures its statistics again.
+    `mask_channels` makes them zero. With `keep`, all other channels are dropped, whatever effect they have; if the
+    model has BatchNormalization, `tfsparse.recalibrate(small, data)` then measures its statistics again.
 
     If the model is compiled, so is the new one, and the slots of its innermost optimizer are reduced like the weights.
 

@@ -30,8 +30,8 @@ def slim(
         drop the lowest until cost(kept channels) <= budget * cost(model)
 
     The accuracy falls at once and returns with further training. If the model has BatchNormalization,
-    `tfsparse.recalibrate(small, data)` returns a part of it without training. `ActivationDensity` shrinks while training
-    instead. Exactly one budget is given. Every group keeps at least a tenth of its channels.
+    `tfsparse.recalibrate(small, data)` brings a part of it back without training. `ActivationDensity` shrinks while
+    training instead. Exactly one budget is given. Every group keeps at least a tenth of its channels.
 
     Args:
         model: A built Functional or Sequential model.
