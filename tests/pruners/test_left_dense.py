@@ -57,7 +57,7 @@ def said_by(function, *arguments, **options):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         function(*arguments, **options)
-    return [str(warning.message) for warning in said]
+    return [str(warning.message) for warning in said if warning.category is UserWarning]
 
 
 def of_keras():

@@ -16,6 +16,10 @@ def model_of(*widths, inputs=8):
     return model
 
 
+def sentences(said):
+    return [str(warning.message) for warning in said if warning.category is UserWarning]
+
+
 def test_half_a_point_and_an_entry_are_the_limit():
     warn_of_missed(Magnitude(), [Reached("a", 1000, 0.5, 504), Reached("b", 10, 0.55, 5)])
     with pytest.warns(UserWarning, match=r"than this: a: 0.505 instead of 0.5\. "):
@@ -30,7 +34,8 @@ def test_a_weight_whose_units_cannot_be_pruned_at_all_is_named(granularity, inpu
     named = rf"dense_0/kernel \({inputs}, {width}\): 0 instead of 0.5, it stays dense"
     with pytest.warns(UserWarning, match=named) as said:
         tfsparse.sparsify(model, "one_cycle", 0.5, pruner, total_steps=2)
-    assert len(said) == 1 and str(said[0].message).endswith("exclude what is to stay dense.")
+    (sentence,) = sentences(said)
+    assert sentence.endswith("exclude what is to stay dense.")
 
 
 def test_what_is_excluded_is_not_named():
@@ -55,7 +60,7 @@ def test_every_road_says_it_once(road):
     pruner = Magnitude("channel", scope="layer")
     with pytest.warns(UserWarning, match=r"dense_0/kernel \(8, 10\): 0.7 instead of 0.65") as said:
         ROADS[road](model_of(10), sparsity=0.65, pruner=pruner)
-    assert len(said) == 1
+    assert len(sentences(said)) == 1
 
 
 def test_targets_of_single_layers_are_among_them_also_those_set_later():
