@@ -1,8 +1,8 @@
 """What is gained when BatchNormalization is measured again after a cut?
 
 Cuts ResNet-20 once, without further training, to 50, 80 and 90 % zeros, and halves its multiply-adds by dropping
-channels. Writes the test accuracy with and without `tfsparse.recalibrate`, a table of
-`docs/sensitivity.md`. Cuts that are measured are not measured again. With the training of the dense networks it takes some 10 minutes on two cores:
+channels. Writes the test accuracy with and without `tfsparse.recalibrate`, a table of `docs/sensitivity.md`. What is
+there is not measured again. With the training of the dense networks it takes some 15 minutes on two cores:
 
     TFDS_DATA_DIR=... python benchmarks/recalibration.py
     python benchmarks/recalibration.py --tables          # only the table, from benchmarks/results/recalibration

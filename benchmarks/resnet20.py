@@ -54,13 +54,15 @@ def dense(seed: int) -> keras.Model:
     """The dense network of a seed; trained, and kept in `runs/`, when it is first asked for."""
     keras.utils.set_random_seed(seed)
     model = models.build("resnet_20", (16, 16, 3), 10)
-    compile_(model, 0.1, EPOCHS)
     file = RUNS / f"dense-seed{seed}.weights.h5"
     if not file.exists():
+        compile_(model, 0.1, EPOCHS)
         fit(model, EPOCHS, seed)
         file.parent.mkdir(parents=True, exist_ok=True)
         model.save_weights(file)
-    model.load_weights(file)
+    else:
+        model.load_weights(file)
+        compile_(model, 0.1, EPOCHS)
     return model
 
 
