@@ -5,6 +5,9 @@ import warnings
 from tfsparse.backend import keras_internals
 from tfsparse.pruners import selection
 
+NO_KERNEL = "its name does not end in 'kernel'"
+TOO_FEW_UNITS = "whole units of this shape come no nearer to the target"
+
 _LIBRARIES = {"keras", "tf_keras", "tfsparse"}  # all matrices of their layers that can be pruned are named kernel
 _EMBEDDINGS = {"embedding", "embeddings", "embed", "emb"}
 _TABLES = {"bias", "scale", "gamma", "beta", "alpha", "pos", "position", "positional", "encoding", "table", "token"}
@@ -50,7 +53,7 @@ def reason(variable, layers, sparsity: float = 0.5) -> str:
     """
     line = f"Prune(sparsities=[({_item(variable, layers)}, {sparsity:g})])"
     if could_be_pruned(variable, layers):
-        return f"its name does not end in 'kernel', write {line}"
+        return f"{NO_KERNEL}, write {line}"
     is_embedding = _EMBEDDINGS & set(_name(variable).lower().split("_"))
     kind = "embeddings" if is_embedding else "weights that are no kernels"
     return f"{_tied(layers)}{kind} are pruned only if they are chosen, {line}"

@@ -275,7 +275,7 @@ class _Reasons:
         if chosen or not self._masked:
             return chosen
         if id(variable) in self._known:
-            return "whole units of this shape come no nearer to the target"
+            return left_dense.TOO_FEW_UNITS
         return "the optimizer was built before it was unfrozen" if self._known else "its layer has no thresholds"
 
     def other(self, variable) -> str:

@@ -10,7 +10,7 @@ from tfsparse.schedules import OneShot as OneShotFraction
 from tfsparse.tfmot import kernels
 from tfsparse.tfmot.callbacks import WrappedTraining
 from tfsparse.tfmot.constraints import native
-from tfsparse.tfmot.prune import global_weights, set_schedule
+from tfsparse.tfmot.prune import global_weights, reached_target, set_schedule
 from tfsparse.tfmot.schedules import StepSchedule
 
 __all__ = ["GSM", "PruneGSM"]
@@ -138,6 +138,10 @@ class PruneGSM(WrappedTraining, GSMCut, tf_keras.callbacks.Callback):
             )
         global_weights(model)
 
+    def reached_target(self) -> bool:
+        """Return whether the weights are cut."""
+        return reached_target(self.model)
+
     @property
     def _masked_weights(self):
         return global_weights(self.model)
@@ -150,6 +154,7 @@ class PruneGSM(WrappedTraining, GSMCut, tf_keras.callbacks.Callback):
         super()._begin_fit(first_epoch, num_steps)
         end = self._masked_weights.num_steps() + num_steps + 1  # after this fit: `_cut` comes before
         set_schedule(self.model, self._masked_weights, StepSchedule(OneShotFraction(start=1.0), self._sparsity, end))
+        self._masked_weights.warn_of_missed()
         self.model.optimizer.check_training_length(num_steps)
 
     def _cut(self):
