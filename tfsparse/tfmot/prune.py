@@ -8,7 +8,7 @@ from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper im
 from tensorflow_model_optimization.sparsity import keras as sparsity
 
 from tfsparse.backend import keras_internals
-from tfsparse.tfmot import kernels, schedules
+from tfsparse.tfmot import kernels, left_dense, schedules
 from tfsparse.tfmot.wrapped_weights import WrappedWeights
 from tfsparse.tfmot.wrapper import PruneLowMagnitude, rank_together
 
@@ -243,6 +243,7 @@ def _wrapped_model(model, policy, options, scope):
     rank_globally(result)
     for old, new in replaced:
         _copy_masks(old, new)
+    left_dense.warn_of_dense_weights(result, policy)
     return result
 
 
