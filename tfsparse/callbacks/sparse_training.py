@@ -60,7 +60,7 @@ class SparseTraining:
         self._applied.end_epoch()
         self._check_applied()
         super().on_epoch_end(epoch, logs)
-        recompiled.remember(self.model, self._optimizer, (logs or {}).get("sparsity", 0) > 0)
+        recompiled.record(self.model, self._optimizer, (logs or {}).get("sparsity", 0) > 0)
 
     def on_train_end(self, logs=None):
         self._prune_written_weights()
@@ -108,7 +108,8 @@ class SparseTraining:
         if sum(state.num_broken()):
             before = zero_fraction(state.weights)
             optimizer.prune_written_weights()
-            warn_of_written_weights(before, optimizer.current_sparsity())
+            if before < optimizer.current_sparsity():
+                warn_of_written_weights(before, optimizer.current_sparsity())
         elif state.storage.has_external_writes():
             optimizer.prune_written_weights()
 

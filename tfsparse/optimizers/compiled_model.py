@@ -84,7 +84,7 @@ def wrap_optimizer(model, schedule, sparsity: float, pruner, choice: selection.C
             recompiled.go_on(model, optimizer)
         scaled = inside_loss_scaling(model.optimizer, optimizer, model.trainable_variables)
         keras_internals.set_optimizer(model, scaled)
-    recompiled.remember(model, optimizer)
+    recompiled.record(model, optimizer)
     return optimizer
 
 
@@ -118,6 +118,12 @@ def broken_masks(model: keras.Model) -> dict[str, int]:
     return {names.get(id(v), v.path): count for v, count in pairs if count}
 
 
+def reached_target(model: keras.Model) -> bool | None:
+    """Return whether the schedule of a model's `SparseOptimizer` has reached its target; None without one."""
+    optimizer = sparse_optimizer(model)
+    return None if optimizer is None else optimizer.built and optimizer.reached_target()
+
+
 def unfinished(model: keras.Model) -> str | None:
     """Return one sentence if the schedule of a model's `SparseOptimizer` has not reached its target, else None."""
     optimizer = sparse_optimizer(model)
@@ -125,8 +131,8 @@ def unfinished(model: keras.Model) -> str | None:
         return None
     length = optimizer.total_steps or "an unknown number"
     return (
-        f"The schedule of {model.name!r} is at step {optimizer.steps_done} of {length}: "
-        f"{optimizer.current_sparsity():.4f} of its weights are zero, the target is {optimizer.sparsity:g}."
+        f"{model.name!r} is from before the target was reached: its schedule is at step {optimizer.steps_done} of "
+        f"{length}, {optimizer.current_sparsity():.4f} of its weights are zero, the target is {optimizer.sparsity:g}."
     )
 
 

@@ -54,4 +54,4 @@ def _merge(layer):
     value = backend_ops.read(frozen)
     learnt = getattr(layer, "lora_alpha", layer.lora_rank) / layer.lora_rank * ops.matmul(a, b)
     frozen.assign(backend_ops.masked(value + ops.cast(learnt, value.dtype), value != 0))
-    b.assign(ops.zeros_like(b))
+    b.assign(ops.zeros(b.shape, b.dtype))

@@ -36,8 +36,8 @@ class Position(NamedTuple):
 _positions = weakref.WeakKeyDictionary()  # the last Position of each model
 
 
-def remember(model: keras.Model, optimizer, has_zeros: bool = False) -> None:
-    """Remember where the `SparseOptimizer` of a model is, now and at all later steps.
+def record(model: keras.Model, optimizer, has_zeros: bool = False) -> None:
+    """Record where the `SparseOptimizer` of a model is, now and at all later steps.
 
     Args:
         model: The model.
