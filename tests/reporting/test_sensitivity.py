@@ -46,6 +46,13 @@ def test_each_weight_is_pruned_alone():
     assert all(np.array_equal(a, b) for a, b in zip(values(model), before, strict=True))
 
 
+def test_progress_is_shown_unless_it_is_switched_off(capsys):
+    tfsparse.sensitivity(network(), (X, Y), (0.5,), exclude="a")
+    assert "sensitivity" in capsys.readouterr().out
+    tfsparse.sensitivity(network(), (X, Y), (0.5,), exclude="a", verbose=False)
+    assert "sensitivity" not in capsys.readouterr().out
+
+
 def test_batch_normalization_is_measured_again_and_put_back():
     model = network(batch_normalization=True)
     before = values(model)
