@@ -45,7 +45,7 @@ def _ticket_pair():
     initial = model.get_weights()
     pruned = keras.models.clone_model(model)
     pruned.set_weights([2 * w + 1e-3 for w in initial])
-    tfsparse.prune(pruned, 0.75)
+    tfsparse.prune(pruned, 0.75, tfsparse.Magnitude(scope="layer"))
     return model, initial, pruned
 
 
