@@ -65,6 +65,8 @@ def test_a_backbone_is_pruned_saved_and_exported(name, tmp_path):
     kernels, others = kernels_and_others(model)
     assert kernels and [path for path in kernels if "kernel" not in path] == []
     assert [path for path in others if "embedding" not in path] == []
+    reasons = {d.weight: d.because for d in report.dense}
+    assert all("are pruned only if they are chosen, Prune(sparsities=[(layer." in reasons[path] for path in others)
 
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
@@ -74,16 +76,66 @@ def test_a_backbone_is_pruned_saved_and_exported(name, tmp_path):
     assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(results, outputs(model, x), strict=True))
 
 
-def test_a_pruned_language_model_generates():
-    """Its output layer is the transposed embedding, which stays dense."""
-    model = hub.models.GPT2CausalLM(BACKBONES["gpt2"][0](), preprocessor=None)
+def language_model(name):
+    """Compiled, with its training data. The output layer is the transposed token embedding, except in Mixtral."""
+    model_class, make = LANGUAGE_MODELS[name]
+    model = model_class(make(), preprocessor=None)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), sampler="greedy")
-    targets = np.roll(TOKENS["token_ids"], -1, axis=1)
-    model.fit(TOKENS, targets, epochs=3, batch_size=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.8)])
+    return model, (TOKENS, np.roll(TOKENS["token_ids"], -1, axis=1))
+
+
+LANGUAGE_MODELS = {
+    "gpt2": (hub.models.GPT2CausalLM, BACKBONES["gpt2"][0]),
+    "gemma": (hub.models.GemmaCausalLM, BACKBONES["gemma"][0]),
+    "mixtral": (
+        hub.models.MixtralCausalLM,
+        lambda: hub.models.MixtralBackbone(
+            num_query_heads=2, num_key_value_heads=1, num_experts=2, top_k=1, **TRANSFORMER
+        ),
+    ),
+}
+PROMPT = {"token_ids": TOKENS["token_ids"], "padding_mask": np.repeat([[1, 1, 1] + [0] * 9], 4, axis=0)}
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")  # KerasHub loads it uncompiled
+@pytest.mark.parametrize(("name", "num_kernels", "num_embeddings"), [("gpt2", 12, 2), ("gemma", 14, 1)])
+def test_a_pruned_language_model_generates_saved_and_loaded_too(name, num_kernels, num_embeddings, tmp_path):
+    model, data = language_model(name)
+    model.fit(*data, epochs=3, batch_size=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.8)])
     kernels, others = kernels_and_others(model)
-    assert len(kernels) == 12 and len(others) == 2
-    prompt = {"token_ids": TOKENS["token_ids"], "padding_mask": np.repeat([[1, 1, 1] + [0] * 9], 4, axis=0)}
-    generated = model.generate(prompt, stop_token_ids=None)["token_ids"]
-    assert np.array_equal(generated[:, :3], prompt["token_ids"][:, :3])
+    assert len(kernels) == num_kernels and len(others) == num_embeddings
+    report = tfsparse.report(model)
+    assert abs(report.sparsity - 0.8) < 0.005
+    assert report.parameters == sum(int(np.prod(v.shape)) for v in model.trainable_variables)  # what is tied: once
+    reasons = [d.because for d in report.dense if d.weight == "token_embedding/embeddings"]
+    assert len(reasons) == 1 and reasons[0].startswith("it is tied, token_embedding also computes the output with it; ")
+
+    generated = model.generate(PROMPT, stop_token_ids=None)["token_ids"]
+    assert np.array_equal(generated[:, :3], PROMPT["token_ids"][:, :3])
     logits = model({"token_ids": generated, "padding_mask": TOKENS["padding_mask"]})
     assert np.array_equal(generated[:, 3:], np.argmax(logits, axis=-1)[:, 2:-1])
+
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    again.compile(sampler="greedy")
+    assert tfsparse.report(again).kept == report.kept
+    assert np.array_equal(again.generate(PROMPT, stop_token_ids=None)["token_ids"], generated)
+    served = tf.saved_model.load(str(tfsparse.export(model, tmp_path / "out")))
+    results = served.serve(keras.tree.map_structure(tf.constant, TOKENS))
+    assert np.allclose(results, model(TOKENS), atol=1e-5)
+
+
+def test_the_experts_of_a_mixture_are_named_and_pruned_by_the_line_that_names_them():
+    model, data = language_model("mixtral")
+    line = r"write Prune\(sparsities=\[\('experts', 0.8\)\]\)"
+    with pytest.warns(UserWarning, match=f"/experts/expert_feedforward_gate_dense .* stays dense: .*{line}"):
+        model.fit(*data, epochs=2, batch_size=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=0.8)])
+    assert {d.weight.rpartition("/")[2] for d in tfsparse.report(model).dense} >= {"expert_feedforward_gate_dense"}
+    model, data = language_model("mixtral")
+    callback = tfsparse.Prune(sparsity=0.8, sparsities=[("experts", 0.8)])
+    model.fit(*data, epochs=2, batch_size=2, verbose=0, callbacks=[callback])
+    report = tfsparse.report(model)
+    experts = [row.sparsity for row in report.rows if "expert_" in row.weight]
+    assert len(experts) == 6 and np.allclose(experts, 0.8, atol=0.001)
+    assert {d.weight.rpartition("/")[2] for d in report.dense} == {"embeddings", "reverse_embeddings"}
+    assert model.generate(PROMPT, stop_token_ids=None)["token_ids"].shape == (4, 12)
