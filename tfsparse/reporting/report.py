@@ -302,7 +302,6 @@ def _targets(model) -> dict:
         return {}
     counts = optimizer.mask_state.target_counts()
     sizes = [math.prod(v.shape) for v in optimizer.pruned_variables]
-    if optimizer.pruner.is_global:
-        counts, sizes = [sum(counts)] * len(sizes), [sum(sizes)] * len(sizes)
-    rows = zip(optimizer.pruned_variables, counts, sizes, strict=True)
-    return {id(v): int(count) / size for v, count, size in rows}
+    groups = optimizer.mask_state.groups if optimizer.pruner.is_global else [[i] for i in range(len(sizes))]
+    shared = {i: sum(int(counts[j]) for j in group) / sum(sizes[j] for j in group) for group in groups for i in group}
+    return {id(v): shared[i] for i, v in enumerate(optimizer.pruned_variables)}

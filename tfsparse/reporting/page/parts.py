@@ -128,10 +128,11 @@ def of_report(report: dict) -> Iterator[Part]:
         times, sent = (f"{report['sync_stats'][key]:,}" for key in ("num_syncs", "bytes"))
         note += f" Replicas compared their masks {times} times; each sent {sent} bytes."
     yield Part("Layers", note, table=Table(head, rows, totals))
-    dense = [(r["weight"], r["shape"], r["size"], r["dense_because"]) for r in report["rows"] if r.get("dense_because")]
-    dense += [(d["weight"], d["shape"], d["size"], d["because"]) for d in report.get("dense") or ()]
+    without_zeros = [r for r in report["rows"] if not r["sparsity"]]
+    dense = [r | {"because": r["dense_because"]} for r in without_zeros if r.get("dense_because")]
+    dense += report.get("dense") or []
     if dense:
-        rows = [(name, "×".join(map(str, shape)), _text(size), why) for name, shape, size, why in dense]
+        rows = [(d["weight"], "×".join(map(str, d["shape"])), _text(d["size"]), d["because"]) for d in dense]
         table = Table(("weight", "shape", "entries", "because"), rows, words=(0, 3))
         yield Part("Dense weights", "Of rank 2 or more, without a mask.", table=table, folded=True)
 
