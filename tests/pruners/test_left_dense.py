@@ -79,6 +79,14 @@ def test_no_weight_of_a_layer_of_keras_is_named():
     assert said_by(tfsparse.sparsify, of_keras(), total_steps=2) == []
 
 
+def test_adapters_of_keras_are_not_named():
+    dense = keras.layers.Dense(8)
+    dense.build((None, 8))
+    dense.enable_lora(2)
+    names = {v.name: left_dense.could_be_pruned(v, [dense]) for v in dense.trainable_variables}
+    assert names == {"bias": False, "lora_kernel_a": False, "lora_kernel_b": False}
+
+
 @pytest.mark.parametrize("road", ["sparsify", "prune"])
 def test_weights_of_own_layers_are_named_in_one_warning_with_the_lines_for_them(road):
     model = compiled(Cell(name="cell"), Plain(name="plain"))

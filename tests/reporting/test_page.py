@@ -312,7 +312,9 @@ def test_what_is_neither_is_refused(tmp_path):
 
 def test_weights_that_stay_dense_have_a_table_with_their_reasons():
     dense = [{"weight": "cell/w", "shape": [4, 8], "size": 32, "because": "its name does not end in 'kernel'"}]
-    rows = [ROW, ROW | {"weight": "out/kernel", "dense_because": "it is excluded"}]
-    text = page.render(run(report=REPORT | {"rows": rows, "dense": dense}))
+    excluded = ROW | {"weight": "out/kernel", "sparsity": 0.0, "dense_because": "it is excluded"}
+    frozen = ROW | {"weight": "base/kernel", "dense_because": "it is frozen"}  # and sparse
+    text = page.render(run(report=REPORT | {"rows": [ROW, excluded, frozen], "dense": dense}))
     assert "Dense weights" in text and "it is excluded" in text and "cell/w" in text and "4×8" in text
+    assert "it is frozen" not in text
     assert "Dense weights" not in page.render(run(report=REPORT))

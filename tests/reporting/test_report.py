@@ -55,6 +55,13 @@ def test_a_global_target_is_that_of_all_kernels_together():
     assert len({r.sparsity for r in report.rows}) > 1
 
 
+def test_a_layer_with_a_target_of_its_own_does_not_share_the_global_one():
+    report = tfsparse.report(trained(pruner="magnitude", sparsities={"hidden": 0.5}))
+    conv, hidden, head = report.rows
+    assert (hidden.target, hidden.sparsity) == (0.5, 0.5)
+    assert conv.target == head.target == (36 + 32 - conv.kept - head.kept) / (36 + 32) == 0.75
+
+
 def test_a_model_without_pruning_has_no_targets():
     report = tfsparse.report(testing.small_model())
     assert [r.target for r in report.rows] == [None] * 3
