@@ -1,5 +1,6 @@
 """Tables of the benchmarks: what stands between the markers, and nothing else, is theirs."""
 
+import importlib
 import pathlib
 import sys
 
@@ -34,3 +35,10 @@ def test_a_page_without_the_markers_stays_as_it_is(page):
 
 def test_means_have_a_spread_only_where_there_are_several():
     assert (tables.mean([98.0]), tables.mean([98.0, 99.0])) == ("98.00", "98.50 ± 0.71")
+
+
+@pytest.mark.parametrize("benchmark", ["recalibration", "sensitivity"])
+def test_the_page_shows_the_results_that_are_there(benchmark):
+    table = importlib.import_module(benchmark).table()
+    page = (tables.ROOT / "docs" / "sensitivity.md").read_text(encoding="utf-8")
+    assert f"<!-- table: {benchmark} -->\n{table}\n<!-- end: {benchmark} -->\n" in page
