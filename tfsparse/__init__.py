@@ -12,6 +12,7 @@ Examples:
 import importlib
 import types
 
+from tfsparse.callbacks.at_target import AtTarget
 from tfsparse.callbacks.prune import Prune
 from tfsparse.callbacks.sparsity_logger import SparsityLogger
 from tfsparse.consistency.mask_store import MaskStore

@@ -30,7 +30,7 @@ def test_sparsity_is_in_the_history_and_reaches_the_target():
     history = fit(compiled(), Prune(sparsity=0.75)).history
     assert history["sparsity"] == sorted(history["sparsity"])
     assert history["sparsity"][-1] == pytest.approx(0.75, abs=0.005)
-    assert set(history) == {"loss", "accuracy", "sparsity"}
+    assert set(history) == {"loss", "accuracy", "sparsity", "at_target"}
 
 
 def test_trained_model_keeps_its_optimizer_state():

@@ -7,6 +7,7 @@ import weakref
 from tfsparse.optimizers.recalibration import batch_normalizations
 
 _callbacks = weakref.WeakKeyDictionary()  # the last callback that pruned in a fit, by what it prunes
+_pruning = weakref.WeakSet()  # all callbacks that prune, since Keras does not show a callback its neighbours
 
 
 class FitHooks(abc.ABC):
@@ -28,6 +29,10 @@ class FitHooks(abc.ABC):
             num_steps: Optimizer steps of this `fit`; None: the dataset's length is unknown.
         """
 
+    @abc.abstractmethod
+    def reached_target(self) -> bool | None:
+        """Return whether the model is at its target sparsity now; None if there is no target."""
+
     def _batches_per_step(self) -> int:
         """Batches whose gradients are accumulated before each optimizer step."""
         return 1
@@ -38,6 +43,7 @@ class FitHooks(abc.ABC):
 
     def set_params(self, params):
         super().set_params(params)
+        _pruning.add(self)
         if params.get("steps") is None and getattr(self, "total_steps", None) is None:
             name = type(self).__name__
             other = f" or {name}(..., total_steps=<epochs x steps per epoch>)" if hasattr(self, "total_steps") else ""
@@ -52,6 +58,15 @@ class FitHooks(abc.ABC):
         self._begun_with, steps = self.params, self.params.get("steps")
         batches = None if steps is None else (self.params["epochs"] - epoch) * steps
         self._begin_fit(epoch, None if batches is None else batches // self._batches_per_step())
+
+
+def pruning_callback(params: dict | None) -> FitHooks | None:
+    """Return the callback that prunes in a `fit`; None if there is none.
+
+    Args:
+        params: The `params` of any callback of this `fit`: Keras gives one dict to all of them.
+    """
+    return next((callback for callback in _pruning if params and callback.params is params), None)
 
 
 def check_only_callback(callback, pruned, advice: str) -> None:
@@ -118,6 +133,6 @@ def warn_of_written_weights(before: float, sparsity: float) -> None:
     warnings.warn(
         f"Another callback has written the weights after they were pruned, as EarlyStopping(restore_best_weights=True) "
         f"does: {before:.4f} of them were zero. They are pruned again to {sparsity:.4f}, without training after it. To "
-        "restore only an epoch that has reached the target, write EarlyStopping(..., start_from_epoch=<that epoch>).",
+        "restore only an epoch that has reached the target, write AtTarget(EarlyStopping(...)) in callbacks.",
         stacklevel=5,
     )

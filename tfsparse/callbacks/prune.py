@@ -8,7 +8,7 @@ from keras import ops
 
 from tfsparse import pruners, schedules
 from tfsparse.callbacks.fit_hooks import check_reaches_end
-from tfsparse.callbacks.prune_core import PruneCore, Unfinished
+from tfsparse.callbacks.prune_core import PruneCore, Unfinished, last_due
 from tfsparse.callbacks.sparse_training import SparseTraining
 from tfsparse.optimizers import compiled_model
 from tfsparse.optimizers.validation import ChecksTrainingLength, check_total_steps
@@ -20,6 +20,7 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
 
         before the first step:   model.optimizer = SparseOptimizer(model.optimizer, schedule, sparsity, pruner)
         after every epoch:       logs["sparsity"] = zeros in the masks / entries of the pruned weights
+                                 logs["at_target"] = 1 if the masks have the zeros of the end, or it is past, else 0
 
     The callback has no state of its own. `SparseOptimizer` does the work and is saved with the model, so files,
     `BackupAndRestore` and a second `fit` continue with the same masks.
@@ -32,7 +33,8 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
 
     A schedule that has begun ends at the step that was set for it, also when a later `fit` resumes it. After its end, a
     further `fit` with an equal `Prune` trains on at the target. With another target, pruner or schedule it starts a new
-    schedule from the present masks.
+    schedule from the present masks. All this also holds if the model was compiled anew in between, to unfreeze layers
+    or for another learning rate; then the zeros of the weights are the masks.
 
     Args:
         schedule: When masks are updated: a schedule, its name or its config, see `tfsparse.schedules`. Default:
@@ -54,6 +56,8 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
             weight keeps at least a tenth of what it would keep if all had the same sparsity.
         on_divergence: What to do if the masks of replicas differ: "raise", or "repair" them from the first replica.
             They are compared before every mask update and at the end of every epoch. Default: "raise".
+        verbose: 1: print one line before the first epoch, which says which epochs end at the target. 0: print nothing.
+            Default: 0, as in the callbacks of Keras.
 
     Raises:
         TypeError: If the model is no Keras 3 model.
@@ -79,8 +83,9 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         min_sparsity: float = 0.0,
         max_sparsity: float = 1.0,
         on_divergence: str = "raise",
+        verbose: int = 0,
     ):
-        super().__init__(check_total_steps(total_steps), on_divergence)
+        super().__init__(check_total_steps(total_steps), on_divergence, verbose)
         self.schedule, self.pruner = schedules.get(schedule), pruners.get(pruner)
         self.sparsity = selection.check_sparsity(sparsity)
         self.choice = selection.Choice(sparsities, exclude, skip_first, skip_last, min_sparsity, max_sparsity)
@@ -117,6 +122,10 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         if isinstance(optimizer.inner_optimizer, ChecksTrainingLength):
             optimizer.inner_optimizer.check_training_length(num_steps)
 
+    def reached_target(self) -> bool:
+        """Return whether the schedule has ended, or the masks have as many zeros as at its end."""
+        return compiled_model.reached_target(self.model)
+
     def _due_steps(self):
         optimizer = self._optimizer
         steps = np.arange(1, optimizer.total_steps + 1)
@@ -124,6 +133,13 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
 
     def _steps_done(self):
         return self._optimizer.steps_done
+
+    def _at_target_after(self, steps):
+        optimizer, done, now = self._optimizer, self._steps_done(), self.reached_target()
+        updates = last_due(self._due_steps(), steps)
+        ended = steps >= optimizer.total_steps
+        pairs = zip(ended, updates, strict=True)
+        return [bool(end) or (now if last <= done else optimizer.has_target_at(last)) for end, last in pairs]
 
     def _unfinished(self):
         optimizer = self._optimizer

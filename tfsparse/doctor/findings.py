@@ -9,14 +9,14 @@ from tfsparse.doctor.magnitude_gap import find_gap
 from tfsparse.doctor.patterns import Pattern
 from tfsparse.doctor.sources import KerasSource, Source
 from tfsparse.doctor.weights import Weight
-from tfsparse.optimizers.compiled_model import broken_masks
+from tfsparse.optimizers.compiled_model import broken_masks, unfinished
 
 
 def findings_of(source: Source, weights: Sequence[Weight], patterns: Sequence[Pattern]) -> list[str]:
     """Return all findings, the most important first."""
     findings = [*_zeros(weights, patterns), *_nearly_sparse(weights), *_integers(weights)]
     if isinstance(source, KerasSource):
-        findings += [*_quantized(source.model), *_off_mask(source.model)]
+        findings += [*_unfinished(source.model), *_quantized(source.model), *_off_mask(source.model)]
         findings += [*_removable_channels(source), *_keras_file(source)]
     return findings
 
@@ -51,6 +51,11 @@ def _nearly_sparse(weights) -> Iterator[str]:
 def _integers(weights) -> Iterator[str]:
     if any(w.array.dtype == "int8" for w in weights):
         yield "Weights are int8: TFLite's sparse kernel takes float32 alone, so here zeros can save bytes and no time."
+
+
+def _unfinished(model) -> Iterator[str]:
+    if sentence := unfinished(model):
+        yield f"{sentence} Train on to its end, or use a file from after it."
 
 
 def _quantized(model) -> Iterator[str]:

@@ -196,6 +196,13 @@ class SparseOptimizer(OptimizerWrapper):
             return True
         return self.schedule.final == 1 and self.num_zeros() == int(np.sum(self.mask_state.target_counts()))
 
+    def has_target_at(self, step: int) -> bool:
+        """Return whether an update at a step of the schedule gives as many zeros as the schedule has at its end."""
+        fraction = self.schedule.fraction(step, self.total_steps)
+        if self.schedule.final != 1 or not self.built:
+            return self.schedule.final == 1 and bool(fraction >= 1)
+        return backend_ops.to_int(ops.sum(self._state.num_pruned(fraction))) == np.sum(self.mask_state.target_counts())
+
     def current_sparsity(self) -> float:
         """Return the zeros in all masks over the entries of all pruned variables, counted now."""
         return self._state.sparsity() if self.built else 0.0

@@ -77,6 +77,7 @@ class Report(Printed):
         nonzero_parameters: Number of those that are not zero.
         sync_stats: What the replicas have sent each other for their masks in this process; None with one replica.
         dense: One `Dense` for each weight of rank 2 or more that has no row.
+        unfinished: One sentence if the model is from before its target was reached; else None.
 
     Examples:
         >>> report = tfsparse.report(model); print(report); report.as_dict()["sparsity"]
@@ -88,6 +89,7 @@ class Report(Printed):
     nonzero_parameters: int
     sync_stats: SyncStats | None = None
     dense: tuple[Dense, ...] = ()
+    unfinished: str | None = None
 
     @property
     def size(self) -> int:
@@ -145,6 +147,7 @@ class Report(Printed):
         if self.sync_stats is not None:
             times, sent = f"{self.sync_stats.num_syncs:,}", f"{self.sync_stats.bytes:,}"
             caption += f"; replicas compared their masks {times} times, {sent} bytes sent by each"
+        caption += f"\n{self.unfinished}" if self.unfinished else ""
         table = make_table(_COLUMNS, self.rows, title=title, caption=caption + self._dense_lines())
         table.add_section()
         sizes = map(count, (self.kept, self.size, self.flops, self.effective_flops))
@@ -180,7 +183,8 @@ def report(model: keras.Model) -> Report:
     Weights are counted, settings are not trusted, and frozen layers count like others. With a global threshold, the
     target of every kernel is that of all of them together. For layers with trainable thresholds, the weights they
     compute with are counted, and the thresholds are not. For layers quantised to int8, the integers are counted; zeros
-    stay zero in them. Weights of rank 2 or more that nothing prunes are listed with the reason.
+    stay zero in them. Weights of rank 2 or more that nothing prunes are listed with the reason. A model or file from
+    before its target was reached, as `ModelCheckpoint(save_best_only=True)` writes it without `AtTarget`, says so.
 
     Args:
         model: A built model.
@@ -210,7 +214,8 @@ def report(model: keras.Model) -> Report:
     dense = (Dense(names[id(v)], tuple(v.shape), math.prod(v.shape), reasons.other(v)) for v in others)
     rows = _rows(model, kernels, names, targets, kept, reasons)
     parameters = sum(math.prod(v.shape) for v in variables)
-    return Report(model.name, rows, parameters, sum(kept.values()), _sync_stats(model), tuple(dense))
+    unfinished = compiled_model.unfinished(model)
+    return Report(model.name, rows, parameters, sum(kept.values()), _sync_stats(model), tuple(dense), unfinished)
 
 
 def _rows(model, kernels, names, targets, kept, reasons):

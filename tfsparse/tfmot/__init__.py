@@ -9,6 +9,7 @@ Examples:
 
 from tfsparse import methods
 from tfsparse.tfmot import requirements  # noqa: F401  first: it says what is missing
+from tfsparse.tfmot.at_target import AtTarget
 from tfsparse.tfmot.callbacks import Prune
 from tfsparse.tfmot.convert import from_keras3, to_keras3
 from tfsparse.tfmot.prune import prune_low_magnitude, scope, strip_pruning
@@ -28,6 +29,7 @@ from tfsparse.tfmot.zeros import keep_zeros
 
 __all__ = [
     "DSD",
+    "AtTarget",
     "Constant",
     "Cosine",
     "Iterative",

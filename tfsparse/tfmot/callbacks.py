@@ -11,12 +11,12 @@ from tfsparse import schedules as fraction_schedules
 from tfsparse.backend import keras_internals
 from tfsparse.backend.variables import zero_fraction
 from tfsparse.callbacks.fit_hooks import check_only_callback, warn_of_written_weights
-from tfsparse.callbacks.prune_core import PruneCore, Unfinished
+from tfsparse.callbacks.prune_core import PruneCore, Unfinished, last_due
 from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.optimizers.validation import check_total_steps
 from tfsparse.pruners import selection
 from tfsparse.tfmot import schedules
-from tfsparse.tfmot.prune import prepare, set_schedule, wrapped_weights
+from tfsparse.tfmot.prune import prepare, reached_target, set_schedule, wrapped_weights
 from tfsparse.tfmot.wrapped_weights import WrappedWeights, slot_finder
 
 
@@ -79,8 +79,9 @@ class Prune(WrappedTraining, PruneCore, tf_keras.callbacks.Callback):
     """Trains a wrapped model sparse: `model.fit(..., callbacks=[tfsparse.tfmot.Prune("one_cycle", sparsity=0.9)])`.
 
     Sets the schedule of the wrappers to the steps of this `fit`. Without a sparsity it keeps the wrappers' own
-    schedules and checks that they end within this `fit`. The epochs' logs get `sparsity`: zeros in the masks over
-    entries of the pruned weights. TFMOT's `UpdatePruningStep` is not needed beside it and does no harm.
+    schedules and checks that they end within this `fit`. The epochs' logs get `sparsity`, zeros in the masks over
+    entries of the pruned weights, and `at_target`, 1 if every schedule has ended or its masks have their last count,
+    else 0. TFMOT's `UpdatePruningStep` is not needed beside it and does no harm.
 
     A schedule that has begun ends at the step that was set for it, also when a later `fit` resumes it. After its end, a
     further `fit` with an equal `Prune` trains on at the target; with other arguments it starts a new schedule from the
@@ -95,6 +96,8 @@ class Prune(WrappedTraining, PruneCore, tf_keras.callbacks.Callback):
             wrappers, spans several calls of `fit`. Default: None, which is all steps of this `fit`.
         on_divergence: What to do if the masks of replicas or workers differ: "raise", or "repair" them from the first
             replica. Default: "raise".
+        verbose: 1: print one line before the first epoch, which says which epochs end at the target. 0: print nothing.
+            Default: 0, as in the callbacks of Keras.
 
     Raises:
         ValueError: Before the first step, if the target cannot be reached: no wrappers, TFMOT's own wrappers, a dataset
@@ -112,8 +115,9 @@ class Prune(WrappedTraining, PruneCore, tf_keras.callbacks.Callback):
         *,
         total_steps: int | None = None,
         on_divergence: str = "raise",
+        verbose: int = 0,
     ):
-        super().__init__(check_total_steps(total_steps), on_divergence)
+        super().__init__(check_total_steps(total_steps), on_divergence, verbose)
         if sparsity is None and schedule is not None:
             raise ValueError(f"Prune got a schedule and no sparsity: write Prune({schedule!r}, sparsity=0.9).")
         self.schedule = None if sparsity is None else fraction_schedules.get(schedule or "one_cycle")
@@ -140,6 +144,10 @@ class Prune(WrappedTraining, PruneCore, tf_keras.callbacks.Callback):
                 stacklevel=2,
             )
         super().on_train_end(logs)
+
+    def reached_target(self) -> bool | None:
+        """Return whether the schedules have ended, or the masks have as many zeros as then; None if they do not say."""
+        return reached_target(self.model)
 
     @property
     def _masked_weights(self):
@@ -181,6 +189,13 @@ class Prune(WrappedTraining, PruneCore, tf_keras.callbacks.Callback):
         found, done = {group.schedule for group in self._masked_weights}, self._steps_done()
         last = self._last_step or max(schedules.end_step(schedule) for schedule in found)
         return sorted({step for schedule in found for step in schedules.due_steps(schedule, done + 1, last)})
+
+    def _at_target_after(self, steps):
+        first, last = self._steps_done() + 1, int(steps[-1])
+        groups = self._masked_weights
+        due = {group.schedule: schedules.due_steps(group.schedule, first, last) for group in groups}
+        each = [group.at_target_after(steps, last_due(due[group.schedule], steps)) for group in groups]
+        return [all(reached) for reached in zip(*each, strict=True)]
 
     def _steps_done(self):
         return max(group.num_steps() for group in self._masked_weights)

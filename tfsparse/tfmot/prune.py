@@ -151,14 +151,21 @@ def wrapped_weights(model) -> list[WrappedWeights]:
     return [group for group in groups.values() if group.active]
 
 
+def reached_target(model) -> bool | None:
+    """Return whether the schedules of a wrapped model have reached their sparsity; None if there are none that say."""
+    reached = [group.reached_target() for group in wrapped_weights(model)]
+    return None if None in reached or not reached else all(reached)
+
+
 def warn_of_unfinished(model) -> None:
     """Warn if a schedule has begun and has not reached its sparsity."""
     short = [group for group in wrapped_weights(model) if group.num_steps() > 0 and group.is_short()]
+    more = " (and more layers)" * (len(short) > 1)
     for group in short[:1]:
         warnings.warn(
-            f"{group.name} is at step {group.num_steps()} of {schedules.describe(group.schedule)}: "
-            f"{group.sparsity():.4f} of its weights are zero{' (and more layers)' * (len(short) > 1)}. Train to the "
-            "end, or use the weights of the last epoch if those of an earlier one were restored.",
+            f"{group.name} is at step {group.num_steps()} of {schedules.describe(group.schedule)}, from before the "
+            f"target was reached: {group.sparsity():.4f} of its weights are zero{more}. Train to the end, or use "
+            "the weights of the last epoch if those of an earlier one were restored.",
             stacklevel=3,
         )
 

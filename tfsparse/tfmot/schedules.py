@@ -137,6 +137,11 @@ def final_sparsity(schedule: PruningSchedule) -> float | None:
     return getattr(schedule, "final_sparsity", getattr(schedule, "target_sparsity", None))
 
 
+def ends_dense(schedule: PruningSchedule) -> bool:
+    """Return whether a schedule takes back what it has pruned, as DSD does."""
+    return isinstance(schedule, StepSchedule) and schedule.formula.final == 0
+
+
 _traced = weakref.WeakKeyDictionary()  # one schedule serves many layers, and is traced once for all of them
 
 

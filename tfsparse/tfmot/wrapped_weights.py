@@ -107,6 +107,29 @@ class WrappedWeights(MaskedWeights):
         steps = self.num_steps() if steps is None else steps
         return schedules.final_sparsity(self.schedule) is not None and steps < schedules.end_step(self.schedule)
 
+    def reached_target(self) -> bool | None:
+        """Return whether the schedule has ended, or as many weights are zero as at its end; None if it says neither."""
+        end, final = schedules.end_step(self.schedule), self.final_counts()
+        if 0 <= end <= self.num_steps():
+            return True
+        if final is None:
+            return None if end < 0 else False
+        return not schedules.ends_dense(self.schedule) and self.num_zeros() >= sum(final)
+
+    def at_target_after(self, steps, updates) -> list[bool]:
+        """Return whether the schedule will be at its target after some steps.
+
+        Args:
+            steps: Future steps.
+            updates: For each of them the last step until then at which masks are updated; 0: there is none.
+
+        Returns:
+            One bool for each step.
+        """
+        end, now = schedules.end_step(self.schedule), bool(self.reached_target())
+        pairs = zip(steps, updates, strict=True)
+        return [0 <= end <= step or (self._has_target_at(update) if update else now) for step, update in pairs]
+
     def is_short(self) -> bool:
         """Return whether the schedule has not ended, and fewer weights are zero than at its end."""
         return self.is_unfinished() and self.num_zeros() < sum(self.final_counts())
@@ -133,12 +156,20 @@ class WrappedWeights(MaskedWeights):
         backend_ops.when(due, lambda: self._update_at(step), [])
 
     def _update_at(self, step):
-        _, sparsity = schedules.at_step(self.schedule, step)  # within the branch: other steps do not compute it
+        self.update(None, self._counts_at(step))  # within the branch: other steps do not compute the counts
+        self.apply()
+
+    def _counts_at(self, step):
+        _, sparsity = schedules.at_step(self.schedule, step)
         at_end = self.final_counts() or [None] * len(self.sizes)
         units = [_equal_units(self.units, tuple(weight.shape)) for weight in self.weights]
-        counts = [schedules.num_pruned(self.schedule, sparsity, *u, n) for u, n in zip(units, at_end, strict=True)]
-        self.update(None, counts)
-        self.apply()
+        return [schedules.num_pruned(self.schedule, sparsity, *u, n) for u, n in zip(units, at_end, strict=True)]
+
+    def _has_target_at(self, step):
+        final = self.final_counts()
+        if final is None or schedules.ends_dense(self.schedule):
+            return False
+        return sum(int(count) for count in self._counts_at(tf.constant(step, tf.int64))) >= sum(final)
 
     def _measure_thresholds(self):
         for weight, mask, threshold in self.pruning_vars:

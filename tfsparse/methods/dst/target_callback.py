@@ -1,6 +1,7 @@
 """The DST callback of both roads, without what each Keras forces: it sets alpha, and cuts at the end."""
 
 import functools
+import math
 
 import numpy as np
 from keras import ops
@@ -66,6 +67,13 @@ class TargetSparsityCallback(FinalCut):
                 logs["uncut_sparsity"] = self._uncut_sparsity
         super().on_epoch_end(epoch, logs)
 
+    def reached_target(self) -> bool | None:
+        """Return whether exactly as many weights are pruned as the target says, as after the cut; None without one."""
+        if self.sparsity is None:
+            return None
+        layers = self._masked_layers()
+        return _num_kept_now(layers) == _size(layers) - topk.num_pruned(self.sparsity, _size(layers))
+
     def _begin_fit(self, first_epoch, num_steps):
         super()._begin_fit(first_epoch, num_steps)
         layers = self._masked_layers()
@@ -129,9 +137,16 @@ def _set_controller(layers, controller):
 
 def _sparsity(layers) -> float:
     """Return the pruned entries over all entries of the layers' kernels."""
+    return 1 - _num_kept_now(layers) / _size(layers)
+
+
+def _size(layers) -> int:
+    return sum(math.prod(kernel.shape) for layer in layers for kernel in layer.kernels)
+
+
+def _num_kept_now(layers) -> int:
     kernels = [backend_ops.read(k) for layer in layers for k in layer.kernels]
-    num_kept = _compiled(_num_kept)(kernels, [backend_ops.read(t) for layer in layers for t in layer.thresholds])
-    return 1 - int(num_kept) / sum(int(np.prod(k.shape)) for k in kernels)
+    return int(_compiled(_num_kept)(kernels, [backend_ops.read(t) for layer in layers for t in layer.thresholds]))
 
 
 _compiled = functools.cache(backend_ops.compiled)

@@ -59,6 +59,10 @@ class PruneGSM(SparseTraining, GSMCut, keras.callbacks.Callback):
             sparsity = 1 - 1 / optimizer.compression
             compiled_model.sparsify(model, OneShot(start=1.0), sparsity, Magnitude(scope="global"))
 
+    def reached_target(self) -> bool:
+        """Return whether the weights are cut."""
+        return compiled_model.reached_target(self.model)
+
     @property
     def _masked_weights(self):
         return self._optimizer.mask_state

@@ -121,6 +121,10 @@ class PLLController(FitHooks):
         """Hessian-vector products so far."""
         return self.cost.products
 
+    def reached_target(self) -> bool:
+        """Return whether pruning has ended."""
+        return rules.Progress.load(backend_ops.to_numpy(self._extra_state["progress"])).end_step >= 0
+
     def current_sparsity(self) -> float:
         """Return the zeros in all masks over the entries of all pruned weights, counted now."""
         return self._masked_weights.sparsity()

@@ -127,6 +127,7 @@ def of_report(report: dict) -> Iterator[Part]:
     if report.get("sync_stats"):
         times, sent = (f"{report['sync_stats'][key]:,}" for key in ("num_syncs", "bytes"))
         note += f" Replicas compared their masks {times} times; each sent {sent} bytes."
+    note += f" {report['unfinished']}" if report.get("unfinished") else ""
     yield Part("Layers", note, table=Table(head, rows, totals))
     without_zeros = [r for r in report["rows"] if not r["sparsity"]]
     dense = [r | {"because": r["dense_because"]} for r in without_zeros if r.get("dense_because")]

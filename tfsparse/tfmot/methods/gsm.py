@@ -10,7 +10,7 @@ from tfsparse.schedules import OneShot as OneShotFraction
 from tfsparse.tfmot import kernels
 from tfsparse.tfmot.callbacks import WrappedTraining
 from tfsparse.tfmot.constraints import native
-from tfsparse.tfmot.prune import global_weights, set_schedule
+from tfsparse.tfmot.prune import global_weights, reached_target, set_schedule
 from tfsparse.tfmot.schedules import StepSchedule
 
 __all__ = ["GSM", "PruneGSM"]
@@ -137,6 +137,10 @@ class PruneGSM(WrappedTraining, GSMCut, tf_keras.callbacks.Callback):
                 "model.compile(tfsparse.tfmot.GSM(5e-3, compression=10), loss=...)."
             )
         global_weights(model)
+
+    def reached_target(self) -> bool:
+        """Return whether the weights are cut."""
+        return reached_target(self.model)
 
     @property
     def _masked_weights(self):
