@@ -8,6 +8,7 @@ from keras import ops
 
 import tfsparse
 from tfsparse import testing
+from tfsparse.optimizers import recompiled
 from tfsparse.testing import fixtures
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -60,14 +61,20 @@ def test_what_was_pruned_with_a_frozen_base_stays_pruned_when_the_base_is_unfroz
     assert model.optimizer.steps_done == model.optimizer.total_steps == 12  # a schedule of its own
 
 
-@pytest.mark.parametrize("start", ["prune", "a compiled SparseOptimizer", "a model that the first step builds"])
-def test_one_schedule_spans_two_fits_with_a_compile_between_them(start):
+WAYS = ["Prune", "a compiled SparseOptimizer", "a model that the first step builds", "a loaded model"]
+
+
+@pytest.mark.parametrize("start", WAYS)
+def test_one_schedule_spans_two_fits_with_a_compile_between_them(start, tmp_path):
     layers = [keras.layers.Flatten(), keras.layers.Dense(8, name="hidden"), keras.layers.Dense(4, name="head")]
     shape = [] if start == "a model that the first step builds" else [keras.Input((6, 6, 1))]
     model = keras.Sequential([*shape, *layers])
     inner = tfsparse.SparseOptimizer("sgd", "one_cycle", SPARSITY) if start == "a compiled SparseOptimizer" else "sgd"
     fixtures.fit_compiled(compiled(model, inner), [prune(total_steps=16)], epochs=2)
     assert 0 < model.optimizer.current_sparsity() < SPARSITY
+    if start == "a loaded model":
+        model.save(tmp_path / "model.keras")
+        model = keras.models.load_model(tmp_path / "model.keras")
     compiled(model)
     fixtures.fit_compiled(model, [prune(total_steps=16), NothingGrows()], epochs=2)
     assert model.optimizer.steps_done == 16 and model.optimizer.current_sparsity() == SPARSITY
@@ -111,12 +118,22 @@ def test_fixed_masks_are_found_again():
     assert tfsparse.report(model).sparsity == SPARSITY
 
 
+def test_what_was_pruned_once_is_where_prune_starts():
+    model = testing.small_model()
+    tfsparse.prune(model, 0.5)
+    fixtures.fit_compiled(compiled(model), [prune(), NothingGrows()])
+    assert tfsparse.report(model).sparsity == SPARSITY
+
+
 def test_an_optimizer_that_compile_has_replaced_leaves_no_memory_behind():
     model = fixtures.fit_compiled(compiled(testing.small_model(), "adam"), [prune()], epochs=1)
     optimizer = weakref.ref(model.optimizer)
     compiled(model)
     gc.collect()
     assert optimizer() is None
+    before, model = len(recompiled._records), None
+    gc.collect()
+    assert len(recompiled._records) == before - 3
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="MirroredStrategy is TensorFlow's")

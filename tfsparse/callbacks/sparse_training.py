@@ -6,7 +6,7 @@ from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
 from tfsparse.backend.variables import zero_fraction
 from tfsparse.callbacks.fit_hooks import check_only_callback, warn_of_written_weights
-from tfsparse.optimizers import compiled_model, recompiled
+from tfsparse.optimizers import compiled_model
 
 
 class SparseTraining:
@@ -60,7 +60,6 @@ class SparseTraining:
         self._applied.end_epoch()
         self._check_applied()
         super().on_epoch_end(epoch, logs)
-        recompiled.record(self.model, self._optimizer, (logs or {}).get("sparsity", 0) > 0)
 
     def on_train_end(self, logs=None):
         self._prune_written_weights()

@@ -69,7 +69,7 @@ def wrap_optimizer(model, schedule, sparsity: float, pruner, choice: selection.C
     pruner = pruners.get(pruner)
     check = check_ready if pruner.straight_through else check_compiled  # dense copies start from the weights
     check(model)
-    previous = sparse_optimizer(model)
+    previous, records = sparse_optimizer(model), recompiled.last_records(model.trainable_variables)
     with replicas.strategy_scope(model):
         optimizer = SparseOptimizer(
             innermost_optimizer(model.optimizer), schedule, sparsity, pruner, total_steps=total_steps
@@ -81,10 +81,9 @@ def wrap_optimizer(model, schedule, sparsity: float, pruner, choice: selection.C
         if previous is not None and previous.built:
             optimizer.continue_from(previous)
         elif previous is None and model.built:
-            recompiled.go_on(model, optimizer)
+            recompiled.go_on(optimizer, records)
         scaled = inside_loss_scaling(model.optimizer, optimizer, model.trainable_variables)
         keras_internals.set_optimizer(model, scaled)
-    recompiled.record(model, optimizer)
     return optimizer
 
 

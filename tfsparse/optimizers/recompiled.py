@@ -1,84 +1,102 @@
 """What `compile` forgets: it gives a model a new optimizer, without the masks and the position in the schedule."""
 
 import weakref
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
-from tfsparse.backend.variables import zero_fraction
-from tfsparse.pruners import selection
 
 
 class Position(NamedTuple):
-    """Where a `SparseOptimizer` is in its schedule.
+    """Where a `SparseOptimizer` is in its schedule, also when it is gone.
 
-    Masks and slots are not here, only scalars and counts, so that the memory of a replaced optimizer is free. The zeros
-    of the weights show the masks.
+    Masks and slots are not here, so that their memory is free: the zeros of the weights show the masks.
 
     Attributes:
         request: Schedule, pruner and sparsity.
-        variables: Its steps, the step before the first one of the schedule, and the schedule's length; empty before it
-            is built.
-        start: `{id of a weight: zeros at the first step}`.
-        has_zeros: Whether its masks had zeros at the end of an epoch.
+        iterations: Variable: the optimizer's steps.
+        begin: Variable: the step before the first one of the schedule.
+        total_steps: Variable: the length of the schedule in steps.
+        start: Variable: zeros of each weight at the first step.
+        target: Variable: zeros of each weight at the last step.
     """
 
     request: tuple
-    variables: tuple
-    start: dict[int, int]
-    has_zeros: bool
+    iterations: keras.Variable
+    begin: keras.Variable
+    total_steps: keras.Variable
+    start: keras.Variable
+    target: keras.Variable
+
+    @property
+    def steps_done(self) -> int:
+        return backend_ops.to_int(self.iterations) - backend_ops.to_int(self.begin)
+
+    def is_in_progress(self) -> bool:
+        return 0 < self.steps_done < backend_ops.to_int(self.total_steps)
 
 
-_positions = weakref.WeakKeyDictionary()  # the last Position of each model
+class _Record(NamedTuple):
+    """The last position of a weight, and its index among the weights there."""
+
+    weight: weakref.ref
+    position: Position
+    index: int
 
 
-def record(model: keras.Model, optimizer, has_zeros: bool = False) -> None:
-    """Record where the `SparseOptimizer` of a model is, now and at all later steps.
+_records = {}  # by the id of a weight; keras.Variable has no hash
+
+
+def record(optimizer, state) -> None:
+    """Let `last_records` know where an optimizer is, now and after all later steps.
 
     Args:
-        model: The model.
-        optimizer: Its `SparseOptimizer`.
-        has_zeros: Whether the masks have zeros.
+        optimizer: A `SparseOptimizer`.
+        state: Its `MaskState`, with all weights that it was built on.
     """
-    variables, start = (), {}
-    if optimizer.built:
-        state = optimizer.mask_state
-        variables = optimizer.iterations, state.begin, state.total_steps
-        start = dict(zip(map(id, state.weights), state.of_trained(_integers(state.start)), strict=True))
-    _positions[model] = Position(_request(optimizer), variables, start, has_zeros)
+    position = Position(
+        _request(optimizer), optimizer.iterations, state.begin, state.total_steps, state.start, state.target
+    )
+    for index, weight in enumerate(state.weights):
+        _records[id(weight)] = _Record(weakref.ref(weight, _removal(id(weight))), position, index)
 
 
-def go_on(model: keras.Model, optimizer) -> None:
-    """Let the new optimizer of a model that was pruned before `compile` go on from there.
+def last_records(weights: Sequence) -> dict:
+    """Return what is known of weights that a `SparseOptimizer` was built on: `{id of a weight: record}`."""
+    found = {id(weight): _records.get(id(weight)) for weight in weights}
+    return {key: each for key, each in found.items() if each is not None}
+
+
+def go_on(optimizer, records: dict) -> None:
+    """Let a new optimizer go on from where others were before `compile`.
 
         masks = weights != 0;  start = zeros(masks)
-        start, position = those of the schedule before, if it is an equal one that has not ended
-
-    A model whose weights were written since, so that their zeros are gone, begins its schedule again.
+        start, position = those of an equal schedule that has not ended, if the weights still have its zeros
 
     Args:
-        model: A built model.
-        optimizer: Its new `SparseOptimizer`, built.
+        optimizer: A new `SparseOptimizer`, built.
+        records: What was known before it was built; without any, nothing is done.
     """
-    before, state = _positions.get(model), optimizer.mask_state
-    if before is None:
+    if not records:
         return
-    start = _start_from_zeros(state)
-    if before.variables and before.request == _request(optimizer) and (_has_zeros(model) or not before.has_zeros):
-        iterations, begin, total = map(backend_ops.to_int, before.variables)
-        if 0 < iterations - begin < total:
-            state.begin.assign(backend_ops.to_int(optimizer.iterations) - (iterations - begin))
-            optimizer.set_total_steps(optimizer.total_steps or total)
-            start |= {key: count for key, count in before.start.items() if key in start}
-    state.start.assign([start[id(v)] for v in state.weights])
+    state, start = optimizer.mask_state, _start_from_zeros(optimizer.mask_state)
+    positions = (each.position for each in records.values() if each.position.request == _request(optimizer))
+    position = next(filter(Position.is_in_progress, positions), None)
+    known = {key: each.index for key, each in records.items() if each.position is position and key in start}
+    if position is not None and not _are_written(position, known, start):
+        state.begin.assign(backend_ops.to_int(optimizer.iterations) - position.steps_done)
+        optimizer.set_total_steps(optimizer.total_steps or backend_ops.to_int(position.total_steps))
+        before = ops.convert_to_numpy(position.start)
+        start |= {key: before[index] for key, index in known.items()}
+    state.start.assign([start[id(weight)] for weight in state.weights])
 
 
 def _start_from_zeros(state) -> dict:
-    """Let the weights that are not zero live, and return `{id: zeros}`; a weight that is all zero lives."""
+    """Let the weights that are not zero live, and return `{id: zeros}`. A weight that is all zero lives."""
     start = {}
     for weight, mask in zip(state.weights, state.masks, strict=True):
         nonzero = ops.convert_to_numpy(weight) != 0
@@ -88,13 +106,17 @@ def _start_from_zeros(state) -> dict:
     return start
 
 
-def _has_zeros(model):
-    return zero_fraction([v for v in keras_internals.trained_weights(model) if selection.is_prunable(v)]) > 0
+def _are_written(position, known, zeros):
+    """Return whether weights that must have zeros by now have none."""
+    schedule, target = position.request[0], ops.convert_to_numpy(position.target)
+    fraction = float(schedule.fraction(position.steps_done, backend_ops.to_int(position.total_steps)))
+    expected = fraction * sum(target[index] for index in known.values())
+    return expected >= 1 and not any(zeros[key] for key in known)
+
+
+def _removal(key):
+    return lambda _: _records.pop(key, None)
 
 
 def _request(optimizer):
     return optimizer.schedule, optimizer.pruner, optimizer.sparsity
-
-
-def _integers(variable):
-    return ops.convert_to_numpy(variable).tolist()

@@ -11,6 +11,7 @@ from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend import ops as backend_ops
 from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.masks import topk
+from tfsparse.optimizers import recompiled
 from tfsparse.optimizers.mask_state import MaskState
 from tfsparse.optimizers.masked_weights import check_replicas
 from tfsparse.optimizers.validation import check_inner, check_total_steps, variables_of_step
@@ -238,6 +239,7 @@ class SparseOptimizer(OptimizerWrapper):
         begin = backend_ops.to_int(self.iterations)
         bounds = [self._overrides.bounds(i) for i in targets]
         self._state = MaskState(self, targets, groups, begin, self._total_steps or 0, bounds)
+        recompiled.record(self, self._state)
         self._state.leave_dense(self._untrained)
         self.add_extra_state({name: np.zeros(shape) for name, shape in self._extra_state_shapes.items()})
 
