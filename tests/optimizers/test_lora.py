@@ -1,3 +1,6 @@
+import pathlib
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -90,6 +93,28 @@ def test_export_keeps_the_zeros_without_merging(tmp_path):
     assert zeros == {name: np.sum(held == 0) for name, held in kernels(model)[1].items() if name != "embedding"}
     answers = served.serve(tf.constant(INPUTS, "int32"))
     np.testing.assert_allclose(answers, model.predict(INPUTS, verbose=0), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*shuffle=True. was passed")  # Keras says so of every tf.data.Dataset
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once is enough for a document")
+def test_the_lines_of_the_guide_keep_the_zeros(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = keras.layers.Dense(8, name="hidden")
+    model = keras.Sequential([keras.Input((8,)), base, keras.layers.Dense(2, name="head")])
+    train = tf_data(INPUTS.astype("float32"), TARGETS)
+    names = {"base": base, "model": model, "loss": "mse", "train": train, "keras": keras, "tfsparse": tfsparse}
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
+    for heading in ("Frozen layers, then unfrozen", "Keep what is zero", "LoRA and quantisation"):
+        exec(re.search(rf"## {heading}\n.*?```python\n(.*?)```", page, re.DOTALL)[1], names)
+        assert tfsparse.report(names["model"]).sparsity == 0.8, heading
+        names["model"].save("pruned.keras")
+    assert tfsparse.report(keras.models.load_model("tuned.keras")).sparsity == 0.8
+
+
+def tf_data(*arrays):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(8)
 
 
 def test_a_model_without_lora_is_refused():
