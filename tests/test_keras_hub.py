@@ -139,3 +139,20 @@ def test_the_experts_of_a_mixture_are_named_and_pruned_by_the_line_that_names_th
     assert len(experts) == 6 and np.allclose(experts, 0.8, atol=0.001)
     assert {d.weight.rpartition("/")[2] for d in report.dense} == {"embeddings", "reverse_embeddings"}
     assert model.generate(PROMPT, stop_token_ids=None)["token_ids"].shape == (4, 12)
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading")  # KerasHub freezes layers, which no file says
+def test_a_pruned_backbone_is_adapted_by_lora_and_stays_sparse(tmp_path):
+    make, x = BACKBONES["gpt2"]
+    model = make()
+    tfsparse.prune(model, 0.8)
+    model.enable_lora(2)
+    model.compile("adam", "mse")
+    with pytest.raises(ValueError, match="LoRA has frozen its kernels"):
+        tfsparse.sparsify(model, total_steps=4)
+    model.fit(x, np.zeros((4, 12, 16), "float32"), epochs=2, verbose=0)
+    tfsparse.merge_lora(model)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert all(np.array_equal(a, b) for a, b in zip(outputs(again, x), outputs(model, x), strict=True))
+    assert abs(tfsparse.report(again).sparsity - 0.8) < 0.005
