@@ -21,8 +21,9 @@ All figures are ratios or times that were measured in one run on CPU ({cpu}, {co
 
 ## The training step
 
-A whole `fit` step with batch 128 and SGD momentum 0.9 in the middle of a 10,000-step run to 90 % zeros, as a multiple
-of the same framework's dense step in the same round: median (minimum to maximum) of {rounds} rounds.
+A whole `fit` step with batch 128 and SGD momentum 0.9 in the middle of a 10,000-step run to 90 % zeros in every layer
+(`scope="layer"`), as a multiple of the same framework's dense step in the same round: median (minimum to maximum) of
+{rounds} rounds.
 
 - "Every step": the masks are updated at every step.
 - "Default": the masks are updated as often as each framework does by default. In this run that is every 10th step for

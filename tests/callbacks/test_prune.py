@@ -13,6 +13,7 @@ from tfsparse import Prune, SparseOptimizer, testing
 from tfsparse.optimizers import compiled_model
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+PER_LAYER = tfsparse.Magnitude(scope="layer")
 
 
 def compiled(optimizer="adam", model=None, **options):
@@ -151,7 +152,7 @@ def test_any_built_model(kind):
 
         model = Subclassed()
         model.build((None, *shape))
-    fit(compiled(model=model), Prune(sparsity=0.75), epochs=2)
+    fit(compiled(model=model), Prune("one_cycle", 0.75, PER_LAYER), epochs=2)
     pruned = model.optimizer.pruned_variables
     kernels = {"functional": 3, "nested": 3, "shared": 2, "subclassed": 2, "recurrent": 3, "attention": 5}
     assert len(pruned) == kernels[kind]
@@ -175,8 +176,8 @@ def test_a_sparse_optimizer_that_is_compiled_needs_no_length(sparsity):
 
 def test_another_choice_of_layers_is_a_new_schedule():
     model = compiled()
-    fit(model, Prune("constant", 0.5))
-    fit(model, Prune("constant", 0.5, exclude="head", sparsities={"hidden": 0.25}))
+    fit(model, Prune("constant", 0.5, PER_LAYER))
+    fit(model, Prune("constant", 0.5, PER_LAYER, exclude="head", sparsities={"hidden": 0.25}))
     rows = {r.weight.split("/")[-2]: r for r in tfsparse.report(model).rows}
     assert (rows["hidden"].target, rows["head"].target) == (0.25, None)
     fit(model, Prune(total_steps=100, exclude="conv"), epochs=1)
@@ -207,7 +208,8 @@ def test_one_layer_or_several_by_name_or_as_objects(exclude):
 def test_what_is_frozen_already_may_be_excluded():
     model = testing.small_model()
     model.get_layer("conv").trainable = False
-    fit(compiled(model=model), Prune(sparsity=0.75, exclude=[model.get_layer("conv"), model.get_layer("conv").kernel]))
+    exclude = [model.get_layer("conv"), model.get_layer("conv").kernel]
+    fit(compiled(model=model), Prune("one_cycle", 0.75, PER_LAYER, exclude=exclude))
     assert [r.sparsity for r in tfsparse.report(model).rows if "conv" not in r.weight] == [0.75, 0.75]
 
 

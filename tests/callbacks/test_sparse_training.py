@@ -66,7 +66,7 @@ def test_what_survives_is_the_largest_of_the_restored_weights():
     model, epochs = compiled(), []
     keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epochs.append(model.get_weights()))
     with pytest.warns(UserWarning, match=WRITTEN):
-        fit(model, Prune(sparsity=0.75), keep, BestAtSecondEpoch(10))
+        fit(model, Prune("one_cycle", 0.75, tfsparse.Magnitude(scope="layer")), keep, BestAtSecondEpoch(10))
     for restored, now in zip(epochs[1], model.get_weights(), strict=True):
         if restored.ndim > 1:
             kept = np.abs(restored) > np.sort(np.abs(restored).ravel())[round(0.75 * restored.size) - 1]
@@ -247,7 +247,8 @@ def test_two_callbacks_that_prune_one_model_are_refused(same):
     with pytest.raises(ValueError, match=r"Two callbacks prune this model: Prune and Prune.*Prune\(sparsities="):
         fit(model, first, second)
     fit(model, Prune(sparsity=0.75, exclude=["head"]))  # one of them trains, without what the others had set up
-    assert [r.sparsity for r in tfsparse.report(model).rows] == [0.75, 0.75, 0]
+    conv, hidden, head = tfsparse.report(model).rows
+    assert head.sparsity == 0 and conv.kept + hidden.kept == (conv.size + hidden.size) / 4
 
 
 def test_two_methods_in_one_fit_are_refused():

@@ -18,7 +18,7 @@ def logged(tmp_path, pruner):
 
 
 def test_every_pruned_weight_has_its_target_and_its_actual_sparsity(tmp_path):
-    model, logger, found = logged(tmp_path, Magnitude())
+    model, logger, found = logged(tmp_path, Magnitude(scope="layer"))
     assert len(logger.history) == 3
     for variable in model.optimizer.pruned_variables:
         actual = np.mean(ops.convert_to_numpy(variable) == 0)
@@ -104,7 +104,7 @@ def test_layers_of_one_name_have_lines_of_their_own(tmp_path):
     flat = keras.layers.Flatten()(inputs)
     model = keras.Model(inputs, keras.layers.add([encoder("left")(flat), encoder("right")(flat)]))
     logger = SparsityLogger(tmp_path)
-    prune = Prune(sparsity=0.5, sparsities=[(model.get_layer("right"), 0.25)])
+    prune = Prune("one_cycle", 0.5, Magnitude(scope="layer"), sparsities=[(model.get_layer("right"), 0.25)])
     small_fit(2, [prune, logger], model=model)
     assert logger.history[-1] == {"a/kernel": 0.5, "a/kernel#2": 0.25}
     found = scalars(tmp_path)

@@ -64,7 +64,7 @@ def test_global_norm_clipping_ignores_pruned_gradients():
 
 def test_set_sparsity_reaches_a_compiled_step():
     model = testing.small_model()
-    optimizer = SparseOptimizer("sgd", schedule="linear", sparsity=0.5, total_steps=12)
+    optimizer = SparseOptimizer("sgd", "linear", 0.5, tfsparse.Magnitude(scope="layer"), total_steps=12)
     model.compile(optimizer, "mse")
     x, _ = testing.small_data()
     y = np.zeros((len(x), 4), "float32")

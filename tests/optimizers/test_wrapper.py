@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tfsparse import Prune, SparseOptimizer, testing
+from tfsparse import Magnitude, Prune, SparseOptimizer, testing
 
 ON_JAX = keras.backend.backend() == "jax"
 
@@ -296,7 +296,7 @@ def test_a_checkpoint_of_swapped_averages_is_sparse(scaled, tmp_path):
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
     save = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
-    prune = Prune("constant", 0.5)
+    prune = Prune("constant", 0.5, Magnitude(scope="layer"))
     model.fit(x, y, batch_size=16, epochs=2, verbose=0, validation_data=(x, y), callbacks=[prune, swap, save])
     trained = model.get_layer("hidden").kernel.numpy()
     for epoch in (1, 2):

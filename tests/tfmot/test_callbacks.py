@@ -12,8 +12,8 @@ layers, stock = models.layers, models.stock
 COUNTS = [230, 1152, 48]  # zeros at a sparsity of 0.8
 
 
-def _model(schedule=None, **options):
-    return models.compiled(tfmot.prune_low_magnitude(models.small(), schedule, **options))
+def _model(schedule=None, scope="layer"):
+    return models.compiled(tfmot.prune_low_magnitude(models.small(), schedule, scope=scope))
 
 
 def _zeros(model):
@@ -203,7 +203,7 @@ def test_steps_that_loss_scaling_skipped_are_named(scale, zeros, message):
     tf_keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         optimizer = tf_keras.mixed_precision.LossScaleOptimizer(tf_keras.optimizers.SGD(0.01), initial_scale=scale)
-        model = models.compiled(tfmot.prune_low_magnitude(models.small()), optimizer)
+        model = models.compiled(tfmot.prune_low_magnitude(models.small(), scope="layer"), optimizer)
         with pytest.warns(UserWarning, match=message):
             models.fit(model, tfmot.Prune("linear", sparsity=0.8))
     finally:
@@ -274,7 +274,7 @@ class StopAt(tf_keras.callbacks.Callback):
 
 def test_averages_of_weights_are_masked():
     optimizer = tf_keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9)
-    model = models.compiled(tfmot.prune_low_magnitude(models.small()), optimizer)
+    model = models.compiled(tfmot.prune_low_magnitude(models.small(), scope="layer"), optimizer)
     models.fit(model, tfmot.Prune(sparsity=0.8))
     assert _zeros(model) == COUNTS
 
@@ -283,7 +283,7 @@ def test_averages_of_weights_are_masked():
 def test_weights_that_return_have_empty_slots(legacy):
     """With DSD masks grow again; the momentum that gathered in a pruned weight must not move it when it does."""
     make = tf_keras.optimizers.legacy.SGD if legacy else tf_keras.optimizers.SGD
-    model = models.compiled(tfmot.prune_low_magnitude(models.small()), make(0.05, momentum=0.9))
+    model = models.compiled(tfmot.prune_low_magnitude(models.small(), scope="layer"), make(0.05, momentum=0.9))
     models.fit(model, tfmot.Prune("dsd", sparsity=0.8, total_steps=32))
     wrapper = models.stock_wrappers(model)[1]
     weight, mask, _ = wrapper.pruning_vars[0]

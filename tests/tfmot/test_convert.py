@@ -364,7 +364,8 @@ def test_a_new_cycle_begins_from_the_masks():
     converted = to_keras3(_wrapped(tfmot.prune_low_magnitude), "sgd")
     converted.compile(converted.optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = np.ones((8, 8, 8, 4), "float32"), np.zeros(8, int)
-    converted.fit(x, y, epochs=4, verbose=0, callbacks=[tfsparse.Prune("linear", sparsity=0.9)])
+    prune = tfsparse.Prune("linear", 0.9, tfsparse.Magnitude(scope="layer"))
+    converted.fit(x, y, epochs=4, verbose=0, callbacks=[prune])
     assert all(row.sparsity == pytest.approx(0.9, abs=0.01) for row in tfsparse.report(converted).rows[:2])
 
 

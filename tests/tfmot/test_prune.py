@@ -23,7 +23,7 @@ def test_what_has_nothing_to_prune_stays_as_it_is():
     x = layers.Bidirectional(layers.LSTM(4), name="both")(x)
     x = layers.EinsumDense("ab,bc->ac", output_shape=4, name="einsum")(x)
     plain = tf_keras.Model(inputs, layers.UnitNormalization()(x))
-    model = tfmot.prune_low_magnitude(plain, SCHEDULE)
+    model = tfmot.prune_low_magnitude(plain, SCHEDULE, scope="layer")
     assert _names(model) == ["conv", "both", "einsum"]
     x, _ = models.data()
     np.testing.assert_allclose(model(x), plain(x), rtol=1e-5)
@@ -35,7 +35,7 @@ def test_models_inside_models_and_layers_used_twice():
     inner = tf_keras.Sequential([layers.Input((4,)), layers.Dense(4, name="a"), layers.ReLU()], name="inner")
     inputs = layers.Input((4,))
     plain = tf_keras.Model(inputs, layers.Dense(3, name="b")(inner(inner(inputs))))
-    model = tfmot.prune_low_magnitude(plain, SCHEDULE)
+    model = tfmot.prune_low_magnitude(plain, SCHEDULE, scope="layer")
     assert _names(model) == ["a", "b"]
     models.fit(models.compiled(model))
     assert models.sparsities(model) == [0.75, 0.75]
@@ -118,7 +118,7 @@ def test_takes_over_wrappers_of_tfmot():
 
 @pytest.mark.parametrize("strip", [tfmot.strip_pruning, stock.strip_pruning])
 def test_strip(strip):
-    model = models.compiled(tfmot.prune_low_magnitude(models.small(), SCHEDULE))
+    model = models.compiled(tfmot.prune_low_magnitude(models.small(), SCHEDULE, scope="layer"))
     models.fit(model)
     stripped = strip(model)
     x, _ = models.data()
@@ -178,7 +178,7 @@ class InModels(tf_keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.net = tfmot.prune_low_magnitude(models.small(), SCHEDULE)
+        self.net = tfmot.prune_low_magnitude(models.small(), SCHEDULE, scope="layer")
         self.heads = [[tfmot.prune_low_magnitude(layers.Dense(3, name="head"), SCHEDULE)]]
 
     def call(self, x, training=None):
@@ -207,7 +207,7 @@ def test_wrappers_of_a_loaded_file_that_rank_all_layers_are_stripped(tmp_path):
 def test_stripping_says_if_the_schedule_did_not_end(tmp_path):
     import tfsparse
 
-    model, early = models.compiled(tfmot.prune_low_magnitude(models.small(), SCHEDULE)), []
+    model, early = models.compiled(tfmot.prune_low_magnitude(models.small(), SCHEDULE, scope="layer")), []
     models.fit(model, tf_keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: early.append(model.get_weights())))
     tfmot.strip_pruning(model)
     model.set_weights(early[0])
@@ -217,7 +217,7 @@ def test_stripping_says_if_the_schedule_did_not_end(tmp_path):
 
 
 def test_strip_cuts_weights_that_were_written_to():
-    model = models.compiled(tfmot.prune_low_magnitude(models.small(), SCHEDULE))
+    model = models.compiled(tfmot.prune_low_magnitude(models.small(), SCHEDULE, scope="layer"))
     models.fit(model)
     model.layers[1].layer.kernel.assign_add(np.ones(model.layers[1].layer.kernel.shape))
     assert models.sparsities(tfmot.strip_pruning(model))[0] == pytest.approx(0.75)

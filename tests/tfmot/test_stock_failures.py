@@ -138,7 +138,7 @@ def test_applications_that_the_stock_wrapper_refuses(family):
     model = getattr(applications, family)(weights=None, input_shape=(64, 64, 3), classes=10)
     with pytest.raises(ValueError, match="supported layer|registry|Prune"):
         stock.prune_low_magnitude(model)
-    wrapped = tfmot.prune_low_magnitude(model)
+    wrapped = tfmot.prune_low_magnitude(model, scope="layer")
     for wrapper in models.stock_wrappers(wrapped):
         wrapper.pruning_obj.prune_now(0.5)
     masks = models.masks(wrapped)
@@ -154,7 +154,7 @@ def test_an_application_trains():
     plain = applications.MobileNetV3Small(
         weights=None, input_shape=(32, 32, 3), classes=3, minimalistic=True, classifier_activation=None
     )
-    model = models.compiled(tfmot.prune_low_magnitude(plain))
+    model = models.compiled(tfmot.prune_low_magnitude(plain, scope="layer"))
     models.fit(model, tfmot.Prune("linear", sparsity=0.8), epochs=1)
     masks = models.masks(model)
     assert len(masks) > 20

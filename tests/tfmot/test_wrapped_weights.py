@@ -47,7 +47,8 @@ def test_blocks_that_do_not_divide_a_kernel_reach_the_target(block, zeros):
 
 def test_what_blocks_cannot_reach_is_said_before_training():
     with pytest.warns(UserWarning, match=r"dense_50 \(17, 50\): 0.3976 instead of 0.5"):
-        models.fit(dense_model(50, block_size=(16, 16)), tfmot.Prune("one_cycle", sparsity=0.5), epochs=1)
+        model = dense_model(50, block_size=(16, 16), scope="layer")
+        models.fit(model, tfmot.Prune("one_cycle", sparsity=0.5), epochs=1)
 
 
 def test_what_is_reached_by_all_layers_together_is_said_of_a_global_scope():
@@ -56,7 +57,7 @@ def test_what_is_reached_by_all_layers_together_is_said_of_a_global_scope():
 
 
 def test_a_global_target_counts_over_the_whole():
-    model = dense_model(50, 5, scope="global")
+    model = dense_model(50, 5)
     models.fit(model, tfmot.Prune("one_cycle", sparsity=0.777))
     assert sum(np.sum(m == 0) for m in models.masks(model)) == round(0.777 * (850 + 250))
 

@@ -196,7 +196,7 @@ class ScorePruner(Pruner):
         kept = [u.pool(m) for u, m in zip(units, masks, strict=True)]
         shapes = [tuple(m.shape) for m in masks]
         counts = [_at_most(u.max_zeros(s), n) for u, s, n in zip(units, shapes, num_pruned, strict=True)]
-        if self.is_global:
+        if self.is_global and len(units) > 1:  # one weight alone reaches the nearest count with any units
             bounds = self._bounds or [None] * len(units)
             unit_masks = _prune_lowest_globally(units, pooled, counts, kept, shapes, bounds)
         else:

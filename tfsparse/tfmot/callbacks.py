@@ -33,6 +33,10 @@ class Promise(NamedTuple):
     num_zeros: int
     cut: Callable[[], None]
 
+    def is_broken(self) -> bool:
+        """Return whether zeros are missing; units of several sizes under one threshold meet a count to within one."""
+        return self.num_zeros - self.group.num_zeros() >= self.group.largest_unit()
+
 
 class WrappedTraining:
     """Mixed into a callback of tf_keras that prunes a wrapped model, before `FitHooks`.
@@ -66,7 +70,7 @@ class WrappedTraining:
 
     def _prune_restored(self, promises):
         groups = wrapped_weights(self.model)
-        denser = [promise for promise in promises if promise.group.num_zeros() < promise.num_zeros]
+        denser = [promise for promise in promises if promise.is_broken()]
         if denser or any(sum(group.num_broken()) for group in groups):
             before = zero_fraction([weight for group in groups for weight in group.weights])
             for promise in denser:
@@ -235,7 +239,9 @@ class Prune(WrappedTraining, PruneCore, tf_keras.callbacks.Callback):
         return max(self._num_batches - max(self._steps_seen.values()) + max(self._steps_before.values()), 0)
 
     def _unfinished(self):
-        return [_unfinished(group, steps) for group, steps in self._trained().items() if group.is_unfinished(steps)]
+        trained = self._trained().items()
+        short = [each for each in trained if each[0].is_unfinished(each[1]) and not each[0].reached_target()]
+        return [_unfinished(group, steps) for group, steps in short]
 
     def _promises(self):
         trained, goes_on = self._trained().items(), self.total_steps is not None

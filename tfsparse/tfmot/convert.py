@@ -11,8 +11,7 @@ import tf_keras
 from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import PruneLowMagnitude as StockWrapper
 
 from tfsparse.backend import keras_internals
-from tfsparse.optimizers import compiled_model
-from tfsparse.pruners import selection
+from tfsparse.optimizers import compiled_model, fixed_masks
 from tfsparse.tfmot import layer_configs, schedules
 from tfsparse.tfmot.prune import warn_of_unfinished
 from tfsparse.tfmot.wrapper import PruneLowMagnitude
@@ -47,7 +46,9 @@ def to_keras3(model: tf_keras.Model, optimizer=None) -> keras.Model:
         warnings.warn(message, stacklevel=2)
     if optimizer is not None:
         result.compile(optimizer)
-        _keep_masks(result, conversion.new_masks)
+        masks = [pair for pair in conversion.new_masks if pair[0].trainable]
+        if masks:
+            fixed_masks.train_with(result, masks)
     return result
 
 
@@ -320,26 +321,3 @@ def _explicit_keywords(node):
 
 def _sparsity(masks):
     return sum(int(np.sum(mask == 0)) for mask in masks) / sum(mask.size for mask in masks)
-
-
-def _keep_masks(model, masks):
-    """Put a `SparseOptimizer` that keeps the given masks into a compiled model.
-
-    Args:
-        model: A compiled Keras 3 model.
-        masks: Pairs of a variable of the model and its mask. Masks of frozen variables are left out.
-    """
-    masks = [pair for pair in masks if pair[0].trainable]
-    if not masks:
-        return
-    masked = {id(variable) for variable, _ in masks}
-    optimizer = compiled_model.sparsify(
-        model,
-        "constant",
-        _sparsity([mask for _, mask in masks]),
-        total_steps=2,
-        sparsities=[(variable, _sparsity([mask])) for variable, mask in masks],
-        exclude=[v for v in model.trainable_variables if id(v) not in masked and selection.is_prunable(v)],
-    )
-    for variable, mask in masks:
-        optimizer.mask(variable).assign(mask)

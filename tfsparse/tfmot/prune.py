@@ -1,5 +1,6 @@
 """Wrapping layers and whole models."""
 
+import collections
 import warnings
 
 import tensorflow as tf
@@ -139,10 +140,14 @@ def scope():
 
 
 def rank_globally(model) -> None:
-    """Let the wrappers with scope "global" compete; those of a loaded file do not know each other yet."""
-    competing = [w for w in kernels.wrappers(model) if isinstance(w, PruneLowMagnitude) and w.pruner.is_global]
-    if competing:
-        rank_together(competing)
+    """Let the wrappers with scope "global" compete that were made together; those of a loaded file all do."""
+    groups = collections.defaultdict(list)
+    for wrapper in kernels.wrappers(model):
+        if isinstance(wrapper, PruneLowMagnitude) and wrapper.pruner.is_global:
+            groups[wrapper.pruning_obj].append(wrapper)
+    for group, wrappers in groups.items():
+        if group is None or group.wrappers != wrappers:
+            rank_together(wrappers)
 
 
 def wrapped_weights(model) -> list[WrappedWeights]:

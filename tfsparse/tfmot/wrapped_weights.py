@@ -97,6 +97,10 @@ class WrappedWeights(MaskedWeights):
         shapes = [tuple(weight.shape) for weight in self.weights]
         return self.pruner.num_prunable_together(shapes, min(sparsity, self.units.max_sparsity(shapes[0])))
 
+    def largest_unit(self) -> int:
+        """Return the largest number of entries that are pruned together."""
+        return max(self.pruner.entries_per_unit(tuple(weight.shape)) for weight in self.weights)
+
     def final_counts(self) -> list[int] | None:
         """Return the zeros of each weight with which the schedule ends; None for one that does not say."""
         final = schedules.final_sparsity(self.schedule)
