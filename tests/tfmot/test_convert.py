@@ -19,6 +19,8 @@ from tfsparse.tfmot.convert import from_keras3, to_keras3
 L = tf_keras.layers
 IMAGE, SEQUENCE, VECTOR = (8, 8, 4), (6, 4), (6,)
 
+PER_LAYER = tfsparse.Magnitude(scope="layer")
+
 
 def _layers(*cases):
     return [pytest.param(shape, make, id=name) for name, shape, make in cases]
@@ -364,7 +366,7 @@ def test_a_new_cycle_begins_from_the_masks():
     converted = to_keras3(_wrapped(tfmot.prune_low_magnitude), "sgd")
     converted.compile(converted.optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = np.ones((8, 8, 8, 4), "float32"), np.zeros(8, int)
-    prune = tfsparse.Prune("linear", 0.9, tfsparse.Magnitude(scope="layer"))
+    prune = tfsparse.Prune("linear", 0.9, PER_LAYER)
     converted.fit(x, y, epochs=4, verbose=0, callbacks=[prune])
     assert all(row.sparsity == pytest.approx(0.9, abs=0.01) for row in tfsparse.report(converted).rows[:2])
 
@@ -385,7 +387,7 @@ def _pruned_in_keras3():
     x = keras.layers.MultiHeadAttention(2, 3, name="heads")(x, x)
     x = keras.layers.GRU(5, name="gru")(x)
     model = keras.Model(inputs, keras.layers.Dense(3, name="logits")(x))
-    optimizer = tfsparse.SparseOptimizer(keras.optimizers.SGD(0.1), sparsity=0.6, total_steps=4)
+    optimizer = tfsparse.SparseOptimizer(keras.optimizers.SGD(0.1), "one_cycle", 0.6, PER_LAYER, total_steps=4)
     optimizer.exclude_from_pruning([model.get_layer("logits")])
     optimizer.set_sparsity(model.get_layer("gru").cell.recurrent_kernel, 0.2)  # two sparsities in one layer
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -103,6 +103,28 @@ def test_policy():
     assert _names(model) == ["pointwise"]
 
 
+def scopes(model):
+    return [wrapper.scope for wrapper in models.stock_wrappers(model)]
+
+
+def test_one_threshold_for_a_model_unless_tfmot_asks_for_one_per_layer():
+    decay = stock.PolynomialDecay(0.0, 0.5, 0, 8)
+    for schedule, scope in ((None, "global"), (SCHEDULE, "global"), (decay, "layer")):
+        assert set(scopes(tfmot.prune_low_magnitude(models.small(), schedule))) == {scope}
+    assert scopes(tf_keras.Sequential(tfmot.prune_low_magnitude([layers.Dense(3)], SCHEDULE))) == ["layer"]
+    assert set(scopes(tfmot.prune_low_magnitude(stock.prune_low_magnitude(models.small())))) == {"layer"}
+    assert set(scopes(tfmot.prune_low_magnitude(models.small(), decay, scope="global"))) == {"global"}
+
+
+def test_models_that_were_wrapped_apart_do_not_compete():
+    first, second = (tfmot.prune_low_magnitude(models.small(seed), SCHEDULE) for seed in (0, 1))
+    first.layers[1].layer.kernel.assign(100 * first.layers[1].layer.kernel)
+    inputs = layers.Input((8, 8, 4))
+    models.fit(models.compiled(tf_keras.Model(inputs, first(inputs) + second(inputs))), tfmot.Prune())
+    for model in (first, second):
+        assert sum(map(np.sum, (m == 0 for m in models.masks(model)))) == round(0.75 * 1788)
+
+
 def test_takes_over_wrappers_of_tfmot():
     before = models.compiled(stock.prune_low_magnitude(models.small(), stock.ConstantSparsity(0.5, 0, frequency=1)))
     models.fit(before, stock.UpdatePruningStep(), epochs=1)

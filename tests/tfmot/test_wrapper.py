@@ -14,9 +14,9 @@ from tfsparse.tfmot.wrapper import PruneLowMagnitude
 layers, stock = models.layers, models.stock
 
 
-def _wrapped(schedule=None, **options):
+def _wrapped(schedule=None, scope="layer", **options):
     schedule = schedule or tfmot.OneCycle(0.8, end_step=16)
-    return tfmot.prune_low_magnitude(models.small(), schedule, **options)
+    return tfmot.prune_low_magnitude(models.small(), schedule, scope=scope, **options)
 
 
 def _off_masks(model) -> int:
@@ -320,7 +320,8 @@ def test_weights_of_a_model_with_more_wrappers_are_refused_with_the_way(tmp_path
 
 
 def test_a_model_of_ours_goes_on_with_tfmots_wrappers():
-    model = models.compiled(tfmot.prune_low_magnitude(_with_normalization(), tfmot.Constant(0.5, end_step=8)))
+    schedule = tfmot.Constant(0.5, end_step=8)
+    model = models.compiled(tfmot.prune_low_magnitude(_with_normalization(), schedule, scope="layer"))
     models.fit(model, epochs=1)
     pruned = [k == 0 for k in models.kernels(model)]
     theirs = stock.prune_low_magnitude(tfmot.strip_pruning(model), stock.ConstantSparsity(0.5, 0, frequency=1))
