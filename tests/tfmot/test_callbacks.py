@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,6 +8,7 @@ import tf_keras_models as models
 from summaries import scalars
 from thoroughly import also
 
+from tfsparse import schedules as fractions
 from tfsparse import tfmot
 
 layers, stock = models.layers, models.stock
@@ -38,6 +41,23 @@ def test_one_cycle_is_the_default_and_update_pruning_step_does_no_harm():
     assert models.stock_wrappers(model)[0].pruning_schedule == tfmot.OneCycle(0.8, end_step=16)
     for mine, theirs in zip(*results, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "at_target", "line"),
+    [
+        (None, {"schedule": fractions.OneCycle(end=0.5), "sparsity": 0.8}, [0, 1, 1], "from epoch 2 of 3 on, every"),
+        (None, {"sparsity": 0.8}, [0, 0, 1], r"only epoch 3 of 3 ends .* write OneCycle\(end=0.5\)"),
+        (lambda: stock.ConstantSparsity(0.8, 12, frequency=1), {}, [0, 1, 1], "from epoch 2 of 3 on, every"),
+        (lambda: stock.PolynomialDecay(0, 0.8, 0, 20), {}, [0, 0, 1], "only epoch 3 of 3 ends at the target.\n$"),
+        (lambda: tfmot.OneCycle(0.8, 32), {"total_steps": 32}, [0, 0, 0], "no epoch of this fit ends at the target"),
+    ],
+    ids=["own schedule", "to the end", "constant", "polynomial", "several fits"],
+)
+def test_epochs_at_the_target_are_said_and_are_in_the_history(schedule, options, at_target, line, capsys):
+    history = models.fit(_model(schedule and schedule()), tfmot.Prune(**options, verbose=1), epochs=3).history
+    assert history["at_target"] == at_target
+    assert re.match(f"Prune: {line}", capsys.readouterr().out)
 
 
 def test_keeps_the_schedules_that_the_wrappers_have():
