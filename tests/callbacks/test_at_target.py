@@ -1,6 +1,7 @@
 """Another callback sees the epochs that end at the target, and no others."""
 
 import copy
+import re
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import tfsparse
 from tfsparse import AtTarget, OneCycle, Prune, testing
 from tfsparse.methods.pll.rules import FixedStart
+from tfsparse.reporting.page import parts
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs tf.distribute")
@@ -209,6 +211,20 @@ def test_averages_are_swapped_in_and_out_at_the_target_alone():
         np.testing.assert_allclose(other["loss"], one["loss"], rtol=1e-5)
         for a, b in ((one["val_loss"], other["val_loss"]), (raw.kernels, averaged.kernels)):
             assert [not np.allclose(*pair, 1e-6) for pair in zip(a, b, strict=True)] == is_average
+
+
+def test_a_file_that_best_only_has_written_before_the_target_is_told_apart(tmp_path):
+    """It is the file of the first of six epochs, which is at step 4 of 24."""
+    fit(compiled(), prune(), best_only(tmp_path / "best.keras"))
+    model = keras.models.load_model(tmp_path / "best.keras")
+    sentence = r"'sequential\w*' is from before the target was reached: its schedule is at step 4 of 24, 0\.\d+ of its "
+    report = tfsparse.report(model)
+    assert re.match(sentence, report.unfinished)
+    assert re.search(sentence, " ".join(str(report).split()))
+    assert re.search(sentence, next(parts.of_report(report.as_dict())).note)
+    assert any(re.match(sentence, finding) for finding in tfsparse.doctor(model, measure=False).findings)
+    with pytest.warns(UserWarning, match=f"^{sentence}.* It is exported as it is"):
+        tfsparse.export(model, tmp_path / "out")
 
 
 # ---- resumed --------------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def _integers(weights) -> Iterator[str]:
 
 def _unfinished(model) -> Iterator[str]:
     if sentence := unfinished(model):
-        yield f"{sentence} Train on to its end, or use a file from after it."
+        yield f"{sentence} Train to the end of the schedule, or pass a later model."
 
 
 def _quantized(model) -> Iterator[str]:
