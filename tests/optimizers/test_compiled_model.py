@@ -197,7 +197,7 @@ def reversible_embedding():
 @pytest.mark.parametrize("make", [called_twice, shared_variable, reversible_embedding])
 def test_a_tied_weight_counts_once(make):
     model = make()
-    model.compile("sgd", "mse", jit_compile=False)
+    model.compile("sgd", "mse", run_eagerly=True)
     x = np.arange(32 * model.input.shape[1]).reshape(32, -1) % 8
     y = np.zeros((32, *model.output.shape[1:]))
     prune = tfsparse.Prune(sparsity=0.75, sparsities={"tied": 0.75})

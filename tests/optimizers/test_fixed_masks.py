@@ -18,8 +18,8 @@ def sparse_model(**options):
     return compiled(model, **options)
 
 
-def compiled(model):
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), LOSS, jit_compile=False)
+def compiled(model, run_eagerly=True):  # a few steps take less time than to trace one
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), LOSS, jit_compile=False, run_eagerly=run_eagerly)
     return model
 
 
@@ -44,7 +44,7 @@ def assert_same_zeros(model, expected):
 
 
 def test_what_is_zero_stays_zero_and_the_rest_trains():
-    model, plain = sparse_model(), sparse_model()
+    model, plain = sparse_model(run_eagerly=False), sparse_model()
     before, weights = zeros(model), {name: kernel(model, name) for name in KERNELS}
     optimizer = tfsparse.keep_zeros(model)
     assert model.optimizer is optimizer and len(optimizer.masks) == 2
@@ -104,7 +104,7 @@ def test_it_ends_a_schedule():
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="MirroredStrategy is TensorFlow's")
 def test_two_replicas_keep_the_zeros():
     with testing.two_cpu_strategy().scope():
-        model = sparse_model()
+        model = sparse_model(run_eagerly=False)
         tfsparse.keep_zeros(model, {"head": HEAD})
     before = zeros(model)
     assert_same_zeros(fit(model, tfsparse.Prune("constant", 0.0, tfsparse.Magnitude(scope="layer"))), before)

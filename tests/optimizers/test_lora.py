@@ -32,7 +32,7 @@ def adapted(sparsity=0.5):
 
 
 def trained(model):
-    model.compile(keras.optimizers.SGD(0.5), "mse", jit_compile=False)
+    model.compile(keras.optimizers.SGD(0.5), "mse", run_eagerly=True)
     model.fit(INPUTS, TARGETS, epochs=3, verbose=0)
     return model
 
@@ -95,6 +95,7 @@ def test_export_keeps_the_zeros_without_merging(tmp_path):
     np.testing.assert_allclose(answers, model.predict(INPUTS, verbose=0), atol=1e-6)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:.*shuffle=True. was passed")  # Keras says so of every tf.data.Dataset
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once is enough for a document")
 def test_the_lines_of_the_guide_keep_the_zeros(tmp_path, monkeypatch):

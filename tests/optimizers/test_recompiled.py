@@ -15,8 +15,8 @@ LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 SPARSITY = 0.75
 
 
-def compiled(model, optimizer="sgd"):
-    model.compile(optimizer, LOSS, jit_compile=False)
+def compiled(model, optimizer="sgd", run_eagerly=True):  # a few steps take less time than to trace one
+    model.compile(optimizer, LOSS, jit_compile=False, run_eagerly=run_eagerly)
     return model
 
 
@@ -24,10 +24,10 @@ def prune(sparsity=SPARSITY, schedule="one_cycle", **options):
     return tfsparse.Prune(schedule, sparsity, **options)
 
 
-def with_frozen_base():
+def with_frozen_base(**options):
     model = testing.small_model()
     freeze_base(model, True)
-    return compiled(model)
+    return compiled(model, **options)
 
 
 def freeze_base(model, frozen):
@@ -139,10 +139,10 @@ def test_an_optimizer_that_compile_has_replaced_leaves_no_memory_behind():
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="MirroredStrategy is TensorFlow's")
 def test_two_replicas_go_on_alike():
     with testing.two_cpu_strategy().scope():
-        model = with_frozen_base()
+        model = with_frozen_base(run_eagerly=False)
     fixtures.fit_compiled(model, [prune(total_steps=16)], epochs=2)
     freeze_base(model, False)
     with testing.two_cpu_strategy().scope():
-        compiled(model)
+        compiled(model, run_eagerly=False)
     fixtures.fit_compiled(model, [prune(total_steps=16), NothingGrows()], epochs=2)
     assert model.optimizer.steps_done == 16 and model.optimizer.current_sparsity() == SPARSITY
