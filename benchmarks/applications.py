@@ -132,9 +132,10 @@ _PAGE = """# Compatibility with keras.applications
 
 The smallest model of every family in `keras.applications`, with random weights and small images, is trained on CPU
 for {steps} steps on {examples} random examples with
-`tfsparse.Prune("one_cycle", {sparsity:g}, tfsparse.Magnitude(scope="layer"))`. Then the zeros of every pruned kernel are counted. {done} of {total} models have exactly `round({sparsity:g} * size)` zeros in
-every kernel. TFMOT gets the same model from tf_keras, wraps it by `prune_low_magnitude(model, ...)` and trains it for
-one step. It fails on {refused}.
+`tfsparse.Prune("one_cycle", {sparsity:g}, tfsparse.Magnitude(scope="layer"))`. Then the zeros of every pruned kernel
+are counted. {done} of {total} models have exactly `round({sparsity:g} * size)` zeros in every kernel. TFMOT gets the
+same model from tf_keras, wraps it by `prune_low_magnitude(model, ...)` and trains it for one step. It fails on
+{refused}.
 
 {table}
 

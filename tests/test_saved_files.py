@@ -47,7 +47,7 @@ def test_a_pruned_model_loads_and_stays_pruned(name):
 def test_a_schedule_that_was_half_way_ends_at_its_target():
     model = keras.models.load_model(FILES / "half_way.keras")
     assert model.optimizer.steps_done == 8 and 0 < num_zeros(model) < PRUNED
-    train(model, callbacks=[tfsparse.Prune(sparsity=0.75, total_steps=16)])
+    train(model, callbacks=[tfsparse.Prune("one_cycle", 0.75, tfsparse.Magnitude(scope="layer"), total_steps=16)])
     assert model.optimizer.steps_done == 16 and num_zeros(model) == PRUNED
 
 

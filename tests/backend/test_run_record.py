@@ -8,7 +8,12 @@ import pytest
 from tfsparse.backend import run_directory, run_record
 
 ROOT = pathlib.Path(__file__).parents[2]
-RESULTS = [p for p in sorted((ROOT / "benchmarks" / "results").glob("*/**/*-seed*.json")) if "tfmot" not in p.stem]
+NO_RUNS = {"recalibration", "sensitivity", "readme_block"}  # folders of results of other commands than `train`
+RESULTS = [
+    path
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*/**/*-seed*.json"))
+    if "tfmot" not in path.stem and path.parent.name not in NO_RUNS
+]
 FINISHED = ROOT / "benchmarks" / "results" / "activation_density" / "lenet5-shrinking-seed0.json"
 
 

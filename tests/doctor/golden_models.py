@@ -42,7 +42,7 @@ def dense():
 
 def pruned(granularity="weight", sparsity=0.9):
     model = dense()
-    tfsparse.prune(model, sparsity, pruner=tfsparse.Magnitude(granularity=granularity))
+    tfsparse.prune(model, sparsity, pruner=tfsparse.Magnitude(granularity, "layer"))
     return model
 
 

@@ -67,7 +67,7 @@ def unpacked_to_another_shape():
     """A file that is read without complaint, and on which TFLite's interpreter writes beyond its memory."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((8, 8, 8)), keras.layers.Conv2D(64, 3)])
-    tfsparse.prune(model, 0.9)
+    tfsparse.prune(model, 0.9, tfsparse.Magnitude(scope="layer"))
     return model
 
 

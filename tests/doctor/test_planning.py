@@ -35,7 +35,7 @@ def test_each_kind_of_kernel_has_its_granularity():
     plan = tfsparse.plan(convolutional(), "tflite-cpu", 0.9)
     assert [row.granularity for row in plan.rows] == ["weight", "weight", "(1, 4)", "(1, 4)"]
     assert [(row.smaller, row.faster) for row in plan.rows] == [("yes", "no")] * 2 + [("yes", "hardly")] * 2
-    pruner = {"name": "magnitude", "granularity": {"dense": (1, 4), "conv": "weight"}}
+    pruner = {"name": "magnitude", "scope": "layer", "granularity": {"dense": (1, 4), "conv": "weight"}}
     assert plan.config == {"prune": {"pruner": pruner, "sparsity": 0.9}} and plan.notes == ()
     assert yaml.safe_load(plan.yaml())["prune"]["pruner"]["granularity"] == {"dense": [1, 4], "conv": "weight"}
 
@@ -144,7 +144,7 @@ def test_commands_print_and_refuse(tmp_path):
 def on_a_frozen_base():
     """A pruned base that is no longer trained, inside a model with a new head."""
     base = network()
-    tfsparse.prune(base, 0.9, tfsparse.Magnitude(granularity=(1, 4)))
+    tfsparse.prune(base, 0.9, tfsparse.Magnitude((1, 4), "layer"))
     base.trainable = False
     head = [layers.Dense(256, activation="tanh", name="head"), layers.Dense(10, name="answers")]
     return keras.Sequential([keras.Input((64,)), base, *head])

@@ -32,7 +32,7 @@ def by_layer(found):
 def both(tmp_path_factory):
     """The model pruned, each kind by its own granularity, and its file."""
     model = all_kinds()
-    pruner = tfsparse.Magnitude(granularity={"dense": (1, 4), "conv": "weight"})
+    pruner = tfsparse.Magnitude({"dense": (1, 4), "conv": "weight"}, "layer")
     tfsparse.prune(model, 0.8, pruner, sparsities={model.get_layer("head"): 0.5, model.get_layer("conv"): 0.05})
     path = tmp_path_factory.mktemp("file") / "out.tflite"
     tfsparse.export_tflite(model, path)

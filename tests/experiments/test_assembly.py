@@ -22,7 +22,7 @@ DIGITS = types.SimpleNamespace(input_shape=(8, 8, 1), num_classes=10, steps_per_
     [
         (["prune=null"], "dense"),
         ([], "one_cycle, magnitude"),
-        (["prune.pruner={name: magnitude, scope: layer}"], "one_cycle, magnitude"),
+        (["prune.pruner={name: magnitude, scope: layer}"], "one_cycle, magnitude (scope=layer)"),
         (["prune.pruner={name: random, scope: global}"], "one_cycle, random (scope=global)"),
         (["prune.schedule={name: one_cycle, beta: 6.0}"], "one_cycle (beta=6.0), magnitude"),
         (["prune.skip_last=true"], "one_cycle, magnitude, skip_last"),

@@ -71,7 +71,7 @@ MODELS = {f.__name__: f for f in (plain, convolutions, nested_and_shared, recurr
 def pruned(name="plain", sparsity=0.9):
     keras.utils.set_random_seed(0)
     model = MODELS[name]()
-    tfsparse.prune(model, sparsity)
+    tfsparse.prune(model, sparsity, tfsparse.Magnitude(scope="layer"))
     return model
 
 

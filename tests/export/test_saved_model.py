@@ -17,6 +17,7 @@ from tfsparse import testing
 from tfsparse.export import packing
 from tfsparse.testing.devices import two_cpu_strategy
 
+PER_LAYER = tfsparse.Magnitude(scope="layer")
 ELSEWHERE = """
 import sys
 
@@ -39,7 +40,7 @@ def trained():
     model = testing.small_model()
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = testing.small_data()
-    model.fit(x, y, batch_size=16, epochs=1, verbose=0, callbacks=[tfsparse.Prune("constant", sparsity=0.75)])
+    model.fit(x, y, batch_size=16, epochs=1, verbose=0, callbacks=[tfsparse.Prune("constant", 0.75, PER_LAYER)])
     return model
 
 
@@ -104,7 +105,7 @@ def test_a_process_without_tfsparse_and_the_session_loader(tmp_path):
 
 def test_a_session_loads_a_model_of_which_everything_is_packed(tmp_path):
     model, x = keras.Sequential([keras.Input((64,), name="x"), keras.layers.Dense(64, use_bias=False)]), examples()
-    tfsparse.prune(model, 0.9)
+    tfsparse.prune(model, 0.9, PER_LAYER)
     directory = tfsparse.export(model, tmp_path / "out")
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
         signature = tf.compat.v1.saved_model.load(session, ["serve"], str(directory)).signature_def["serving_default"]
@@ -122,7 +123,7 @@ def test_a_directory_can_be_moved(tmp_path):
 
 def test_a_packed_model_is_smaller_on_disk(tmp_path):
     model = keras.Sequential([keras.Input((256,)), keras.layers.Dense(256)])
-    tfsparse.prune(model, 0.95)
+    tfsparse.prune(model, 0.95, PER_LAYER)
     packed, dense = tfsparse.export(model, tmp_path / "packed"), tfsparse.export(model, tmp_path / "dense", dense=True)
     assert sum(f.stat().st_size for f in packed.glob("assets/*")) < 256 * 256 * 4 / 17
     assert size(packed) < size(dense) / 5

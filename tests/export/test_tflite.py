@@ -22,7 +22,7 @@ def in_blocks(granularity=(1, 4), sparsity=0.9, inputs=64):
     keras.utils.set_random_seed(0)
     stack = [layers.Dense(64, activation="relu", name="hidden"), layers.Dense(16, name="logits")]
     model = keras.Sequential([keras.Input((inputs,)), *stack])
-    tfsparse.prune(model, sparsity, pruner=tfsparse.Magnitude(granularity=granularity))
+    tfsparse.prune(model, sparsity, pruner=tfsparse.Magnitude(granularity, "layer"))
     return model
 
 
@@ -145,7 +145,7 @@ def test_zeros_stay_zero_in_int8(tmp_path):
 def test_never_larger_than_dense(values, tmp_path):
     """A small model stays as the converter writes it."""
     model = keras.Sequential([keras.Input((8,)), layers.Dense(8), layers.Dense(8)])
-    tfsparse.prune(model, 0.5)
+    tfsparse.prune(model, 0.5, tfsparse.Magnitude(scope="layer"))
     x = np.ones((4, 8), "float32")
     file = tfsparse.export_tflite(model, tmp_path / "out.tflite", values, representative=x)
     assert {t.stored for t in file.tensors} == {"dense"} and file.difference < 0.02

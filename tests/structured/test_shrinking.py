@@ -201,7 +201,7 @@ def test_arrays_of_another_model_are_refused():
 
 def test_a_model_pruned_by_channels_in_training():
     net = models.build("lenet_300_100", (28, 28, 1), 10)
-    tfsparse.prune(net, 0.5, pruner=tfsparse.Magnitude(granularity="channel"), exclude=[net.get_layer("logits")])
+    tfsparse.prune(net, 0.5, pruner=tfsparse.Magnitude("channel", "layer"), exclude=[net.get_layer("logits")])
     small = shrink(net)
     assert (small.get_layer("dense1").units, small.get_layer("dense2").units) == (150, 50)
     assert_equal_outputs(small, net)

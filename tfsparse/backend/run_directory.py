@@ -42,7 +42,7 @@ def read(directory: str | os.PathLike) -> dict:
     except (OSError, ValueError, RecursionError) as error:
         run, reason = None, error.strerror if isinstance(error, OSError) else str(error)
     if _is_record(run):
-        return _with_present_names(run)
+        return _as_present(run)
     raise RunError(
         f"{directory} holds no run: cannot read {path} ({reason}). Pass a directory that tfsparse train wrote."
     )
@@ -78,8 +78,11 @@ def _inner(values):
     return [value for value in values if isinstance(value, dict | list)]
 
 
-def _with_present_names(run):
-    """Rename what records from before version 0.1 call `churn` and `traffic`."""
+def _as_present(run):
+    """Rename what records from before version 0.1 call `churn` and `traffic`, and write down the scope of that time."""
+    pruner = (run["config"].get("prune") or {}).get("pruner")
+    if isinstance(pruner, dict) and pruner.get("name") in ("magnitude", "saliency"):
+        pruner.setdefault("scope", "layer")  # the default then; later records hold it
     run["epochs"] = [{"mask_change_rate" if k == "churn" else k: v for k, v in e.items()} for e in run["epochs"]]
     report = run.get("report", {})
     if "traffic" in report:

@@ -193,8 +193,9 @@ def _config(config, granularity, sparsity, rows):
     pruner, notes = before.get("pruner", "magnitude"), []
     pruner = {"name": pruner} if isinstance(pruner, str) else dict(pruner)
     if granularity != "weight" and getattr(pruners.get(pruner), "scope", "layer") == "global":
+        if "scope" in pruner:
+            notes.append("scope: layer instead of global, since what a layer gains goes by its own share of zeros")
         pruner["scope"] = "layer"
-        notes.append("scope: layer instead of global, since what a layer gains goes by its own share of zeros")
     section = {key: before[key] for key in ("schedule",) if key in before}
     section |= {"pruner": pruner | {"granularity": granularities.to_config(granularity)}, "sparsity": sparsity}
     section |= {

@@ -46,7 +46,7 @@ def check_monotone(pruner: Pruner) -> None:
         gradients = [ops.convert_to_tensor(random.normal(size=m.shape).astype("float32")) for m in masks]
         masks = pruner.masks(weights, gradients, masks, [num_pruned(sparsity, math.prod(m.shape)) for m in masks])
         pruned = [m == 0 for m in to_arrays(masks)]
-        if pruned_before is not None and not pruner.is_global:
+        if pruned_before is not None:
             both = zip(pruned, pruned_before, strict=True)
             assert all(np.all(now[before]) for now, before in both), "a pruned weight came back"
         pruned_before = pruned

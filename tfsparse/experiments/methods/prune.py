@@ -1,5 +1,6 @@
 """Pruning by a schedule and a pruner: `tfsparse.Prune`."""
 
+import pydantic
 from pydantic import Field, StrictFloat
 
 from tfsparse import pruners, schedules
@@ -19,13 +20,24 @@ class PrunerConfig(Named):
 
     name: str = Field("magnitude", description="the name of a pruner, such as magnitude")
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _with_scope(cls, value):
+        """Write the scope down, so that a run is resumed with the one that it began with, whatever the default is."""
+        value = {"name": value} if isinstance(value, str) else value
+        try:
+            options = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
+            return value | {"scope": pruners.get(**{"identifier": options.pop("name", "magnitude"), **options}).scope}
+        except (AttributeError, TypeError, ValueError):  # what is wrong is said when the pruner is made
+            return value
+
 
 class PruneConfig(MethodSection):
     """How sparse, when, and by what criterion."""
 
     sparsity: StrictFloat = Field(ge=0, lt=1, description="a fraction of zeros in [0, 1), such as 0.9 for 90 %")
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="one_cycle, or {name: one_cycle, alpha: 14}")
-    pruner: PrunerConfig = Field(PrunerConfig(), description="magnitude, or {name: magnitude, scope: global}")
+    pruner: PrunerConfig = Field(PrunerConfig(), description="magnitude, or {name: magnitude, scope: layer}")
 
 
 class _Prune(CallbackMethod):
