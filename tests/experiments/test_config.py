@@ -53,9 +53,9 @@ def test_values_are_yaml_and_1e_minus_3_is_a_number(text, value):
 
 
 def test_differences_name_the_keys():
-    old, new = config.validate(SMALL), config.validate(SMALL, ["epochs=4", "prune.pruner.scope=global"])
+    old, new = config.validate(SMALL), config.validate(SMALL, ["epochs=4", "prune.pruner.scope=layer"])
     assert config.differences(old, old) == []
-    assert config.differences(old, new) == ["epochs: 3 -> 4", "prune.pruner.scope: None -> 'global'"]
+    assert config.differences(old, new) == ["epochs: 3 -> 4", "prune.pruner.scope: 'global' -> 'layer'"]
 
 
 WRONG = [

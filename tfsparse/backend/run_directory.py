@@ -80,7 +80,8 @@ def _inner(values):
 
 def _as_present(run):
     """Rename what records from before version 0.1 call `churn` and `traffic`, and write down the scope of that time."""
-    pruner = (run["config"].get("prune") or {}).get("pruner")
+    section = run["config"].get("prune")
+    pruner = section.get("pruner") if isinstance(section, dict) else None
     if isinstance(pruner, dict) and pruner.get("name") in ("magnitude", "saliency"):
         pruner.setdefault("scope", "layer")  # the default then; later records hold it
     run["epochs"] = [{"mask_change_rate" if k == "churn" else k: v for k, v in e.items()} for e in run["epochs"]]
