@@ -131,3 +131,8 @@ def test_a_quantised_kernel_is_refused():
     model.layers[0].enable_lora(2)
     with pytest.raises(ValueError, match="head is quantised, .*Merge first"):
         tfsparse.merge_lora(model)
+
+
+def test_the_report_says_who_trains_an_adapter():
+    because = {d.because for d in tfsparse.report(adapted()).dense if "lora_kernel" in d.weight}
+    assert len(because) == 1 and "LoRA trains it; model.save fills the zeros" in because.pop()

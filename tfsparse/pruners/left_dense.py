@@ -51,6 +51,9 @@ def reason(variable, layers, sparsity: float = 0.5) -> str:
         layers: The layers that have it.
         sparsity: The sparsity in this line. Default: 0.5.
     """
+    if variable.name.startswith("lora_") and any(getattr(layer, "lora_enabled", False) for layer in layers):
+        before = "tfsparse.merge_lora(model)"
+        return f"LoRA trains it; model.save fills the zeros of its kernel, unless you call {before} before"
     line = f"Prune(sparsities=[({_item(variable, layers)}, {sparsity:g})])"
     if could_be_pruned(variable, layers):
         return f"{NO_KERNEL}, write {line}"
