@@ -26,6 +26,7 @@ DIGITS = types.SimpleNamespace(input_shape=(8, 8, 1), num_classes=10, steps_per_
         (["prune.pruner={name: random, scope: global}"], "one_cycle, random (scope=global)"),
         (["prune.schedule={name: one_cycle, beta: 6.0}"], "one_cycle (beta=6.0), magnitude"),
         (["prune.skip_last=true"], "one_cycle, magnitude, skip_last"),
+        (["prune.max_sparsity=0.97"], "one_cycle, magnitude, kernels within (0.0, 0.97)"),
         (["prune=null", "start.mask=model.keras"], "winning ticket"),
     ],
 )

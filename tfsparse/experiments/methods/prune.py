@@ -38,6 +38,8 @@ class PruneConfig(MethodSection):
     sparsity: StrictFloat = Field(ge=0, lt=1, description="a fraction of zeros in [0, 1), such as 0.9 for 90 %")
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="one_cycle, or {name: one_cycle, alpha: 14}")
     pruner: PrunerConfig = Field(PrunerConfig(), description="magnitude, or {name: magnitude, scope: layer}")
+    min_sparsity: StrictFloat = Field(0.0, ge=0, lt=1, description="the least sparsity of a kernel, such as 0.5")
+    max_sparsity: StrictFloat = Field(1.0, gt=0, le=1, description="the largest sparsity of a kernel, such as 0.97")
 
 
 class _Prune(CallbackMethod):
@@ -47,7 +49,9 @@ class _Prune(CallbackMethod):
     combines = True
 
     def label(self, section):
-        return ", ".join([_label(schedules, section.schedule), _label(pruners, section.pruner)])
+        parts = [_label(schedules, section.schedule), _label(pruners, section.pruner)]
+        bounds = section.min_sparsity, section.max_sparsity
+        return ", ".join([*parts, *[f"kernels within {bounds}"] * (bounds != (0, 1))])
 
     def callback(self, section, validation, first_batch):
         try:
@@ -59,8 +63,8 @@ class _Prune(CallbackMethod):
                 f"prune: {section.schedule}, {section.pruner} has an option of the wrong type: {error}. "
                 "Write e.g. schedule: {name: one_cycle, alpha: 14}"
             ) from error
-        skip = {"skip_first": section.skip_first, "skip_last": section.skip_last}
-        return Prune(schedule, section.sparsity, pruner, **skip)
+        which = ("skip_first", "skip_last", "min_sparsity", "max_sparsity")
+        return Prune(schedule, section.sparsity, pruner, **{key: getattr(section, key) for key in which})
 
 
 def _label(registry, part):
