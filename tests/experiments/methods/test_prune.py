@@ -16,7 +16,7 @@ def test_bounds_reach_the_callback():
 
 @pytest.mark.parametrize(
     ("pruner", "scope"),
-    [("magnitude", "global"), ({}, "global"), ({"name": "magnitude", "allocation": "erk"}, "layer"), ("random", "layer")],
+    [("magnitude", "global"), ({}, "global"), ("random", "layer"), ({"allocation": "erk"}, "layer")],
 )
 def test_a_config_holds_the_scope_that_it_was_read_with(pruner, scope):
     section = PruneConfig(sparsity=0.5, pruner=pruner)
