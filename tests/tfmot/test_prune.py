@@ -78,6 +78,12 @@ def test_layers_of_the_user(layer, weight):
     assert sum(value == 0.75 for value in zeros.values()) == 1
 
 
+def test_a_model_without_weights_yet_is_wrapped():
+    model = tfmot.prune_low_magnitude(tf_keras.Sequential([layers.Dense(4), layers.Dense(3)]), SCHEDULE)
+    models.fit(models.compiled(tf_keras.Sequential([layers.Input((8, 8, 4)), layers.Flatten(), model])))
+    assert sum(np.sum(m == 0) for m in models.masks(model)) == round(0.75 * (256 * 4 + 12))
+
+
 def test_one_layer_and_a_list():
     single = tfmot.prune_low_magnitude(layers.Dense(3), SCHEDULE, input_shape=(4,))
     assert isinstance(single, PruneLowMagnitude)

@@ -19,7 +19,7 @@ def warn_of_dense_weights(model, policy=None) -> None:
     pruned = {id(weight) for wrapper in wrappers for weight, *_ in wrapper.pruning_vars}
     offered = [weight for wrapper in wrappers for weight in wrapper.layer.get_prunable_weights()]
     named = [f"{_described(w)}: {left_dense.TOO_FEW_UNITS}" for w in offered if id(w) not in pruned]
-    own = {} if policy is not None else _own_weights(model, pruned)
+    own = _own_weights(model, pruned) if policy is None and model.built else {}
     named += [f"{_described(w)}: {left_dense.NO_KERNEL}" for weights in own.values() for w in weights]
     if named:
         method = "a method get_prunable_weights that returns what to prune; [] is nothing"
