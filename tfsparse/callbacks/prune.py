@@ -20,7 +20,7 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
 
         before the first step:   model.optimizer = SparseOptimizer(model.optimizer, schedule, sparsity, pruner)
         after every epoch:       logs["sparsity"] = zeros in the masks / entries of the pruned weights
-                                 logs["at_target"] = 1 if the masks have the zeros of the end, or it is past, else 0
+                                 logs["at_target"] = 1 if the schedule has ended or as many are zero as then, else 0
 
     The callback has no state of its own. `SparseOptimizer` does the work and is saved with the model, so files,
     `BackupAndRestore` and a second `fit` continue with the same masks.
