@@ -3,13 +3,16 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
+ROOT = pathlib.Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+DATA = pathlib.Path(os.environ.get("TFDS_DATA_DIR", ROOT.parent / "shared" / "tensorflow_datasets"))
 SHOWS = {
     "activation_density.ipynb": [
         "stem: 32 channels\n    made by stem, first_outer, second_outer",
@@ -22,6 +25,11 @@ SHOWS = {
         "the plain model gives the same answers: True",
         "RigL      0.9500 zeros",
         "Feather   0.9500 zeros",
+    ],
+    "fine_tuning.ipynb": [
+        "cifar10_jpeg: 50000 training images",
+        "asked 0.8000, got 0.8000 zeros",
+        "the pruned files are smaller: True",
     ],
     "quick_start.ipynb": [
         "the packed SavedModel gives the same bits as the plain one: True",
@@ -41,21 +49,42 @@ SHOWS = {
 }
 
 
+def _cells(path) -> list[dict]:
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
 def _text(path) -> str:
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return "".join("".join(output.get("text", "")) for output in outputs)
+    outputs = [output for cell in _cells(path) for output in cell.get("outputs", [])]
+    tables = [output.get("data", {}).get("text/markdown", []) for output in outputs]
+    return "".join("".join(text) for text in (*(output.get("text", []) for output in outputs), *tables))
 
 
 def test_every_notebook_is_tested():
     assert {path.name for path in NOTEBOOKS.glob("*.ipynb")} == set(SHOWS)
 
 
+def test_the_page_on_fine_tuning_shows_the_code_and_the_figures_of_its_notebook():
+    page = (ROOT / "docs" / "fine_tuning.md").read_text(encoding="utf-8")
+    notebook = NOTEBOOKS / "fine_tuning.ipynb"
+    sources = "\n".join("".join(cell["source"]) for cell in _cells(notebook))
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert code and all(block.replace('"imagenet"', "WEIGHTS") in sources + "\n" for block in code)
+
+    shown, text = _text(notebook), re.sub(r"```.*?```|`[^`]*`", "", page, flags=re.DOTALL)
+    rows = re.findall(r"(?m)^\|.*\|$", text)
+    assert len(rows) > 2 and all(row in shown.splitlines() for row in rows)
+    figures = re.findall(r"\d+(?:[.,]\d+)+", text)
+    assert [figure for figure in figures if not re.search(rf"(?<![\d.,]){re.escape(figure)}(?!\d|,\d)", shown)] == []
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", SHOWS)
 def test_runs_and_shows(name, tmp_path):
+    if name == "fine_tuning.ipynb" and not (DATA / "cifar10_jpeg").is_dir():
+        pytest.skip(f"CIFAR-10 IS NOT PREPARED in {DATA}: set TFDS_DATA_DIR to a folder that holds cifar10_jpeg/")
     copy = pathlib.Path(shutil.copy(NOTEBOOKS / name, tmp_path))
-    environment = os.environ | {"TFSPARSE_NOTEBOOK_EPOCHS": "3", "MPLBACKEND": "Agg"}
+    data = {"TFDS_DATA_DIR": str(DATA), "TFSPARSE_NOTEBOOK_DATA": "cifar10_jpeg"}  # of fine_tuning.ipynb
+    environment = os.environ | {"TFSPARSE_NOTEBOOK_EPOCHS": "3", "MPLBACKEND": "Agg"} | data
     command = [sys.executable, "-m", "jupyter", "execute", "--inplace", copy.name]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-3000:]
