@@ -86,7 +86,7 @@ def test_runs_and_shows(name, tmp_path):
     data = {"TFDS_DATA_DIR": str(DATA), "TFSPARSE_NOTEBOOK_DATA": "cifar10_jpeg"}  # of fine_tuning.ipynb
     environment = os.environ | {"TFSPARSE_NOTEBOOK_EPOCHS": "3", "MPLBACKEND": "Agg"} | data
     command = [sys.executable, "-m", "jupyter", "execute", "--inplace", copy.name]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200)
     assert result.returncode == 0, result.stderr[-3000:]
     for expected in SHOWS[name]:
         assert expected in _text(copy)
