@@ -22,7 +22,8 @@ def test_prunes_to_exactly_what_was_asked(name):
     model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), "sparse_categorical_crossentropy", run_eagerly=eager)
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
 
-    history = model.fit(images, np.array([3, 7]), epochs=2, verbose=0, callbacks=[tfsparse.Prune(sparsity=SPARSITY)])
+    prune = tfsparse.Prune("one_cycle", SPARSITY, tfsparse.Magnitude(scope="layer"))
+    history = model.fit(images, np.array([3, 7]), epochs=2, verbose=0, callbacks=[prune])
 
     kernels = [v for v in model.trainable_variables if v.name.endswith("kernel")]
     assert [v.path for v in model.optimizer.pruned_variables] == [v.path for v in kernels]
