@@ -265,6 +265,6 @@ def test_errors_say_what_to_write():
         inputs = layers.Input((3,))
         tfmot.prune_low_magnitude(tf_keras.Model(inputs, layers.ReLU()(inputs), name="plain"), SCHEDULE)
     keras3 = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
-    for function in (tfmot.prune_low_magnitude, tfmot.strip_pruning, tfmot.keep_zeros, tfmot.dst, tfmot.finalize):
+    for function in (tfmot.prune_low_magnitude, tfmot.strip_pruning, tfmot.keep_zeros):
         with pytest.raises(ValueError, match="Keras 3 models need no wrappers"):
             function(keras3)

@@ -73,6 +73,14 @@ class _Row(_Costs):
     weight: str
     shape: list[_Count]
     target: _Fraction | None
+    dense_because: str | None = None
+
+
+class _Dense(_Part):
+    weight: str
+    shape: list[_Count]
+    size: _Count
+    because: str
 
 
 class _SyncStats(_Part):
@@ -85,6 +93,8 @@ class _Report(_Costs):
     parameters: _Count
     nonzero_parameters: _Count
     sync_stats: _SyncStats | None = None
+    dense: list[_Dense] | None = None
+    unfinished: str | None = None
 
 
 class _Run(_Part):

@@ -181,3 +181,9 @@ def test_kernels_that_are_no_attributes_are_refused():
 
     with pytest.raises(ValueError, match="does not keep its kernels as attributes: wrap the layers inside it instead"):
         tfmot.Thresholded(Hidden())(np.ones((2, 3), "float32"))
+
+
+@pytest.mark.parametrize("function", [tfmot.dst, tfmot.finalize])
+def test_a_keras_3_model_is_told_what_to_write(function):
+    with pytest.raises(ValueError, match="Keras 3 models need no wrappers"):
+        function(testing.small_model())
