@@ -1,5 +1,7 @@
 """Pruning by a schedule and a pruner: `tfsparse.Prune`."""
 
+import contextlib
+
 import pydantic
 from pydantic import Field, StrictFloat
 
@@ -20,16 +22,12 @@ class PrunerConfig(Named):
 
     name: str = Field("magnitude", description="the name of a pruner, such as magnitude")
 
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _with_scope(cls, value):
+    @pydantic.model_validator(mode="after")
+    def _with_scope(self):
         """Write the scope down, so that a run is resumed with the one that it began with, whatever the default is."""
-        value = {"name": value} if isinstance(value, str) else value
-        try:
-            options = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
-            return value | {"scope": pruners.get(**{"identifier": options.pop("name", "magnitude"), **options}).scope}
-        except (AttributeError, TypeError, ValueError):  # what is wrong is said when the pruner is made
-            return value
+        with contextlib.suppress(AttributeError, TypeError, ValueError):  # what is wrong is said when it is made
+            self.model_extra["scope"] = pruners.get(self.name, **self.options).scope
+        return self
 
 
 class PruneConfig(MethodSection):
