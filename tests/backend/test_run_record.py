@@ -32,11 +32,12 @@ WRONG = {
     "summary": [None, "text", []],
     "summary.accuracy": [None, "text", float("nan"), -1, 1e308],
     "summary.seconds": [None, float("inf"), "long"],
+    "summary.training_complexity": [None, 1e308],
     "summary.asked_sparsity": ["most", 2],
     "summary.method": [None, 3],
     "epochs": [None, [], {}, [None], ["text"]],
     "epochs.0.val_accuracy": [None, "text", []],
-    "epochs.0.loss": [None, "text", {"a": 1}, 10**400],
+    "epochs.0.loss": [None, "text", {"a": 1}, 10**400, 1e308],
     "epochs.0.densities": ["text", {"a": None}, [1]],
     "seconds": [None, "text", [None], {}],
     "report": [None, "text", []],
@@ -72,6 +73,15 @@ def test_a_finished_run_has_everything(tmp_path, key):
     run = run_directory.read(FINISHED)
     del run[key]
     assert_refused(tmp_path, json.dumps(run), f"{key}: Field required")
+
+
+@pytest.mark.parametrize("key", ["summary", "report", "environment"])
+def test_what_an_interrupted_run_lacks_is_absent_and_not_null(tmp_path, key):
+    run = run_directory.read(FINISHED) | {"status": "running"}
+    assert_refused(tmp_path, json.dumps(run | {key: None}), key)
+    del run[key]
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert run_record.read(tmp_path) == run
 
 
 def test_more_models_than_epochs_are_named(tmp_path):

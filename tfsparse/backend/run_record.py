@@ -3,18 +3,29 @@
 `run_directory` checks only what every road of the package reads, and needs no optional package.
 """
 
+import math
 import os
 from typing import Annotated, Literal
 
 import pydantic
 import pydantic_core
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from tfsparse.backend import run_directory
 
+_MAX_FLOAT32 = 3.4028235e38  # metrics are float32, and plots overflow at larger numbers
+
+
+def _check_float32(value):
+    if math.isfinite(value) and abs(value) > _MAX_FLOAT32:
+        raise pydantic_core.PydanticCustomError("float32", "expected a number that float32 can hold")
+    return value
+
+
 _Fraction = Annotated[float, Field(ge=0, le=1)]
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
-_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Seconds = Annotated[float, Field(ge=0, le=_MAX_FLOAT32, allow_inf_nan=False)]
+_Metric = Annotated[float, AfterValidator(_check_float32)]
 
 
 class _Part(pydantic.BaseModel):
@@ -34,7 +45,7 @@ class _Epoch(_Part):
     val_accuracy: _Fraction
     densities: dict[str, float] | None = None
     widths: dict[str, int] | None = None
-    __pydantic_extra__: dict[str, float]
+    __pydantic_extra__: dict[str, _Metric]
 
 
 class _Checkpoint(_Part):
@@ -56,9 +67,9 @@ class _Summary(_Part):
     accuracy: _Fraction
     best_accuracy: _Fraction
     seconds: _Seconds
-    training_complexity: _Seconds | None = None
-    parameters: _Count | None = None
-    dense_parameters: _Count | None = None
+    training_complexity: _Seconds = None  # may be absent, but not null, as the two that follow
+    parameters: _Count = None
+    dense_parameters: _Count = None
 
 
 class _Costs(_Part):
@@ -105,9 +116,9 @@ class _Run(_Part):
     epochs: list[_Epoch]
     seconds: list[_Seconds]
     checkpoints: list[_Checkpoint]
-    environment: _Environment | None = None
-    summary: _Summary | None = None
-    report: _Report | None = None
+    environment: _Environment = None  # may be absent, but not null
+    summary: _Summary = None
+    report: _Report = None
 
     @pydantic.model_validator(mode="after")
     def _every_model_has_its_epoch(self):
