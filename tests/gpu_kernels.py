@@ -48,4 +48,6 @@ def _fits(kernel, op):
 
 
 def _size(tensor):
-    return math.prod(tensor.shape) if tensor.shape.is_fully_defined() else 0
+    if tensor.shape.is_fully_defined():
+        return math.prod(tensor.shape)
+    return 0 if tensor.shape.rank is None else math.inf  # a length that a function does not know may be any

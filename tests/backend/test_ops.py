@@ -73,17 +73,17 @@ def test_packbits_equals_numpys_for_arrays_and_tensors(dtype):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a kernel of TensorFlow")
-def test_histograms_are_refused_on_gpus_where_determinism_is_asked_for(monkeypatch):
+def test_histograms_are_slow_on_gpus_where_determinism_is_asked_for(monkeypatch):
     import tensorflow as tf
 
     from tfsparse.backend import keras_internals
 
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-    assert not backend_ops.histograms_are_refused()
+    assert not backend_ops.histograms_are_slow()
     monkeypatch.setattr(keras_internals, "op_determinism_is_enabled", lambda: True)
-    assert backend_ops.histograms_are_refused()
+    assert backend_ops.histograms_are_slow()
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    assert not backend_ops.histograms_are_refused()
+    assert not backend_ops.histograms_are_slow()
 
 
 def test_count():

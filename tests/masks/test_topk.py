@@ -164,7 +164,7 @@ def test_ties_are_counted_beyond_32_bits():
 def test_the_units_of_the_smallest_size_fill_up_what_is_left_of_a_global_count():
     scores = [np.arange(1.0, 21.0, dtype="float32"), np.arange(101.0, 141.0, dtype="float32")]
     for count in (10, 11, 13, 14):
-        masks = topk.prune_lowest_globally(scores, count, [19, 39], [5, 1])
+        masks = list(topk.prune_lowest_globally(scores, count, [19, 39], [5, 1]))
         zeros = [int(np.sum(numpy(m) == 0)) for m in masks]
         assert zeros == [count // 5, count % 5] and numpy(masks[1]).tolist() == sorted(numpy(masks[1]).tolist())
 
@@ -193,7 +193,7 @@ def test_large_counts_are_split_exactly():
 
 @pytest.fixture
 def without_histograms(monkeypatch):
-    monkeypatch.setattr(topk, "_uses_bisection", lambda: True)
+    monkeypatch.setattr(backend_ops, "histograms_are_slow", lambda: True)
 
 
 @pytest.mark.parametrize("kind", ["normal", "ties", "negative", "tiny", "not finite"])
@@ -217,7 +217,7 @@ def test_global_masks_without_histograms_equal_those_with(monkeypatch):
     for sparsity in (0.2, 0.9):
         with_histograms = topk.global_masks(scores, sparsity, masks)
         with monkeypatch.context() as patch:
-            patch.setattr(topk, "_uses_bisection", lambda: True)
+            patch.setattr(backend_ops, "histograms_are_slow", lambda: True)
             without = topk.global_masks(scores, sparsity, masks)
         for one, other in zip(with_histograms, without, strict=True):
             np.testing.assert_array_equal(numpy(one), numpy(other))
@@ -237,7 +237,7 @@ def traced(pruner, shape):
     import tensorflow as tf
 
     def masks(weight, gradient, mask, count):
-        return pruner.masks([weight, weight], [gradient] * 2, [mask] * 2, [count] * 2)
+        return list(pruner.masks([weight, weight], [gradient] * 2, [mask] * 2, [count] * 2))
 
     tensor, count = tf.TensorSpec(shape, tf.float32), tf.TensorSpec((), tf.int32)
     return tf.function(masks, autograph=False).get_concrete_function(tensor, tensor, tensor, count)

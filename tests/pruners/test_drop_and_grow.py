@@ -23,7 +23,8 @@ class GrowsByGradient(DropAndGrow):
 def masks(pruner, weight, growth, mask, sparsity, step=1, total=1_000_000):
     arrays = [[np.array(a, "float32")] for a in (weight, growth, mask)]
     counts = [num_pruned(sparsity, np.size(weight))]
-    return ops.convert_to_numpy(pruner.at_step(step, total).masks(*arrays, counts)[0])
+    (mask,) = pruner.at_step(step, total).masks(*arrays, counts)
+    return ops.convert_to_numpy(mask)
 
 
 def test_exchanged_fraction_golden():  # from the authors' code

@@ -418,6 +418,29 @@ def num_batches(optimizer):
 # ---- TensorFlow ------------------------------------------------------------------------------------------------------
 
 
+def is_in_xla_context() -> bool:
+    """Return whether the graph that is traced now is compiled by XLA. TensorFlow has no public name for it."""
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
+
+    return not tf.executing_eagerly() and control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
+def xla_reduce(tensors, initial, function):
+    """Return the reduction of several flat tensors by one function of both accumulators and values, in one pass.
+
+    XLA knows it, and TensorFlow has no public name for it.
+    """
+    import tensorflow as tf
+    from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+    number = len(tensors)
+    reducer = tf.function(lambda *values: function(values[:number], values[number:]), autograph=False)
+    scalars = [tf.TensorSpec((), t.dtype) for t in tensors] * 2
+    initial = [tf.constant(value, t.dtype) for value, t in zip(initial, tensors, strict=True)]
+    return gen_xla_ops.xla_variadic_reduce_v2(tensors, initial, [0], reducer.get_concrete_function(*scalars))
+
+
 def op_determinism_is_enabled() -> bool:
     """Return whether `tf.config.experimental.enable_op_determinism` was called; there is no public question."""
     from tensorflow.python.framework import config

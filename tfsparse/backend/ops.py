@@ -1,13 +1,17 @@
 """Operations that TensorFlow and JAX need different code for. Everything else is `keras.ops`."""
 
 import concurrent.futures
-from collections.abc import Callable, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
 from tfsparse.backend import keras_internals
+
+_CALLED = {"_noinline": True}  # TensorFlow keeps the call
 
 
 def histogram(values, length: int):
@@ -34,9 +38,20 @@ def histogram(values, length: int):
     return jnp.zeros(length, "int32").at[values].add(1, mode="drop")
 
 
-def histograms_are_refused() -> bool:
-    """Return True if TensorFlow's kernel behind `histogram` raises an error: on GPUs, if determinism is asked for."""
-    return _tensorflow_has_gpus() and keras_internals.op_determinism_is_enabled()
+def histograms_are_slow() -> bool:
+    """Return True where `count_each` of a few comparisons does better than `histogram`.
+
+    XLA makes a loop of single steps of a histogram, and a step with many of them compiles slowly. TensorFlow's own
+    kernel raises an error on GPUs if determinism is asked for.
+    """
+    return uses_xla() or (_tensorflow_has_gpus() and keras_internals.op_determinism_is_enabled())
+
+
+def uses_xla() -> bool:
+    """Return True if what is traced or computed now is compiled by XLA."""
+    if keras.backend.backend() == "tensorflow":
+        return keras_internals.is_in_xla_context()
+    return keras.backend.backend() == "jax"
 
 
 def device_int() -> str:
@@ -44,7 +59,7 @@ def device_int() -> str:
 
     On GPUs TensorFlow compares and sums int32 in host memory. Elsewhere int64 would only take twice the memory.
     """
-    return "int64" if _tensorflow_has_gpus() else "int32"
+    return "int64" if _tensorflow_has_gpus() and not uses_xla() else "int32"
 
 
 def _tensorflow_has_gpus():
@@ -58,6 +73,72 @@ def _tensorflow_has_gpus():
 def count(flags):
     """Return the number of entries that are True, an int32 tensor."""
     return ops.cast(ops.sum(ops.cast(flags, device_int())), "int32")
+
+
+def count_each(flags: Sequence):
+    """Return the numbers of entries that are True in several flat tensors of one length.
+
+    XLA reads what the tensors are computed from only once for all of them.
+
+    Returns:
+        An int32 tensor with one number per tensor.
+    """
+    if not uses_xla():
+        return ops.stack([count(f) for f in flags])
+    numbers, zeros = [ops.cast(f, "int32") for f in flags], [0] * len(flags)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return ops.stack(jax.lax.reduce(numbers, [np.int32(0) for _ in zeros], _sums, (0,)))
+    return ops.stack(keras_internals.xla_reduce(numbers, zeros, _sums))
+
+
+def _sums(first, second):
+    return [a + b for a, b in zip(first, second, strict=True)]
+
+
+def view(tensor, dtype: str):
+    """Return `ops.view(...)` for a dtype of the same size. Keras refuses a length that TensorFlow does not know yet."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.bitcast(tensor, dtype)
+    return ops.view(tensor, dtype)
+
+
+def indices(tensor, dtype: str):
+    """Return `0, 1, ...` for the entries of a flat tensor, whose length TensorFlow may not know yet."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.range(tf.size(tensor, out_type=dtype), dtype=dtype)
+    return ops.arange(tensor.shape[0], dtype=dtype)
+
+
+def in_turn(tensors: Iterable) -> Iterator:
+    """Yield tensors that an iterator computes, so that what one needs on the way is freed before the next is computed.
+
+    A graph of TensorFlow would compute them in any order, all at once if memory allows. XLA orders by itself.
+
+    Args:
+        tensors: Tensors, or nests of tensors.
+    """
+    iterator, previous = iter(tensors), None
+    while True:
+        with _after(previous):
+            try:
+                previous = next(iterator)
+            except StopIteration:
+                return
+        yield previous
+
+
+def _after(tensors):
+    if keras.backend.backend() != "tensorflow" or tensors is None:
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    return tf.control_dependencies([t for t in tf.nest.flatten(tensors) if tf.is_symbolic_tensor(t)])
 
 
 def cond(predicate, true_fn: Callable, false_fn: Callable):
@@ -91,6 +172,44 @@ def traced_once(function: Callable) -> Callable:
     import tensorflow as tf
 
     return tf.function(function, autograph=False)
+
+
+@functools.cache
+def traced_for_all_lengths(function: Callable, *static) -> Callable:
+    """Make TensorFlow trace a pure function of flat tensors once for all lengths, and JAX once for each length.
+
+    A step contains only a call of the function, in each place. TensorFlow would put its operations there instead.
+
+    Args:
+        function: Called as `function(*static, *tensors)`. Int32 tensors have one shape, the others any length.
+        *static: Hashable values.
+
+    Returns:
+        The traced function of the tensors. It is the same for the same arguments.
+    """
+    function = functools.partial(function, *static)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    @functools.cache
+    def traced(in_xla, _device_int, *types):  # whatever a trace depends on
+        signature = [tf.TensorSpec(shape, dtype) for dtype, shape in types]
+        with tf.init_scope():
+            return tf.function(
+                function, signature, autograph=False, jit_compile=in_xla or None, experimental_attributes=_CALLED
+            ).get_concrete_function()
+
+    def call(*tensors):
+        tensors = [tf.convert_to_tensor(t) for t in tensors]
+        types = [(t.dtype, tuple(t.shape) if t.dtype == tf.int32 else (None,) * len(t.shape)) for t in tensors]
+        return traced(uses_xla(), device_int(), *types)(*tensors)
+
+    return call
 
 
 def compiled(function: Callable) -> Callable:
@@ -165,12 +284,11 @@ def masked(values, mask, pruned: float = 0.0):
 
     All zeros are +0.0, as in `values * mask` they are not: random signs of zeros cannot be compressed.
     """
-    mask = ops.cast(mask, values.dtype)
-    if keras.backend.backend() == "tensorflow" and pruned == 0:
+    if keras.backend.backend() == "tensorflow" and pruned == 0 and not uses_xla():
         import tensorflow as tf
 
-        return tf.math.multiply_no_nan(values, mask)
-    return ops.where(mask > 0, values * mask, ops.cast(pruned, values.dtype))
+        return tf.math.multiply_no_nan(values, tf.cast(mask, values.dtype))  # faster than a choice
+    return ops.where(mask > 0, values, ops.cast(pruned, values.dtype))
 
 
 def packbits(masks: Sequence) -> np.ndarray:

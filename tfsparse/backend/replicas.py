@@ -68,19 +68,34 @@ def once(function: Callable, *arguments) -> None:
     context.merge_call(merged, args=arguments)
 
 
-def update(variable, function: Callable, argument) -> None:
-    """Assign `function(variable, argument)` to a variable, on each replica from its own copy; call it inside `once`."""
-    if not _on_tensorflow():
-        variable.assign(function(_native(variable), _native(argument)))
-        return
-    native = _native(variable)
-    extended = _strategy(native).extended
-    extended.update(native, lambda v, a: v.assign(function(v, a)), args=(_native(argument),), group=False)
+def update(variable, function: Callable, argument):
+    """Assign `function(variable, argument)` to a variable, on each replica from its own copy; call it inside `once`.
+
+    Returns:
+        The new values, one per replica.
+    """
+    native, argument = _native(variable), _native(argument)
+    if not _is_distributed(native):
+        value = function(native, argument)
+        variable.assign(value)
+        return [value]
+    strategy, values = _strategy(native), []
+
+    def on_replica(own, argument):
+        values.append(function(own, argument))
+        own.assign(values[-1])
+
+    strategy.extended.update(native, on_replica, args=(argument,), group=False)
+    return values
 
 
 def assign(variable, value) -> None:
     """Assign a value to a variable on all replicas; call it inside `once`."""
     update(variable, lambda _, v: v, value)
+
+
+def _is_distributed(native) -> bool:
+    return _on_tensorflow() and hasattr(native, "values")
 
 
 def copies(value) -> list:

@@ -77,12 +77,16 @@ class Granularity(Configurable, abc.ABC):
                 be 0 if and only if the unit is pruned.
         """
 
+    def pool_mask(self, mask):
+        """Return one number per unit, 0 if and only if the unit is pruned, of a mask of any dtype."""
+        return self.pool(ops.cast(mask, "float32"))
+
     @abc.abstractmethod
     def expand(self, unit_mask, scores):
         """Return the mask of the weight.
 
         Args:
-            unit_mask: Tensor of zeros and ones with the shape of `pool`'s result.
+            unit_mask: Uint8 tensor of zeros and ones with the shape of `pool`'s result.
             scores: The scores that were pooled.
         """
 
@@ -170,6 +174,9 @@ class Weight(Granularity):
     def pool(self, scores):
         return scores
 
+    def pool_mask(self, mask):
+        return mask
+
     def expand(self, unit_mask, scores):
         return unit_mask
 
@@ -196,7 +203,7 @@ class Channel(Granularity):
         return ops.mean(scores, axis=tuple(range(len(scores.shape) - 1)))
 
     def expand(self, unit_mask, scores):
-        return ops.broadcast_to(unit_mask, scores.shape)
+        return ops.broadcast_to(ops.cast(unit_mask, "float32"), scores.shape)
 
 
 @keras.saving.register_keras_serializable(package="tfsparse")
@@ -254,7 +261,7 @@ class Block(Granularity):
 
     def expand(self, unit_mask, scores):
         rows, columns = self._num_blocks(scores.shape)
-        mask = ops.reshape(unit_mask, (-1, rows, 1, columns, 1))
+        mask = ops.reshape(ops.cast(unit_mask, "float32"), (-1, rows, 1, columns, 1))
         mask = ops.broadcast_to(mask, (mask.shape[0], rows, self.inputs, columns, self.outputs))
         mask = ops.reshape(mask, (-1, rows * self.inputs, columns * self.outputs))
         return ops.reshape(mask[:, : scores.shape[-2], : scores.shape[-1]], scores.shape)
@@ -317,7 +324,8 @@ class NofM(Granularity):
 
     def pool(self, scores):
         groups = self._groups(scores)
-        return ops.sum(ops.where(self._largest(groups), 0.0, ops.cast(groups, "float32")), axis=2)
+        lowest = ops.where(self._largest(groups), 0.0, ops.cast(groups, "float32"))
+        return ops.sum(ops.maximum(lowest, 0.0), axis=2)  # `break_ties` has put what is pruned below 0
 
     def expand(self, unit_mask, scores):
         groups = self._groups(scores)

@@ -49,7 +49,7 @@ class MaskState(MaskedWeights):
         self._trained, self._received = list(range(len(targets))), set()
         self._optimizer = optimizer
         self._slots = list(map(slots.finder(self.inner_optimizer, self.weights), self.weights))
-        self._all_masks = [self.add_like(v, "mask", "ones") for v in self.weights]
+        self._all_masks = [self.add_like(v, "mask", "ones", "uint8") for v in self.weights]
         self.target = self._add_variable("target", list(targets.values()), "int")
         self.start = self._add_variable("start", [0] * len(targets), "int")
         self.begin = self._add_variable("begin", begin, "int")
@@ -118,12 +118,12 @@ class MaskState(MaskedWeights):
 
     # ---- variables --------------------------------------------------------------------------------------------------
 
-    def add_like(self, variable, name: str, initializer):
+    def add_like(self, variable, name: str, initializer, dtype=None):
         """Add a variable with the shape of a pruned weight to the optimizer; it is equal on all replicas."""
         return self._optimizer.add_variable(
             variable.shape,
             initializer=initializer,
-            dtype=variable.dtype,
+            dtype=dtype or variable.dtype,
             aggregation="only_first_replica",  # "none" diverges silently, "mean" makes masks of 0.5
             layout=keras_internals.layout(variable),
             name=f"{variable.path.replace('/', '_')}_{name}",
@@ -155,8 +155,13 @@ class MaskState(MaskedWeights):
             start, target = (ops.take(v, self._trained) for v in (start, target))
         moved = fraction * ops.cast(target - start, "float32")
         if self.pruner.is_global:
-            moved = ops.stack(self.in_groups(_rounded_together, moved))
+            moved = self._rounded_in_groups(moved)
         return ops.where(fraction >= 1.0, target, start + ops.cast(ops.round(moved), "int32"))
+
+    def _rounded_in_groups(self, counts):
+        """Return whole numbers near the counts, whose sum in each group is the rounded sum of the group."""
+        rounded = self.in_groups(lambda n: ops.unstack(_rounded_together(ops.stack(n))), ops.unstack(counts))
+        return ops.stack([n for _, n in sorted(rounded, key=lambda pair: pair[0])])
 
     def target_counts(self) -> np.ndarray:
         """Return the entries to prune of each weight at the end, read now."""
@@ -192,11 +197,12 @@ class MaskState(MaskedWeights):
         first = ops.where(ops.any(wrong), ops.argmax(ops.cast(wrong, "int32")), -1)
         replicas.assign(self.nonfinite, ops.cast(first, self.nonfinite.dtype))
 
-    def _rank(self, pruner, *values):
+    def _rank(self, pruner, weights, gradients, masks, num_pruned):
         bounds, sparsity = self.of_trained(self._all_bounds), self._optimizer.sparsity
         if not any(bounds):
-            return super()._rank(pruner, *values)
-        return self.in_groups(functools.partial(_masks_within_bounds, pruner, sparsity), *values, bounds)
+            return super()._rank(pruner, weights, gradients, masks, num_pruned)
+        rank = functools.partial(_masks_within_bounds, pruner, sparsity)
+        return self.in_groups(rank, weights, gradients, masks, num_pruned, bounds)
 
     def has_nonfinite_weights(self) -> bool:
         """Return whether a weight holds NaN or infinity now."""
@@ -269,7 +275,7 @@ class MaskState(MaskedWeights):
                 "then model.compile(...) and fit(..., callbacks=[tfsparse.Prune(...)])."
             )
         for key, variable in own.items():
-            variable.assign(saved[key])
+            variable.assign(np.asarray(saved[key]).astype(variable.dtype))  # masks of before are floats
 
 
 def _are_finite(weights):
@@ -287,9 +293,9 @@ def _masks_within_bounds(pruner, sparsity, weights, gradients, masks, num_pruned
 
 def _rounded_together(values):
     """Return whole numbers near the values, whose sum is the rounded sum of the values."""
-    even = 2 * ops.floor(ops.stack(values) / 2)
-    rest = ops.round(ops.cumsum(ops.stack(values) - even))  # float32 would not add up large values exactly
-    return ops.unstack(even + rest - ops.pad(rest, ((1, 0),))[:-1])
+    even = 2 * ops.floor(values / 2)
+    rest = ops.round(ops.cumsum(values - even))  # float32 would not add up large values exactly
+    return even + rest - ops.pad(rest, ((1, 0),))[:-1]
 
 
 def _by_magnitude(pruner):

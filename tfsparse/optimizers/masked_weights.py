@@ -2,8 +2,9 @@
 
 import abc
 import functools
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from keras import ops
@@ -38,7 +39,7 @@ class MaskedWeights(abc.ABC):
     @property
     @abc.abstractmethod
     def masks(self) -> list:
-        """One mask variable per weight: 1 lives, 0 is pruned."""
+        """One mask variable per weight: 1 lives, 0 is pruned. On Keras 3 uint8, on the TFMOT road as TFMOT's."""
 
     @abc.abstractmethod
     def slots(self, index: int) -> list[Slot]:
@@ -101,18 +102,28 @@ class MaskedWeights(abc.ABC):
         """`weight = weight * mask`, in cross-replica context."""
         self.storage.apply()
 
+    def mask_weights(self) -> None:
+        """`weight = weight * mask`."""
+        self._update_all(zip(self.weights, self.masks, itertools.repeat(0.0)))
+
     def empty_slots(self) -> None:
         """Set the slots of pruned weights to what they hold for a new weight."""
-        for index, mask in enumerate(self.masks):
-            for slot in self.slots(index):
-                replicas.update(slot.variable, functools.partial(backend_ops.masked, pruned=slot.initial), mask)
+        self._update_all((slot.variable, mask, slot.initial) for slot, mask in self._slots_and_masks())
 
     def mask_averages(self) -> None:
         """`average = average * mask`, for what may be put in the place of a weight at any time."""
-        for index, mask in enumerate(self.masks):
-            for slot in self.slots(index):
-                if slot.is_average:
-                    replicas.update(slot.variable, backend_ops.masked, mask)
+        self._update_all((slot.variable, mask, 0.0) for slot, mask in self._slots_and_masks() if slot.is_average)
+
+    def _slots_and_masks(self):
+        return [(slot, mask) for index, mask in enumerate(self.masks) for slot in self.slots(index)]
+
+    def _update_all(self, updates):
+        """Set variables to a value where their mask is 0, one after another."""
+        for _ in backend_ops.in_turn(
+            replicas.update(variable, functools.partial(backend_ops.masked, pruned=pruned), mask)
+            for variable, mask, pruned in updates
+        ):
+            pass
 
     def all_slots(self) -> list:
         """The slots of all weights, as variables."""
@@ -129,23 +140,22 @@ class MaskedWeights(abc.ABC):
         self.apply()
         self.empty_slots()
 
-    def in_groups(self, function: Callable, *values: Sequence) -> list:
-        """Call `function(*values)` for the weights of each group together; one entry per weight, in and out."""
-        results = [None] * len(self.masks)
+    def in_groups(self, function: Callable, *values: Sequence) -> Iterator[tuple]:
+        """Call `function(*values)` for the weights of each group together; yield their indices and results."""
+        values = [ops.unstack(v) if hasattr(v, "shape") else v for v in values]
         for group in self.groups:
-            for index, result in zip(group, function(*([v[i] for i in group] for v in values)), strict=True):
-                results[index] = result
-        return results
+            results = function(*([v[i] for i in group] for v in values))
+            yield from zip(group, results, strict=True)
 
     def _set_masks(self, weights, gradients, num_pruned, pruner):
         old = [backend_ops.read(mask) for mask in self.masks]
-        new = self._rank(pruner or self.pruner, weights, gradients or [None] * len(old), old, num_pruned)
-        for mask, value in zip(self.masks, new, strict=True):
-            replicas.assign(mask, value)
+        ranked = self._rank(pruner or self.pruner, weights, gradients or [None] * len(old), old, num_pruned)
+        for index, mask in backend_ops.in_turn(ranked):
+            replicas.assign(self.masks[index], ops.cast(mask, old[index].dtype))
 
-    def _rank(self, pruner, *values):
-        """Return the masks that the pruner computes of weights, gradients, masks and counts."""
-        return self.in_groups(pruner.masks, *values)
+    def _rank(self, pruner, weights, gradients, masks, num_pruned) -> Iterator[tuple]:
+        """Yield indices of weights and the masks that the pruner computes of them."""
+        return self.in_groups(pruner.masks, weights, gradients, masks, num_pruned)
 
     def _dependents(self):
         """What diverges with a mask."""

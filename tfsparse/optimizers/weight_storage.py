@@ -103,8 +103,7 @@ class HardPruning(WeightStorage):
         return [backend_ops.read(weight) for weight in self.state.weights]
 
     def apply(self):
-        for weight, mask in zip(self.state.weights, self.state.masks, strict=True):
-            replicas.update(weight, backend_ops.masked, mask)
+        self.state.mask_weights()
         self.state.mask_averages()
 
     def accept_external_writes(self):
@@ -155,28 +154,32 @@ class StraightThrough(WeightStorage):
         return [backend_ops.read(dense) for dense in self._trained_dense]
 
     def apply(self):
-        _assign(self.state.weights, self._sparse_values())
+        weights = self.state.weights
+        for index, value in backend_ops.in_turn(self._sparse_values()):
+            replicas.assign(weights[index], value)
 
     def accept_external_writes(self):
         """Take every value that differs from `_sparse_values` as a new dense weight, and keep the number of zeros."""
-        for dense, (value, written) in zip(self._trained_dense, self._written(), strict=True):
-            _assign([dense], [ops.where(written, value, backend_ops.read(dense))])
+        dense = self._trained_dense
+        for index, value, written in self._written():
+            replicas.assign(dense[index], ops.where(written, value, backend_ops.read(dense[index])))
         self.state.update(None, self.state.zeros_of_each())
 
     def start_from_weights(self):
         _assign(self._trained_dense, self.state.weights)
 
     def has_external_writes(self):
-        return any(bool(ops.any(written)) for _, written in self._written())
+        return any(bool(ops.any(written)) for *_, written in self._written())
 
     def _written(self):
-        """Return for each weight what its variable holds, and where that was written outside of training."""
-        for variable, sparse in zip(self.state.weights, self._sparse_values(), strict=True):
-            value = backend_ops.read(variable)
-            yield value, ops.abs(value - sparse) > _ROUND_OFF * ops.maximum(ops.abs(value), ops.abs(sparse))
+        """Yield for each weight its index, what its variable holds, and where that was written outside of training."""
+        weights = self.state.weights
+        for index, sparse in self._sparse_values():
+            value = backend_ops.read(weights[index])
+            yield index, value, ops.abs(value - sparse) > _ROUND_OFF * ops.maximum(ops.abs(value), ops.abs(sparse))
 
     def _sparse_values(self):
-        """What the model's variables must hold."""
+        """Yield the index of each weight and what the model's variable must hold."""
         masks = [backend_ops.read(mask) for mask in self.state.masks]
         return self.state.in_groups(self.state.pruner.forward, self.weights_to_rank(), masks)
 

@@ -7,6 +7,7 @@ import math
 from keras import ops
 
 from tfsparse.backend.hashing import hash_uniform
+from tfsparse.masks import wide_counts
 from tfsparse.masks.granularity import nearest_units
 from tfsparse.pruners.pruner import ScorePruner
 
@@ -103,19 +104,20 @@ class DropAndGrow(ScorePruner):
         return ops.abs(weight) * mask
 
     def masks(self, weights, gradients, masks, num_pruned):
-        arguments = zip(weights, gradients, masks, num_pruned, strict=True)
-        return [self._mask(*each, index) for index, each in enumerate(arguments)]
+        counts = ops.unstack(wide_counts.as_vector(num_pruned))
+        arguments = zip(weights, gradients, masks, counts, strict=True)
+        return (self._mask(*each, index) for index, each in enumerate(arguments))
 
     def _mask(self, weight, gradient, mask, num_pruned, index):
-        shape = tuple(mask.shape)
+        shape, mask = tuple(mask.shape), ops.cast(mask, weight.dtype)
         units = self._granularity.for_shape(shape)
-        kept, scores = units.pool(mask) > 0, units.pool(self.score(weight, gradient, mask))
-        count = ops.minimum(ops.cast(num_pruned, "int32"), units.max_zeros(shape))
+        kept, scores = units.pool_mask(mask) > 0, units.pool(self.score(weight, gradient, mask))
+        count = ops.minimum(num_pruned, units.max_zeros(shape))
         ranks = self._ranks(units, kept, scores, units.pool(self.growth(gradient, mask, index)), count, shape)
         is_dense = ops.logical_and(ops.all(kept), count > 0)
         ranks = ops.where(is_dense, hash_uniform(kept.shape, self.seed, index, self._step), ranks)
         unit_mask = units.prune_lowest(ranks, count, ops.cast(kept, "float32"), shape)
-        return ops.cast(units.expand(unit_mask, mask), mask.dtype)
+        return units.expand(unit_mask, mask)
 
     def _ranks(self, units, kept, scores, growth, count, shape):
         """Return infinity for the units that are not dropped, and the growth of all others."""

@@ -64,29 +64,30 @@ class Feather(ScorePruner):
         return ops.abs(weight)
 
     def forward(self, weights, masks):
-        magnitudes = [ops.abs(ops.cast(w, "float32")) for w in weights]
-        thresholds = self._thresholds(magnitudes, masks)
-        return [_shrink(*each) for each in zip(weights, magnitudes, thresholds, masks, strict=True)]
+        pairs = list(zip(weights, masks, strict=True))
+        extremes = list(backend_ops.in_turn(_extremes(*pair) for pair in pairs))
+        common = ops.max(ops.stack([largest for largest, _ in extremes])) if self.is_global else None
+        for (weight, mask), (largest, smallest) in zip(pairs, extremes, strict=True):
+            # a layer that keeps weights below the common threshold has its own: else these weights would become zero
+            threshold = largest if common is None else ops.where(smallest >= common, common, largest)
+            yield _shrink(weight, threshold, mask)
 
     def backward(self, gradient, mask):
         if self.theta == 1:
             return gradient
         return gradient * ops.cast(ops.where(mask > 0, 1.0, self.theta), gradient.dtype)
 
-    def _thresholds(self, magnitudes, masks):
-        """Return the largest pruned magnitude of all layers, or of each; 0 where nothing is pruned."""
-        own = [ops.max(ops.where(m > 0, 0.0, x)) for x, m in zip(magnitudes, masks, strict=True)]
-        if not self.is_global:
-            return own
-        common = ops.max(ops.stack(own))
-        smallest = [ops.min(ops.where(m > 0, x, float("inf"))) for x, m in zip(magnitudes, masks, strict=True)]
-        # a layer that keeps weights below the common threshold has its own: else these weights would become zero
-        return [ops.where(s >= common, common, t) for s, t in zip(smallest, own, strict=True)]
+
+def _extremes(weight, mask):
+    """Return the largest magnitude that is pruned, or 0, and the smallest that is kept."""
+    magnitude = ops.abs(ops.cast(weight, "float32"))
+    pruned, kept = ops.where(mask > 0, 0.0, magnitude), ops.where(mask > 0, magnitude, float("inf"))
+    return ops.max(pruned), ops.min(kept)
 
 
-def _shrink(weight, magnitude, threshold, mask):
+def _shrink(weight, threshold, mask):
     """Return w (1 - r^3)^(1/3) with r = tau / |w|: the forward rule without underflow or overflow; w for tau = 0."""
-    magnitude = ops.maximum(magnitude, 1e-30)
+    magnitude = ops.maximum(ops.abs(ops.cast(weight, "float32")), 1e-30)
     above = ops.maximum(magnitude - threshold, 0.0) / magnitude
     ratio = ops.minimum(threshold / magnitude, 1.0)
     factor = ops.power(above * (1.0 + ratio + ops.square(ratio)), 1 / 3)

@@ -2,16 +2,17 @@
 
 import abc
 import copy
+import itertools
 import math
-import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 from keras import ops
 
 from tfsparse.backend import ops as backend_ops
 from tfsparse.backend.registry import Configurable, Registry, check_choice
 from tfsparse.masks import granularity as granularities
-from tfsparse.masks import topk
+from tfsparse.masks import topk, wide_counts
 from tfsparse.pruners.allocation import erk
 
 _ROUND_OFF = 1e-3  # in float32 0.7 * 10 is slightly less than 7
@@ -37,17 +38,18 @@ class Pruner(Configurable, abc.ABC):
     straight_through = False
 
     @abc.abstractmethod
-    def masks(self, weights: Sequence, gradients: Sequence, masks: Sequence, num_pruned: Sequence) -> list:
-        """Return the new masks.
+    def masks(self, weights: Sequence, gradients: Sequence, masks: Sequence, num_pruned: Sequence) -> Iterable:
+        """Return or yield the new masks. Whoever yields them needs memory for one weight at a time.
 
         Args:
             weights: Tensors, zero where they are pruned.
             gradients: Tensors of the same shapes. None for each weight unless `needs_gradients` is True.
-            masks: The masks until now: tensors of the same shapes, 1 is kept, 0 is pruned.
+            masks: The masks until now: tensors of the same shapes, 1 is kept, 0 is pruned. They are uint8, and of the
+                dtype of the weights on the TFMOT road; `ops.cast(mask, weight.dtype)` can be multiplied with a weight.
             num_pruned: For each weight the number of entries to prune, an int or an integer tensor.
 
         Returns:
-            Tensors of zeros and ones with the shapes and dtypes of `masks`.
+            Tensors of zeros and ones with the shapes of `masks` and any dtype.
         """
 
     def at_step(self, step, total) -> "Pruner":
@@ -68,8 +70,8 @@ class Pruner(Configurable, abc.ABC):
         """
         raise NotImplementedError(f"{self!r} knows no bounds of single weights: leave them out.")
 
-    def forward(self, weights: Sequence, masks: Sequence) -> list:
-        """Return what the model's variables hold. Only called if `straight_through` is True.
+    def forward(self, weights: Sequence, masks: Sequence) -> Iterable:
+        """Return or yield what the model's variables hold. Only called if `straight_through` is True.
 
         Args:
             weights: The hidden dense weights.
@@ -78,7 +80,7 @@ class Pruner(Configurable, abc.ABC):
         Returns:
             Tensors of the same shapes that are 0 where the mask is 0.
         """
-        return [backend_ops.masked(w, m) for w, m in zip(weights, masks, strict=True)]
+        return itertools.starmap(backend_ops.masked, zip(weights, masks, strict=True))
 
     def backward(self, gradient, mask):
         """Return the gradient of a hidden dense weight. Only called if `straight_through` is True.
@@ -184,25 +186,35 @@ class ScorePruner(Pruner):
             entries must have the lowest score.
         """
 
-    def scores(self, weights, gradients, masks) -> list:
-        """Return the scores of all weights."""
-        return [self.score(w, g, m) for w, g, m in zip(weights, gradients, masks, strict=True)]
+    def score_at(self, index: int, weight, gradient, mask):
+        """Return `score(...)` of the weight at a position among those that are pruned."""
+        return self.score(weight, gradient, mask)
 
     def masks(self, weights, gradients, masks, num_pruned):
-        units = [self._granularity.for_shape(m.shape) for m in masks]
-        scores = self.scores(weights, gradients, masks)
-        scores = [u.break_ties(s, m) for u, s, m in zip(units, scores, masks, strict=True)]
-        pooled = [u.pool(s) for u, s in zip(units, scores, strict=True)]
-        kept = [u.pool(m) for u, m in zip(units, masks, strict=True)]
         shapes = [tuple(m.shape) for m in masks]
-        counts = [_at_most(u.max_zeros(s), n) for u, s, n in zip(units, shapes, num_pruned, strict=True)]
+        units = [self._granularity.for_shape(shape) for shape in shapes]
+        limits = [u.max_zeros(shape) for u, shape in zip(units, shapes, strict=True)]
+        counts = _at_most(limits, num_pruned)
+
+        def scores(i):
+            mask = ops.cast(masks[i], weights[i].dtype)
+            return units[i].break_ties(self.score_at(i, weights[i], gradients[i], mask), mask)
+
+        def pooled(i):
+            return units[i].pool(scores(i))
+
+        def kept(i):
+            return units[i].pool_mask(masks[i])
+
         if self.is_global and len(units) > 1:  # one weight alone reaches the nearest count with any units
-            bounds = self._bounds or [None] * len(units)
-            unit_masks = _prune_lowest_globally(units, pooled, counts, kept, shapes, bounds)
+            unit_masks = _prune_lowest_globally(units, pooled, counts, kept, shapes, self._bounds)
         else:
-            unit_masks = _prune_lowest(units, pooled, counts, kept, shapes)
-        expanded = [u.expand(x, s) for u, x, s in zip(units, unit_masks, scores, strict=True)]
-        return [ops.cast(x, m.dtype) for x, m in zip(expanded, masks, strict=True)]
+            unit_masks = (
+                u.prune_lowest(pooled(i), count, kept(i), shape)
+                for i, (u, count, shape) in enumerate(zip(units, ops.unstack(counts), shapes, strict=True))
+            )
+        for i, unit_mask in enumerate(unit_masks):
+            yield units[i].expand(unit_mask, scores(i))
 
     def with_bounds(self, bounds):
         bounded = copy.copy(self)
@@ -245,34 +257,56 @@ class ScorePruner(Pruner):
         return self.scope == "global"
 
 
-def _at_most(limit, count):
-    return min(int(count), limit) if isinstance(count, numbers.Integral) else ops.minimum(count, limit)
-
-
-def _prune_lowest(units, pooled, num_pruned, kept, shapes):
-    """Return the masks of the units of each weight."""
-    return [u.prune_lowest(*each) for u, *each in zip(units, pooled, num_pruned, kept, shapes, strict=True)]
+def _at_most(limits, counts):
+    return ops.minimum(wide_counts.as_vector(counts), np.array(limits, "int32"))
 
 
 def _prune_lowest_globally(units, pooled, num_pruned, kept, shapes, bounds):
-    """Return the masks of the units of all weights with one threshold, within the bounds of each weight."""
+    """Yield the masks of the units of all weights with one threshold, within the bounds of each weight.
+
+    Args:
+        units: The granularity of each weight.
+        pooled: `index of the weight -> scores of its units`.
+        num_pruned: Int32 tensor, the number of entries to prune of each weight.
+        kept: `index of the weight -> mask of its units until now`.
+        shapes: Shapes of the weights.
+        bounds: For each weight as `Pruner.with_bounds` gets them, or None.
+    """
     parts = [u.parts(shape) for u, shape in zip(units, shapes, strict=True)]
-    scores = [x for u, p, shape in zip(units, pooled, shapes, strict=True) for x in u.split(p, shape)]
-    masks = [x for u, k, shape in zip(units, kept, shapes, strict=True) for x in u.split(k, shape)]
-    totals = [_whole_units(count, p) for count, p in zip(num_pruned, parts, strict=True)]
+    places = [(i, part.place) for i, p in enumerate(parts) for part in p]
     limits = [n for u, shape, p in zip(units, shapes, parts, strict=True) for n in _limits(u, shape, p)]
     sizes = [part.entries_per_unit for p in parts for part in p]
-    largest = topk.max_pruned_by_default(totals, limits, sizes)
-    own = [(bound, part.num_units) for p, bound in zip(parts, bounds, strict=True) for part in p]
-    least, largest = zip(*(_bounds(*each) for each in zip(own, limits, largest, strict=True)), strict=True)
-    found = iter(topk.prune_lowest_globally(scores, totals, largest, sizes, masks, least))
-    return [u.join([next(found) for _ in p], shape) for u, shape, p in zip(units, shapes, parts, strict=True)]
+    total = _whole_units(num_pruned, parts)
+    least, largest = None, topk.max_pruned_by_default(total, limits, sizes)
+    if bounds is not None:
+        own = [(bound, part.num_units) for p, bound in zip(parts, bounds, strict=True) for part in p]
+        each = zip(own, limits, ops.unstack(largest), strict=True)
+        least, largest = zip(*itertools.starmap(_bounds, each), strict=True)
+    scores, masks = _Parts(pooled, places), _Parts(kept, places)
+    found = topk.prune_lowest_globally(scores, total, largest, sizes, masks, least)
+    for u, shape, p in zip(units, shapes, parts, strict=True):
+        yield u.join(list(itertools.islice(found, len(p))), shape)
 
 
-def _whole_units(count, parts):
-    """Return the nearest number of entries of whole units, if all units have one size."""
-    size = parts[0].entries_per_unit
-    return count if len(parts) > 1 else granularities.nearest_units(count, size) * size
+class _Parts(Sequence):
+    """The parts of some weights, each computed when it is asked for, so that not all are in memory."""
+
+    def __init__(self, compute, places):
+        self._compute, self._places = compute, places
+
+    def __len__(self):
+        return len(self._places)
+
+    def __getitem__(self, position):
+        index, place = self._places[position]
+        units = self._compute(index)
+        return units if place == (...,) else units[place]
+
+
+def _whole_units(counts, parts):
+    """Return the nearest numbers of entries of whole units, of those weights whose units all have one size."""
+    sizes = np.array([p[0].entries_per_unit if len(p) == 1 else 1 for p in parts], "int32")
+    return counts if np.all(sizes == 1) else granularities.nearest_units(counts, sizes) * sizes
 
 
 def _bounds(own, limit, by_default):

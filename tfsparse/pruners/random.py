@@ -33,8 +33,8 @@ class Random(ScorePruner):
         super().__init__(granularity, scope, allocation)
         self.seed = seed
 
-    def scores(self, weights, gradients, masks):
-        return [hash_uniform(m.shape, self.seed, i) * ops.cast(m, "float32") for i, m in enumerate(masks)]
+    def score_at(self, index, weight, gradient, mask):
+        return hash_uniform(mask.shape, self.seed, index) * ops.cast(mask, "float32")
 
     def score(self, weight, gradient, mask):
-        return self.scores([weight], [gradient], [mask])[0]
+        return self.score_at(0, weight, gradient, mask)
