@@ -1,5 +1,6 @@
 """Operations that TensorFlow and JAX need different code for. Everything else is `keras.ops`."""
 
+import collections
 import concurrent.futures
 import contextlib
 import functools
@@ -121,7 +122,7 @@ def in_turn(tensors: Iterable) -> Iterator:
     A graph of TensorFlow would compute them in any order, all at once if memory allows. XLA orders by itself.
 
     Args:
-        tensors: Tensors, or nests of tensors.
+        tensors: Tensors, or nests of tensors and operations.
     """
     iterator, previous = iter(tensors), None
     while True:
@@ -133,12 +134,22 @@ def in_turn(tensors: Iterable) -> Iterator:
         yield previous
 
 
-def _after(tensors):
-    if keras.backend.backend() != "tensorflow" or tensors is None:
+def make_in_turn(updates: Iterable) -> None:
+    """Run through an iterator that assigns to variables, as `in_turn`.
+
+    Args:
+        updates: Yields what `tfsparse.backend.replicas.update` returns.
+    """
+    collections.deque(in_turn(updates), maxlen=0)
+
+
+def _after(results):
+    if keras.backend.backend() != "tensorflow" or results is None:
         return contextlib.nullcontext()
     import tensorflow as tf
 
-    return tf.control_dependencies([t for t in tf.nest.flatten(tensors) if tf.is_symbolic_tensor(t)])
+    flat = tf.nest.flatten(results)
+    return tf.control_dependencies([r for r in flat if isinstance(r, tf.Operation) or tf.is_symbolic_tensor(r)])
 
 
 def cond(predicate, true_fn: Callable, false_fn: Callable):

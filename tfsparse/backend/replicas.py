@@ -72,30 +72,27 @@ def update(variable, function: Callable, argument):
     """Assign `function(variable, argument)` to a variable, on each replica from its own copy; call it inside `once`.
 
     Returns:
-        The new values, one per replica.
+        In a graph of TensorFlow the operations that assign, one per replica.
     """
     native, argument = _native(variable), _native(argument)
-    if not _is_distributed(native):
-        value = function(native, argument)
-        variable.assign(value)
-        return [value]
-    strategy, values = _strategy(native), []
+    if not _on_tensorflow():
+        variable.assign(function(native, argument))
+        return []
+    operations = []
 
     def on_replica(own, argument):
-        values.append(function(own, argument))
-        own.assign(values[-1])
+        operations.append(own.assign(function(own, argument), read_value=False))
 
-    strategy.extended.update(native, on_replica, args=(argument,), group=False)
-    return values
-
-
-def assign(variable, value) -> None:
-    """Assign a value to a variable on all replicas; call it inside `once`."""
-    update(variable, lambda _, v: v, value)
+    if hasattr(native, "values"):  # one copy per replica
+        _strategy(native).extended.update(native, on_replica, args=(argument,), group=False)
+    else:
+        on_replica(native, argument)
+    return operations
 
 
-def _is_distributed(native) -> bool:
-    return _on_tensorflow() and hasattr(native, "values")
+def assign(variable, value) -> list:
+    """Assign a value to a variable on all replicas; call it inside `once`. Returns what `update` does."""
+    return update(variable, lambda _, v: v, value)
 
 
 def copies(value) -> list:

@@ -292,7 +292,7 @@ class _Limits:
     def __init__(self, least, most):
         self.least, self.most = (None if n is None else wide_counts.as_vector(n) for n in (least, most))
 
-    def within(self, counts):
+    def clip(self, counts):
         """Return the counts, raised and lowered to the limits; one row per tensor."""
         shape = (-1,) + (1,) * (len(counts.shape) - 1)
         counts = counts if self.least is None else ops.maximum(counts, ops.reshape(self.least, shape))
@@ -314,11 +314,11 @@ def _threshold(scores, terms, limits, entries_per_unit):
     """
 
     def fits(below):
-        return _left(limits.within(below), terms, entries_per_unit)[0] >= 0
+        return _left(limits.clip(below), terms, entries_per_unit)[0] >= 0
 
     threshold, below, equal = _search().common_threshold(lambda: map(sort_keys.keys, scores), fits)
-    pruned = limits.within(below)
-    return threshold, pruned, limits.within(below + equal) - pruned
+    pruned = limits.clip(below)
+    return threshold, pruned, limits.clip(below + equal) - pruned
 
 
 def _left(pruned, terms, entries_per_unit):

@@ -1,7 +1,6 @@
 """Pruned weights with their masks, whoever holds them: the core that both roads share."""
 
 import abc
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -119,11 +118,10 @@ class MaskedWeights(abc.ABC):
 
     def _update_all(self, updates):
         """Set variables to a value where their mask is 0, one after another."""
-        for _ in backend_ops.in_turn(
-            replicas.update(variable, functools.partial(backend_ops.masked, pruned=pruned), mask)
+        backend_ops.make_in_turn(
+            replicas.update(variable, backend_ops.traced_for_all_lengths(_masked, pruned), mask)
             for variable, mask, pruned in updates
-        ):
-            pass
+        )
 
     def all_slots(self) -> list:
         """The slots of all weights, as variables."""
@@ -149,9 +147,9 @@ class MaskedWeights(abc.ABC):
 
     def _set_masks(self, weights, gradients, num_pruned, pruner):
         old = [backend_ops.read(mask) for mask in self.masks]
-        ranked = self._rank(pruner or self.pruner, weights, gradients or [None] * len(old), old, num_pruned)
-        for index, mask in backend_ops.in_turn(ranked):
-            replicas.assign(self.masks[index], ops.cast(mask, old[index].dtype))
+        new = self._rank(pruner or self.pruner, weights, gradients or [None] * len(old), old, num_pruned)
+        masks = self.masks
+        backend_ops.make_in_turn(replicas.assign(masks[i], ops.cast(mask, old[i].dtype)) for i, mask in new)
 
     def _rank(self, pruner, weights, gradients, masks, num_pruned) -> Iterator[tuple]:
         """Yield indices of weights and the masks that the pruner computes of them."""
@@ -160,6 +158,11 @@ class MaskedWeights(abc.ABC):
     def _dependents(self):
         """What diverges with a mask."""
         return [*self.weights, *self.masks, *self.all_slots(), *self.storage.dense_weights]
+
+
+def _masked(pruned, values, mask):
+    # traced, or TensorFlow would keep the mask as floats until another variable is masked by it
+    return backend_ops.masked(values, mask, pruned)
 
 
 def check_replicas(groups: Sequence[MaskedWeights], on_divergence: str = "raise", sync_stats=None) -> None:

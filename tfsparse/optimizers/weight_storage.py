@@ -1,6 +1,7 @@
 """What happens to pruned weights: they become zero, or they go on training in hidden dense copies."""
 
 import abc
+import itertools
 
 import keras
 from keras import ops
@@ -155,8 +156,7 @@ class StraightThrough(WeightStorage):
 
     def apply(self):
         weights = self.state.weights
-        for index, value in backend_ops.in_turn(self._sparse_values()):
-            replicas.assign(weights[index], value)
+        backend_ops.make_in_turn(replicas.assign(weights[index], value) for index, value in self._sparse_values())
 
     def accept_external_writes(self):
         """Take every value that differs from `_sparse_values` as a new dense weight, and keep the number of zeros."""
@@ -185,8 +185,7 @@ class StraightThrough(WeightStorage):
 
 
 def _assign(variables, values):
-    for variable, value in zip(variables, values, strict=True):
-        replicas.assign(variable, value)
+    backend_ops.make_in_turn(itertools.starmap(replicas.assign, zip(variables, values, strict=True)))
 
 
 def for_pruner(pruner) -> type[WeightStorage]:

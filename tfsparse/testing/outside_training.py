@@ -28,7 +28,7 @@ def check_exact_count_with_ties(pruner: Pruner) -> None:
     for sparsity in (0.0, 0.25, SPARSITY):
         targets = [pruner.num_prunable(shape, sparsity) for shape in shapes]
         for counts in (targets, [ops.convert_to_tensor(n, "int32") for n in targets]):
-            masks = pruner.masks(weights, weights, ones, counts)
+            masks = list(pruner.masks(weights, weights, ones, counts))
             assert_counts(pruner, shapes, targets, [num_zeros(m) for m in masks], f"ties at sparsity {sparsity}")
             assert all(set(np.unique(m)) <= {0.0, 1.0} for m in to_arrays(masks)), "a mask is neither 0 nor 1"
 
@@ -44,7 +44,8 @@ def check_monotone(pruner: Pruner) -> None:
         weights = [random.normal(size=m.shape).round(1).astype("float32") * m for m in to_arrays(masks)]
         weights = [ops.convert_to_tensor(w) for w in weights]
         gradients = [ops.convert_to_tensor(random.normal(size=m.shape).astype("float32")) for m in masks]
-        masks = pruner.masks(weights, gradients, masks, [num_pruned(sparsity, math.prod(m.shape)) for m in masks])
+        counts = [num_pruned(sparsity, math.prod(m.shape)) for m in masks]
+        masks = list(pruner.masks(weights, gradients, masks, counts))
         pruned = [m == 0 for m in to_arrays(masks)]
         if pruned_before is not None:
             both = zip(pruned, pruned_before, strict=True)
