@@ -1,10 +1,13 @@
 """What the benchmarks of this folder share: where and with what a figure was measured, and the figures on disk."""
 
+import contextlib
+import ctypes
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,6 +27,23 @@ def describe() -> dict:
 def versions(*packages: str) -> dict[str, str]:
     """Python and the installed version of each package."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def resident_bytes() -> int:
+    """Memory of this process now. Linux only, like the two functions below."""
+    return _memory("VmRSS")
+
+
+def peak_bytes() -> int:
+    """The most memory that this process had since it began, or since `forget_peak`."""
+    return _memory("VmHWM")
+
+
+def forget_peak() -> None:
+    """Let the peak start from the memory that this process needs now; what it has freed goes back to the system."""
+    with contextlib.suppress(AttributeError):  # only glibc keeps it
+        ctypes.CDLL(None).malloc_trim(0)
+    pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def write(path: str | os.PathLike, content: dict) -> None:
@@ -55,6 +75,11 @@ def result_or_error(function: Callable[..., dict], *arguments) -> dict:
     except Exception as error:  # whatever it may be: that is the question
         lines = str(error).strip().splitlines() or [""]
         return {"error": f"{type(error).__name__}: {lines[0]}"}
+
+
+def _memory(name: str) -> int:
+    status = pathlib.Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", status)[1])
 
 
 def _cpu_model() -> str:

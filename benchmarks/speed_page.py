@@ -1,14 +1,19 @@
-"""Writes docs/speed.md from the JSON of `step_overhead.py` and `threshold.py`.
+"""Writes docs/speed.md from the JSON of the benchmarks that it names.
 
     python benchmarks/step_overhead.py --rounds 3 --frameworks keras3 tfmot --out benchmarks/results/step_overhead.json
     python benchmarks/threshold.py --rounds 3 --out benchmarks/results/threshold.json
     python benchmarks/tfmot_side_by_side.py --rounds 5 --out benchmarks/results/tfmot_side_by_side.json
     python benchmarks/mask_sync.py --rounds 7 --out benchmarks/results/mask_sync.json
+    python benchmarks/scale.py --sizes 10 30 73 150 300 --models resnet_20 MobileNetV2 ResNet50 NASNetMobile \\
+        --rounds 5 --out benchmarks/results/scale.json
     python benchmarks/speed_page.py
 """
 
 import json
 import pathlib
+
+import scale_tables
+import tables
 
 HERE = pathlib.Path(__file__).parent
 NAMES = {"keras3": "tfsparse, no XLA", "keras3-xla": "tfsparse, XLA", "tfmot": "TFMOT 0.8.1 on tf_keras"}
@@ -73,6 +78,47 @@ million entries: it takes minutes). The two others keep all ties, so their count
 {thresholds}
 
 `python benchmarks/threshold.py --rounds 3 --out benchmarks/results/threshold.json`
+{scale}
+## On a GPU
+
+`python benchmarks/gpu.py` measures steps, updates, memory and a short training of ResNet-18 on JAX and on TensorFlow,
+whichever sees a GPU, and prints one table within ten minutes. It has not run on a GPU yet; the tests run it on CPU at a
+tiny size.
+"""
+
+SCALE = """
+## Large models
+
+Fully connected networks with four square kernels (a quarter of the weights each) and a small one, trained by SGD with
+momentum for 30 steps with batch 32, on TensorFlow without XLA; each training in a process of its own. Memory is a
+multiple of the float32 weights: the masks, what the optimizer keeps beyond the dense one, and the peak of the process
+beyond that of the dense training. Times are multiples of the dense first step, in which the step is compiled, and of
+the dense step after it. "Default": an update in every 10th step, as by default in a run of 10,000 steps. Load average
+at the start: {load}.
+
+{memory}
+
+One call on the same networks: seconds, how many dense training steps that is, and the peak of memory beyond the model
+that is there before, as a multiple of the float32 weights. `report` and `export` get a model with 90 % zeros and masks.
+"export of Keras" is `model.export` of the dense model.
+
+{operations}
+
+The first step of a training, from the call of `fit` on, as a multiple of the dense one: the least of {rounds} rounds,
+each in a process of its own. Applications have images of 96x96 pixels.
+
+{first_steps}
+
+Bytes that the compiled step accesses and FLOPs, as XLA counts them, with batch 128. What else runs on the machine does
+not change them. XLA counts the body of a loop once, however often it runs.
+
+{programs}
+
+The training step as in the first table of this page, on TensorFlow without XLA and on JAX.
+
+{steps}
+
+`python benchmarks/scale.py --sizes {sizes} --models {models} --rounds {rounds} --out benchmarks/results/scale.json`
 """
 
 
@@ -133,13 +179,23 @@ def sync_table(results: dict) -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    side = json.loads((HERE / "results" / "tfmot_side_by_side.json").read_text())
+def scale_section(results: dict) -> str:
+    """The section of `scale.py`."""
+    parts = {part: tables.markdown(*table) for part, table in scale_tables.tables(results).items()}
+    return SCALE.format(
+        load=results["machine"]["load_average"][0],
+        rounds=results["rounds"],
+        sizes=" ".join(f"{size:g}" for size in results["sizes"]),
+        models=" ".join(results["models"]),
+        **parts,
+    )
+
+
+def page() -> str:
+    """The whole page."""
+    side, overhead, threshold, sync = map(read, ("tfmot_side_by_side", "step_overhead", "threshold", "mask_sync"))
     side_steps, side_bytes = beside_tables(side)
-    overhead = json.loads((HERE / "results" / "step_overhead.json").read_text())
-    threshold = json.loads((HERE / "results" / "threshold.json").read_text())
-    sync = json.loads((HERE / "results" / "mask_sync.json").read_text())
-    page = PAGE.format(
+    return PAGE.format(
         sync_entries=sync["entries"],
         sync_masks=sync["masks"],
         sync_period=sync["period"],
@@ -155,5 +211,14 @@ if __name__ == "__main__":
         side_steps=side_steps,
         side_bytes=side_bytes,
         thresholds=threshold_table(threshold),
+        scale=scale_section(read("scale")) if (HERE / "results" / "scale.json").exists() else "",
     )
-    (HERE.parent / "docs" / "speed.md").write_text(page)
+
+
+def read(name: str) -> dict:
+    """Results on disk."""
+    return json.loads((HERE / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    (HERE.parent / "docs" / "speed.md").write_text(page(), encoding="utf-8")

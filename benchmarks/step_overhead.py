@@ -1,11 +1,11 @@
 """What does a sparse training step cost, as a multiple of the dense step of the same framework?
 
 Times `fit` in mid-training of a run of 10,000 steps, target sparsity 0.9, SGD with momentum 0.9, batch 128: ours
-(Keras 3, through `tfsparse.Prune`, without XLA as Keras compiles on CPU, and with it) and TFMOT (tf_keras, through
-`UpdatePruningStep`), with the masks recomputed at every step and as often as each does by default (ours: 1,000 times
-in a run, so every 10th step; TFMOT: every 100th). Dense and sparse take turns within one process, so that a ratio is
-one of neighbours in time and holds while the machine's speed drifts; the ratio of processor times, given beside that of
-the clock, says the same where other programs run too.
+(Keras 3, through `tfsparse.Prune`, without XLA as Keras compiles on CPU, with it, and on JAX) and TFMOT (tf_keras,
+through `UpdatePruningStep`), with the masks recomputed at every step and as often as each does by default (ours: 1,000
+times in a run, so every 10th step; TFMOT: every 100th). Dense and sparse take turns within one process, so that a ratio
+is one of neighbours in time and holds while the machine's speed drifts; the ratio of processor times, given beside that
+of the clock, says the same where other programs run too.
 
     python benchmarks/step_overhead.py --out benchmarks/results/step_overhead.json
 """
@@ -34,7 +34,12 @@ WIDTHS = (2048, 2048)
 # close; the machine's speed may change by a third within seconds, so the windows are short and the rounds many.
 WINDOWS = {"dense": 10, "every step": 10, "default": 10}
 TFMOT_WINDOWS = WINDOWS | {"default": 100}
-FRAMEWORKS = {"keras3-xla": "tfsparse, XLA", "keras3": "tfsparse, no XLA", "tfmot": "TFMOT"}
+FRAMEWORKS = {
+    "keras3-xla": "tfsparse, XLA",
+    "keras3": "tfsparse, no XLA",
+    "keras3-jax": "tfsparse on JAX",
+    "tfmot": "TFMOT",
+}
 CLOCKS = ("wall", "processor")
 Measure = Callable[[int], tuple[float, float]]  # steps -> seconds per step by each of the clocks
 
@@ -73,7 +78,9 @@ def _in_process(framework: str, model: str, rounds: int) -> dict:
 
 def measure(framework: str, model: str, rounds: int) -> dict:
     """Seconds per step of every variant, and the ratios to the dense step of the same round, by both clocks."""
-    variants = _tfmot(model) if framework == "tfmot" else _tfsparse(model, jit=framework == "keras3-xla")
+    if framework == "keras3-jax":
+        os.environ["KERAS_BACKEND"] = "jax"
+    variants = _tfmot(model) if framework == "tfmot" else _tfsparse(model, jit=framework != "keras3")
     for fit in variants.values():
         fit(3)  # compiles; the first update brings the masks to where they are in mid-training
     windows = TFMOT_WINDOWS if framework == "tfmot" else WINDOWS
@@ -82,13 +89,13 @@ def measure(framework: str, model: str, rounds: int) -> dict:
         names = list(variants)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             seconds[name].append(variants[name](windows[name]))
-    packages = ["tensorflow", *(("tf_keras", "tensorflow-model-optimization") if framework == "tfmot" else ("keras",))]
+    packages = {"tfmot": ["tf_keras", "tensorflow-model-optimization"], "keras3-jax": ["keras", "jax"]}
     clocks = {clock: ratios({k: [t[i] for t in v] for k, v in seconds.items()}) for i, clock in enumerate(CLOCKS)}
     return {
         "framework": framework,
         "model": model,
         "windows": windows,
-        "versions": machine.versions(*packages),
+        "versions": machine.versions("tensorflow", *packages.get(framework, ["keras"])),
     } | clocks
 
 
@@ -194,12 +201,12 @@ def _pad(x, missing: int):
     return tf.pad(x, [[0, 0], [0, 0], [0, 0], [missing // 2, missing - missing // 2]])
 
 
-def stopwatch(keras, model, shape: tuple[int, ...], callbacks: list) -> Measure:
+def stopwatch(keras, model, shape: tuple[int, ...], callbacks: list, batch_size: int = BATCH_SIZE) -> Measure:
     """Train on one repeated batch; the time runs from the end of the first step to the end of the last."""
     import tensorflow as tf
 
     random = np.random.default_rng(0)
-    batch = random.normal(size=(BATCH_SIZE, *shape)).astype("float32"), random.integers(0, 10, BATCH_SIZE)
+    batch = random.normal(size=(batch_size, *shape)).astype("float32"), random.integers(0, 10, batch_size)
     batches = tf.data.Dataset.from_tensors(batch).repeat()
 
     class Clock(keras.callbacks.Callback):

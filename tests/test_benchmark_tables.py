@@ -1,4 +1,4 @@
-"""Tables of the benchmarks: what stands between the markers, and nothing else, is theirs."""
+"""Tables of the benchmarks: what stands between the markers, and nothing else, is theirs; ratios are to dense runs."""
 
 import importlib
 import pathlib
@@ -8,6 +8,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "benchmarks"))
 
+import scale_tables
+import speed_page
 import tables
 
 
@@ -42,3 +44,77 @@ def test_the_page_shows_the_results_that_are_there(benchmark):
     table = importlib.import_module(benchmark).table()
     page = (tables.ROOT / "docs" / "sensitivity.md").read_text(encoding="utf-8")
     assert f"<!-- table: {benchmark} -->\n{table}\n<!-- end: {benchmark} -->\n" in page
+
+
+def test_the_page_of_speed_is_what_the_results_say():
+    assert (tables.ROOT / "docs" / "speed.md").read_text(encoding="utf-8") == speed_page.page()
+
+
+def _training(masks=0, kept=0, peak=2 * 10**6, first=4.0, without=0.5, updating=None):
+    memory = {"weight_bytes": 10**6, "mask_bytes": masks, "optimizer_bytes": 10**6 + kept, "peak_bytes": peak}
+    return memory | {"first_step": first, "step_without_update": without, "step_with_update": updating}
+
+
+def _steps():
+    spread = {"min": 1.0, "median": 1.1, "max": 1.25}
+    clock = {
+        "seconds_per_step": {"dense": {"median": 0.02}},
+        "ratio_to_dense": {"every step": spread, "default": spread},
+    }
+    return {"wall": clock, "processor": clock}
+
+
+def _scale(*measurements):
+    found = [{"part": part, "arguments": arguments, "result": result} for part, arguments, result in measurements]
+    about = {"sizes": [10.0, 30.0], "models": ["resnet_20"], "rounds": 3, "machine": {"load_average": [0.5, 1, 2]}}
+    return about | {"measurements": found}
+
+
+MEASURED = {
+    "memory": ("memory", [10.0, "dense"], _training()),
+    "operations": ("operations", [10.0, "prune"], {"seconds": 3.0, "peak_bytes": 1_500_000}),
+    "first_steps": ("first_steps", ["resnet_20", None], {"seconds": 8.0}),
+    "programs": ("programs", ["jax", "mlp"], {"dense": {"flops": 100, "bytes": 10**8}}),
+    "steps": ("steps", ["mlp", "keras3"], _steps()),
+}
+
+
+def test_memory_is_a_multiple_of_the_weights_and_time_one_of_the_dense_step():
+    sparse = _training(250_000, 260_000, 3_500_000, first=6.0, without=0.6, updating=1.0)
+    _, rows = scale_tables.tables(_scale(MEASURED["memory"], ("memory", [10.0, "layer, default"], sparse)))["memory"]
+    assert rows[0] == ["10", "dense", "0.00", "0.00", "2", "0.00", "1.00", "1.00", ""]
+    assert rows[1] == ["10", "layer, default", "0.25", "0.26", "4", "1.50", "1.50", "1.20", "2.00"]
+
+
+def test_an_operation_is_compared_with_the_dense_step_of_the_same_size():
+    other = ("memory", [30.0, "dense"], _training(without=2.0))
+    _, rows = scale_tables.tables(_scale(other, MEASURED["memory"], MEASURED["operations"]))["operations"]
+    assert rows == [["10", "prune", "3.00", "6.0", "1.50"]]
+
+
+def test_a_first_step_is_compared_with_that_of_the_same_model():
+    sparse = ("first_steps", ["resnet_20", "global"], {"seconds": 10.0})
+    other = ("first_steps", ["MobileNetV2", None], {"seconds": 2.0})
+    _, rows = scale_tables.tables(_scale(MEASURED["first_steps"], other, sparse))["first_steps"]
+    assert rows == [["resnet_20", "with XLA", "8.0", "", "1.25"], ["MobileNetV2", "without XLA", "2.0", "", ""]]
+
+
+def test_a_program_is_compared_with_the_dense_one_of_its_backend():
+    counts = {"dense": {"flops": 100, "bytes": 10**8}, "layer, with an update": {"flops": 110, "bytes": 4 * 10**8}}
+    _, rows = scale_tables.tables(_scale(("programs", ["jax", "mlp"], counts)))["programs"]
+    assert rows[1] == ["mlp", "jax", "layer, with an update", "400", "4.000", "1.100"]
+
+
+def test_what_failed_has_no_row():
+    failed = ("memory", [10.0, "global, default"], {"error": "the process died"})
+    _, rows = scale_tables.tables(_scale(MEASURED["memory"], failed))["memory"]
+    assert [row[1] for row in rows] == ["dense"]
+
+
+def test_the_section_of_large_models_has_all_tables_and_the_command():
+    results = _scale(*MEASURED.values())
+    section = speed_page.scale_section(results)
+    for titles, rows in scale_tables.tables(results).values():
+        assert tables.markdown(titles, rows) in section
+    command = "--sizes 10 30 --models resnet_20 --rounds 3 --out benchmarks/results/scale.json"
+    assert f"`python benchmarks/scale.py {command}`" in section
