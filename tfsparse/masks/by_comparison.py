@@ -4,7 +4,7 @@
         counts    = number of keys below each of the three continuations, in one pass over the keys
         threshold = the last continuation with at most as many keys below it as are pruned
 
-Ties are told apart by their places: a threshold of a single tensor goes on with the bits of a place if there are ties.
+If there are ties, they are searched by their places in the same way.
 """
 
 from keras import ops
@@ -13,7 +13,6 @@ from tfsparse.backend import ops as backend_ops
 from tfsparse.masks import sort_keys
 
 _BITS, _STEPS = 2, 3  # bits of each pass, and their continuations but for the first
-_LAST_OF_KEY, _FIRST_OF_KEY, _FIRST_OF_PLACE = 32, 62, 30  # shifts; those of a key are told apart by 32 more
 
 
 def common_threshold(all_keys, fits):
@@ -36,7 +35,7 @@ def common_threshold(all_keys, fits):
         found = ops.logical_and(fits(count(ops.unstack(candidates, _STEPS))), grown)
         return shift - _BITS, threshold + ops.left_shift(ops.sum(ops.cast(found, "int32")), shift)
 
-    start = (ops.cast(_FIRST_OF_PLACE, "int32"), ops.cast(0, "int32"))
+    start = (ops.cast(_first_shift(True), "int32"), ops.cast(0, "int32"))
     threshold = ops.while_loop(lambda shift, _: shift >= 0, next_bits, start)[1]
     below, upto = ops.unstack(count([threshold, threshold + 1]), 2, axis=1)
     return threshold, below, ops.maximum(upto - below, 0)
@@ -53,42 +52,49 @@ def kept(size: int):
 
 
 def _kept(keys, numbers, mask=None):
-    integers, places = sort_keys.integers(keys), sort_keys.places(keys, mask)
+    count, threshold, below, has_own = ops.unstack(numbers, 4)
+    integers, is_own = sort_keys.integers(keys), has_own > 0
 
-    def is_below(key, place):
-        return ops.logical_or(integers < key, ops.logical_and(integers == key, places < place))
+    def count_keys(candidates):
+        return _count_below(integers, candidates)
 
-    def is_unfinished(state):
-        count, shift, _, _, below = ops.unstack(state, 5)
-        return ops.logical_and(shift >= 0, ops.logical_or(shift >= _LAST_OF_KEY, below < count))
+    start = [count, _first_shift(is_own), ops.where(is_own, 0, threshold), ops.where(is_own, 0, below)]
+    threshold, below = _search(count_keys, start)
+    ties, places = integers == _compared(threshold), sort_keys.places(keys, mask)
+
+    def count_ties(candidates):
+        return backend_ops.count_each([ops.logical_and(ties, places < _compared(c)) for c in candidates])
+
+    of_places = _first_shift(below < count, 2 * (keys.shape[0] or sort_keys.MAX_INT // 2))
+    last, _ = _search(count_ties, [count - below, of_places, 0 * count, 0 * count])
+    is_kept_tie = ops.logical_and(ties, places >= _compared(last))
+    return ops.cast(ops.logical_or(integers > _compared(threshold), is_kept_tie), "uint8")
+
+
+def _first_shift(is_needed, largest: int = sort_keys.MAX_INT):
+    """Return the shift with which the search for a number of at most `largest` begins; -1 if it is not needed."""
+    return ops.where(is_needed, (largest.bit_length() - 1) // _BITS * _BITS, -1)
+
+
+def _search(count_below, start):
+    """Find the largest number with at most `count` entries below it; return it and how many are below it.
+
+    Args:
+        count_below: Function from candidates to the numbers of entries below them.
+        start: The count, the shift of the next bits (-1: the number is known), the number so far, and how many entries
+            are below it. They become one tensor, since XLA compiles a kernel for each number of a state.
+    """
 
     def next_bits(state):
-        count, shift, key, place, below = ops.unstack(state, 5)
-        of_key, shift_in_word = shift >= _LAST_OF_KEY, shift % 32
-        keys, places = (sort_keys.candidates(n, shift_in_word, _BITS) for n in (key, place))
-        keys, places = ops.where(of_key, keys, key), ops.where(of_key, place, places)
-        pairs = zip(ops.unstack(keys, _STEPS), ops.unstack(places, _STEPS), strict=True)
-        counts = backend_ops.count_each([is_below(*map(_compared, pair)) for pair in pairs])
-        grown = ops.where(of_key, keys > key, places > place)  # not beyond the largest int32
-        found = ops.logical_and(counts <= count, grown)
-        step = ops.left_shift(ops.sum(ops.cast(found, "int32")), shift_in_word)
-        key, place = ops.where(of_key, key + step, key), ops.where(of_key, place, place + step)
-        below = ops.maximum(below, ops.max(ops.where(found, counts, 0)))
-        return (ops.stack([count, shift - _BITS, key, place, below]),)
+        count, shift, number, below = ops.unstack(state, 4)
+        candidates = sort_keys.candidates(number, shift, _BITS)
+        counts = count_below(ops.unstack(candidates, _STEPS))
+        found = ops.logical_and(counts <= count, candidates > number)  # not beyond the largest int32
+        number = number + ops.left_shift(ops.sum(ops.cast(found, "int32")), shift)
+        return (ops.stack([count, shift - _BITS, number, ops.maximum(below, ops.max(ops.where(found, counts, 0)))]),)
 
-    (state,) = ops.while_loop(is_unfinished, next_bits, (_start(numbers),))
-    _, _, key, place, _ = ops.unstack(state, 5)
-    return ops.cast(ops.logical_not(is_below(_compared(key), _compared(place))), "uint8")
-
-
-def _start(numbers):
-    """Return the state of the search: the count, the shift of the next bits, the key and place so far, keys below.
-
-    It is one tensor, since XLA compiles a kernel for each number of a state.
-    """
-    count, threshold, below, has_own = ops.unstack(numbers, 4)
-    shift = ops.where(has_own > 0, _FIRST_OF_KEY, _FIRST_OF_PLACE)
-    return ops.stack([count, shift, ops.where(has_own > 0, 0, threshold), 0 * count, ops.where(has_own > 0, 0, below)])
+    (state,) = ops.while_loop(lambda state: state[1] >= 0, next_bits, (ops.stack(start),))
+    return state[2], state[3]
 
 
 def _count_below(integers, candidates):
