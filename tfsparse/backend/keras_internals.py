@@ -426,19 +426,28 @@ def is_in_xla_context() -> bool:
     return not tf.executing_eagerly() and control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
-def xla_reduce(tensors, initial, function):
-    """Return the reduction of several flat tensors by one function of both accumulators and values, in one pass.
+def xla_sums(tensors):
+    """Return the sums of several flat int32 tensors of one length, in one pass.
 
     XLA knows it, and TensorFlow has no public name for it.
     """
     import tensorflow as tf
     from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
-    number = len(tensors)
-    reducer = tf.function(lambda *values: function(values[:number], values[number:]), autograph=False)
-    scalars = [tf.TensorSpec((), t.dtype) for t in tensors] * 2
-    initial = [tf.constant(value, t.dtype) for value, t in zip(initial, tensors, strict=True)]
-    return gen_xla_ops.xla_variadic_reduce_v2(tensors, initial, [0], reducer.get_concrete_function(*scalars))
+    zeros = [tf.constant(0) for _ in tensors]
+    return gen_xla_ops.xla_variadic_reduce_v2(tensors, zeros, [0], _sum_of_pairs(len(tensors)))
+
+
+@functools.cache
+def _sum_of_pairs(number):
+    """Return the traced function `(a1, ..., b1, ...) -> (a1 + b1, ...)` of `number` pairs of int32 scalars."""
+    import tensorflow as tf
+
+    def sums(*values):
+        return [a + b for a, b in zip(values[:number], values[number:], strict=True)]
+
+    with tf.init_scope():
+        return tf.function(sums, autograph=False).get_concrete_function(*[tf.TensorSpec((), tf.int32)] * 2 * number)
 
 
 def op_determinism_is_enabled() -> bool:

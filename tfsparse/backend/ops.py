@@ -86,12 +86,12 @@ def count_each(flags: Sequence):
     """
     if not uses_xla():
         return ops.stack([count(f) for f in flags])
-    numbers, zeros = [ops.cast(f, "int32") for f in flags], [0] * len(flags)
-    if keras.backend.backend() == "jax":
-        import jax
+    numbers = [ops.cast(f, "int32") for f in flags]
+    if keras.backend.backend() != "jax":
+        return ops.stack(keras_internals.xla_sums(numbers))
+    import jax
 
-        return ops.stack(jax.lax.reduce(numbers, [np.int32(0) for _ in zeros], _sums, (0,)))
-    return ops.stack(keras_internals.xla_reduce(numbers, zeros, _sums))
+    return ops.stack(jax.lax.reduce(numbers, [np.int32(0)] * len(numbers), _sums, (0,)))
 
 
 def _sums(first, second):

@@ -72,17 +72,20 @@ def _kept(keys, numbers, mask=None):
 
 
 def _first_shift(is_needed, largest: int = sort_keys.MAX_INT):
-    """Return the shift with which the search for a number of at most `largest` begins; -1 if it is not needed."""
+    """Say with which shift the search for a number of at most `largest` begins; -1 if it is not needed."""
     return ops.where(is_needed, (largest.bit_length() - 1) // _BITS * _BITS, -1)
 
 
 def _search(count_below, start):
-    """Find the largest number with at most `count` entries below it; return it and how many are below it.
+    """Find the largest number with at most `count` entries below it.
 
     Args:
         count_below: Function from candidates to the numbers of entries below them.
         start: The count, the shift of the next bits (-1: the number is known), the number so far, and how many entries
             are below it. They become one tensor, since XLA compiles a kernel for each number of a state.
+
+    Returns:
+        The number, and how many entries are below it.
     """
 
     def next_bits(state):
