@@ -362,3 +362,16 @@ def test_op_determinism_is_enabled():
         assert keras_internals.op_determinism_is_enabled(), "TensorFlow no longer says whether determinism is enabled"
     finally:
         config.disable_op_determinism()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a context of TensorFlow")
+def test_xla_context_and_sums():
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True)
+    def sums(x):
+        assert keras_internals.is_in_xla_context(), "TensorFlow no longer tells a graph that XLA compiles it"
+        return keras_internals.xla_sums([x, 2 * x])
+
+    assert not keras_internals.is_in_xla_context()
+    assert [int(s) for s in sums(tf.range(4))] == [6, 12], "the reduction of several tensors has changed"

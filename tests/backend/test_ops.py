@@ -88,3 +88,58 @@ def test_histograms_are_slow_on_gpus_where_determinism_is_asked_for(monkeypatch)
 
 def test_count():
     assert int(backend_ops.count(np.arange(5) < 3)) == 3
+
+
+def test_count_each_counts_every_tensor():
+    flags = [ops.convert_to_tensor(np.arange(9) < n) for n in (0, 4, 9)]
+    assert ops.convert_to_numpy(backend_ops.count_each(flags)).tolist() == [0, 4, 9]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX always compiles with XLA")
+def test_count_each_counts_under_xla():
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True)
+    def counts(values):
+        assert backend_ops.uses_xla()
+        return backend_ops.count_each([values < n for n in (0, 4, 9)])
+
+    assert not backend_ops.uses_xla()
+    assert counts(tf.range(9)).numpy().tolist() == [0, 4, 9]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX traces for each length")
+def test_a_function_is_traced_once_for_all_lengths():
+    traces = []
+
+    def doubled(factor, values):
+        traces.append(values.shape)
+        return factor * values
+
+    function = backend_ops.traced_for_all_lengths(doubled, 2.0)
+    for length in (2, 3, 5):
+        np.testing.assert_array_equal(function(ops.ones(length)), np.full(length, 2.0))
+    assert len(traces) == 1
+    assert function is backend_ops.traced_for_all_lengths(doubled, 2.0)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="XLA orders by itself")
+def test_updates_in_turn_wait_for_the_assignment_before():
+    import tensorflow as tf
+
+    from tfsparse.backend import replicas
+
+    variables = [tf.Variable(tf.ones(3)) for _ in range(3)]
+
+    @tf.function(autograph=False)
+    def update():
+        backend_ops.make_in_turn(replicas.update(v, lambda v, a: v * a, tf.constant(2.0)) for v in variables)
+
+    operations = update.get_concrete_function().graph.get_operations()
+    assigned = [op for op in operations if op.type == "AssignVariableOp"]
+    products = [op for op in operations if op.type == "Mul"]
+    assert len(assigned) == len(products) == 3
+    for before, product in zip(assigned, products[1:], strict=False):
+        assert any(before in op.control_inputs for op in (product, *(tensor.op for tensor in product.inputs)))
+    update()
+    assert all(v.numpy().tolist() == [2.0] * 3 for v in variables)

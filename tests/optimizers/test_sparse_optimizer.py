@@ -258,3 +258,19 @@ def test_a_file_without_masks_is_refused(tmp_path):
     model.optimizer.build(model.trainable_variables)
     with pytest.raises(ValueError, match="no masks"):
         model.load_weights(tmp_path / "plain.weights.h5")
+
+
+def test_targets_of_more_than_31_bits_together_are_compared_exactly():
+    model = testing.small_model()
+    optimizer = SparseOptimizer("sgd", "linear", sparsity=0.5, total_steps=10)
+    optimizer.build(model.trainable_variables)
+    optimizer.target.assign([2_000_000_000] * len(optimizer.masks))
+    assert optimizer.has_target_at(10) and not optimizer.has_target_at(9)
+    assert not optimizer.reached_target()
+
+
+def test_a_mask_takes_a_byte_per_weight():
+    model = testing.small_model()
+    optimizer = SparseOptimizer("sgd", total_steps=10)
+    optimizer.build(model.trainable_variables)
+    assert {np.dtype(ops.convert_to_numpy(mask).dtype) for mask in optimizer.masks} == {np.dtype("uint8")}

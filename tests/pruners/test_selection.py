@@ -100,3 +100,18 @@ def test_nothing_is_said_within_half_a_point_or_half_an_entry():
     variables = dense_model(3).trainable_variables
     for pruner in (Magnitude((1, 4), "layer"), Magnitude(scope="layer"), Magnitude()):
         selection.Overrides().resolve(variables, pruner, 0.9)
+
+
+class Huge:
+    """Stands for a variable that would not fit into memory."""
+
+    trainable, name, path, shape = True, "kernel", "huge/kernel", (2**16, 2**15)
+
+
+def test_a_weight_that_int32_cannot_count_is_refused_unless_it_stays_dense():
+    with pytest.raises(ValueError, match=r"huge/kernel has 2,147,483,648 entries.*exclude=\[layer\]"):
+        selection.Overrides().resolve([Huge()], Magnitude(), 0.9)
+    assert selection.Overrides(dense_names=["huge"]).resolve([Huge()], Magnitude(), 0.9) == {}
+    half = type("Half", (Huge,), {"shape": (2**15, 2**15)})
+    targets = selection.Overrides().resolve([half(), half(), half()], Magnitude(), 0.9)
+    assert sum(targets.values()) == round(0.9 * 3 * 2**30)

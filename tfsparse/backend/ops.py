@@ -112,7 +112,7 @@ def indices(tensor, dtype: str):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.range(tf.size(tensor, out_type=dtype), dtype=dtype)
+        return tf.range(tf.size(tensor, out_type=tf.as_dtype(dtype)), dtype=dtype)
     return ops.arange(tensor.shape[0], dtype=dtype)
 
 

@@ -195,14 +195,16 @@ class SparseOptimizer(OptimizerWrapper):
         """Return whether the schedule has ended, or the masks have as many zeros as at its end."""
         if self.total_steps is not None and self.steps_done >= self.total_steps:
             return True
-        return self.schedule.final == 1 and self.num_zeros() == int(np.sum(self.mask_state.target_counts()))
+        target = np.sum(self.mask_state.target_counts(), dtype="int64")
+        return self.schedule.final == 1 and self.num_zeros() == target
 
     def has_target_at(self, step: int) -> bool:
         """Return whether an update at a step of the schedule gives as many zeros as the schedule has at its end."""
         fraction = self.schedule.fraction(step, self.total_steps)
         if self.schedule.final != 1 or not self.built:
             return self.schedule.final == 1 and bool(fraction >= 1)
-        return backend_ops.to_int(ops.sum(self._state.num_pruned(fraction))) == np.sum(self.mask_state.target_counts())
+        counts = backend_ops.to_numpy(self._state.num_pruned(fraction))
+        return np.sum(counts, dtype="int64") == np.sum(self.mask_state.target_counts(), dtype="int64")
 
     def current_sparsity(self) -> float:
         """Return the zeros in all masks over the entries of all pruned variables, counted now."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras
 
 from tfsparse.backend import keras_internals
+from tfsparse.masks import topk
 from tfsparse.pruners.reached import Reached, reached_by, warn_of_missed
 
 
@@ -225,6 +226,7 @@ class Overrides:
             self.set(variable, own)
         self.deferred = list
         self._find_indices(variables)
+        self._check_sizes(variables)
         common = [i for i, v in enumerate(variables) if self._shares_target(i, v)]
         allocated = pruner.allocate([tuple(variables[i].shape) for i in common], sparsity)
         requested = dict(zip(common, allocated, strict=True))
@@ -239,6 +241,17 @@ class Overrides:
         self._check_bounds(pruner, {i: math.prod(variables[i].shape) for i in common if i in targets}, sparsity)
         warn_of_missed(pruner, _reached(variables, requested, targets, shared))
         return targets
+
+    def _check_sizes(self, variables):
+        """Refuse to prune a weight whose entries cannot be counted in int32."""
+        for index, variable in enumerate(variables):
+            size = math.prod(variable.shape)
+            is_dense = self.sparsities.get(index, 0) is None or not (is_prunable(variable) or index in self.sparsities)
+            if size > topk.MAX_SIZE and not is_dense:
+                raise ValueError(
+                    f"{variable.path} has {size:,} entries, and a weight that is pruned may have {topk.MAX_SIZE:,}: "
+                    "split it into several layers, or leave it dense with exclude=[layer]."
+                )
 
     def _shares_target(self, index, variable):
         return bool(self.bounds(index)) or (is_prunable(variable) and index not in self.sparsities)

@@ -146,11 +146,12 @@ def _size(layers) -> int:
 
 def _num_kept_now(layers) -> int:
     kernels = [backend_ops.read(k) for layer in layers for k in layer.kernels]
-    return int(_compiled(_num_kept)(kernels, [backend_ops.read(t) for layer in layers for t in layer.thresholds]))
+    limits = [backend_ops.read(t) for layer in layers for t in layer.thresholds]
+    return sum(backend_ops.to_int(count) for count in _compiled(_num_kept)(kernels, limits))
 
 
 _compiled = functools.cache(backend_ops.compiled)
 
 
 def _num_kept(kernels, limits):
-    return sum(ops.sum(ops.cast(thresholds.margin(*pair) > 0, "int32")) for pair in zip(kernels, limits, strict=True))
+    return [ops.sum(ops.cast(thresholds.margin(*pair) > 0, "int32")) for pair in zip(kernels, limits, strict=True)]
