@@ -29,13 +29,14 @@ from tfsparse.optimizers.compiled_model import sparsify
 from tfsparse.optimizers.fixed_masks import keep_zeros
 from tfsparse.optimizers.learning_rates import OneCycleAdam, OneCycleAdamW, OneCycleRate, OneCycleSGD, StepRate
 from tfsparse.optimizers.lora import merge_lora
+from tfsparse.optimizers.nested import at
 from tfsparse.optimizers.one_shot import prune, winning_ticket
 from tfsparse.optimizers.recalibration import recalibrate
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import SET, Feather, Magnitude, Random, RigL, Saliency
 from tfsparse.reporting.report import Report, report
 from tfsparse.reporting.sensitivity import ChannelSensitivity, Sensitivity, channel_sensitivity, sensitivity
-from tfsparse.schedules import ACDC, DSD, Constant, Cosine, Iterative, Linear, OneCycle, OneShot, Polynomial
+from tfsparse.schedules import ACDC, DSD, Constant, Cosine, Iterative, Linear, Nested, OneCycle, OneShot, Polynomial
 from tfsparse.structured import Channels, mask_channels, shrink, slim
 from tfsparse.version import __version__
 

@@ -88,6 +88,7 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         super().__init__(check_total_steps(total_steps), on_divergence, verbose)
         self.schedule, self.pruner = schedules.get(schedule), pruners.get(pruner)
         self.sparsity = selection.check_sparsity(sparsity)
+        self.schedule.check_target(self.sparsity, self.pruner)
         self.choice = selection.Choice(sparsities, exclude, skip_first, skip_last, min_sparsity, max_sparsity)
 
     def set_model(self, model):

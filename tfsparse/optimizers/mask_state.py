@@ -9,7 +9,7 @@ from keras import ops
 
 from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend import ops as backend_ops
-from tfsparse.optimizers import slots, weight_storage
+from tfsparse.optimizers import nested_storage, slots
 from tfsparse.optimizers.masked_weights import MaskedWeights
 from tfsparse.pruners.magnitude import Magnitude
 from tfsparse.pruners.selection import Bounds
@@ -56,11 +56,16 @@ class MaskState(MaskedWeights):
         self.total_steps = self._add_variable("total_steps", total_steps, "int")
         self.nonfinite = self._add_variable("nonfinite", -1, "int")
         self.extra_state = {}
-        self.storage = weight_storage.for_pruner(optimizer.pruner)(self)
+        self.storage = nested_storage.for_optimizer(optimizer)(self)
 
     @property
     def pruner(self):
         return self._optimizer.pruner
+
+    @property
+    def schedule(self):
+        """The schedule of the optimizer."""
+        return self._optimizer.schedule
 
     @property
     def indices(self) -> list[int]:

@@ -61,6 +61,7 @@ class SparseOptimizer(OptimizerWrapper):
         super().__init__(inner, name or f"sparse_{inner.name}")
         self.pruner, self.schedule = pruners.get(pruner), schedules.get(schedule)
         self.sparsity = selection.check_sparsity(sparsity)
+        self.schedule.check_target(self.sparsity, self.pruner)
         self._overrides = selection.Overrides()
         self._total_steps = check_total_steps(total_steps)
         self._extra_state_shapes, self._untrained, self._is_loaded = {}, [], False

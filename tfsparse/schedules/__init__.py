@@ -6,6 +6,7 @@ from tfsparse.schedules.cosine import Cosine
 from tfsparse.schedules.dsd import DSD
 from tfsparse.schedules.iterative import Iterative
 from tfsparse.schedules.linear import Linear
+from tfsparse.schedules.nested import Nested
 from tfsparse.schedules.one_cycle import OneCycle
 from tfsparse.schedules.one_shot import OneShot
 from tfsparse.schedules.polynomial import Polynomial
@@ -18,6 +19,7 @@ __all__ = [
     "Cosine",
     "Iterative",
     "Linear",
+    "Nested",
     "OneCycle",
     "OneShot",
     "Polynomial",

@@ -149,6 +149,14 @@ class Schedule(Configurable, abc.ABC):
         t = ops.cast(step, "float32") / ops.cast(total, "float32")
         return ops.where(ops.cast(step, "int32") >= last, self.final, self(t))
 
+    def check_target(self, sparsity: float, pruner) -> None:
+        """Raise ValueError if training with this schedule cannot end at a target, or not with a pruner.
+
+        Args:
+            sparsity: The target in [0, 1).
+            pruner: The `tfsparse.pruners.Pruner`.
+        """
+
     def plot(self, ax=None, *, sparsity: float = 1.0):
         """Draw the sparsity over training. Needs matplotlib: `pip install 'tfsparse[plot]'`.
 
