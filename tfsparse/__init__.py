@@ -17,6 +17,7 @@ from tfsparse.callbacks.prune import Prune
 from tfsparse.callbacks.sparsity_logger import SparsityLogger
 from tfsparse.consistency.mask_store import MaskStore
 from tfsparse.doctor.diagnosis import Diagnosis, doctor
+from tfsparse.doctor.frontier import Frontier, frontier
 from tfsparse.doctor.planning import Plan, plan
 from tfsparse.export.saved_model import export
 from tfsparse.export.sizes import sizes

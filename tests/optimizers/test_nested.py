@@ -65,9 +65,29 @@ def test_the_copy_is_a_plain_compiled_model(model):
     plain, (x, y) = tfsparse.at(model, 0.5), fixtures.small_data()
     assert type(plain.optimizer) is keras.optimizers.SGD
     assert plain.optimizer.momentum == 0.9
-    assert [v.path for v in plain.variables] == [v.path for v in model.variables]
+    assert [v.name for v in plain.variables] == [v.name for v in model.variables]
     assert plain.evaluate(x, y, verbose=0) > 0
     assert not any(a is b for a, b in zip(plain.variables, model.variables, strict=True))
+
+
+def own_loss(y_true, y_pred):
+    return ops.mean(ops.square(y_pred))
+
+
+def test_a_loss_that_keras_cannot_rebuild_is_an_error_that_says_what_to_write():
+    plain = fixtures.small_model()
+    plain.compile("sgd", own_loss)
+    fixtures.fit_compiled(plain, [tfsparse.Prune(tfsparse.Nested(LEVELS), 0.9, PRUNER)], epochs=1)
+    with pytest.raises(ValueError, match=r"cannot be compiled again .*Put @keras.saving.register_keras_serializable"):
+        tfsparse.at(plain, 0.5)
+
+
+def test_a_model_that_was_built_by_its_first_call_is_copied():
+    keras.utils.set_random_seed(0)
+    x, _ = fixtures.small_data()
+    model = keras.Sequential([layers.Flatten(), layers.Dense(8), layers.Dense(4)])
+    model(x[:1])
+    np.testing.assert_allclose(tfsparse.at(nested(model=model), 0.9)(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_saved_model_has_all_sparsities(model, tmp_path):

@@ -46,11 +46,7 @@ def at(model: keras.Model, sparsity: float, data=None, *, batches: int = 100) ->
     optimizer = nested_optimizer(model)
     with variables.restored([*model.variables, *optimizer.variables]):
         cut(optimizer, sparsity)
-        values = [backend_ops.to_numpy(v) for v in model.variables]
-    plain = keras.models.clone_model(model)
-    for variable, value in zip(plain.variables, values, strict=True):
-        variable.assign(value)
-    _compile(plain, model)
+        plain = plain_copy(model)
     if data is not None and batch_normalizations(plain):
         recalibrate(plain, data, batches)
     elif batch_normalizations(plain):
@@ -83,6 +79,35 @@ def cut(optimizer: SparseOptimizer, sparsity: float) -> None:
         state.apply()
 
 
+def is_nested(model: keras.Model) -> bool:
+    """Return whether a model was trained with `tfsparse.Nested`, and holds the dense weights."""
+    optimizer = sparse_optimizer(model)
+    return optimizer is not None and optimizer.built and isinstance(optimizer.schedule, Nested)
+
+
+def plain_copy(model: keras.Model) -> keras.Model:
+    """Return a copy of a model with its present values, compiled as it is, with the optimizer inside.
+
+    Raises:
+        ValueError: If a loss or metric of the model cannot be rebuilt from its config.
+    """
+    plain = type(model).from_config(model.get_config())  # clone_model would compile it with a SparseOptimizer
+    if not plain.built:
+        plain.build_from_config(model.get_build_config())
+    for copied, variable in zip(plain.variables, model.variables, strict=True):
+        copied.assign(backend_ops.to_numpy(variable))
+    if config := model.get_compile_config() if model.compiled else None:
+        inner = keras.optimizers.serialize(innermost_optimizer(model.optimizer))
+        try:
+            plain.compile_from_config(config | {"optimizer": inner})
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{model.name!r} cannot be compiled again as it is: {str(error).strip().splitlines()[0]} Put "
+                "@keras.saving.register_keras_serializable() before your own losses and metrics."
+            ) from error
+    return plain
+
+
 def nested_optimizer(model: keras.Model) -> SparseOptimizer:
     """Return the optimizer of a nested model.
 
@@ -92,7 +117,7 @@ def nested_optimizer(model: keras.Model) -> SparseOptimizer:
     """
     check_keras3(model, "tfsparse.at(model of Keras 3, sparsity)")
     optimizer = sparse_optimizer(model)
-    if optimizer is None or not optimizer.built or not isinstance(optimizer.schedule, Nested):
+    if not is_nested(model):
         trained = f"trained with {optimizer.schedule!r}" if optimizer is not None else "without a SparseOptimizer"
         raise ValueError(
             f"{model.name!r} is {trained}, so it has one sparsity: train it with callbacks=[tfsparse.Prune("
@@ -111,10 +136,3 @@ def _counts(optimizer, sparsity):
         own = target / max(round(optimizer.sparsity * size), 1)  # 1, unless a layer has a target of its own
         counts[group] = topk.split_proportionally(round(sparsity * size * own), sizes[group].tolist())
     return counts.tolist()
-
-
-def _compile(plain, model):
-    config = model.get_compile_config() if model.compiled else None
-    if config:
-        inner = keras.optimizers.serialize(innermost_optimizer(model.optimizer))
-        plain.compile_from_config(config | {"optimizer": inner})
