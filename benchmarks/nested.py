@@ -1,8 +1,8 @@
 """Is one training for all sparsities as accurate as one training per sparsity?
 
-Trains what `configs/comparison/mnist_nested.yaml` and `cifar10_nested.yaml` ask for, measures the frontier of each nested
-network, and writes the tables and the picture of `docs/how_sparse.md`. Finished runs are not run again. On one CPU core
-a run on MNIST takes a minute, one on CIFAR a quarter of an hour:
+Trains what `configs/comparison/mnist_nested.yaml` and `cifar10_nested.yaml` ask for, measures the frontier of each
+nested network, and writes the tables and the picture of `docs/how_sparse.md`. Finished runs are not run again. On one
+CPU core a run on MNIST takes a minute, one on CIFAR a quarter of an hour:
 
     TFDS_DATA_DIR=... python benchmarks/nested.py
     python benchmarks/nested.py --tables               # only tables and picture, from benchmarks/results/nested
@@ -14,18 +14,14 @@ import pathlib
 import shutil
 
 import comparison
-import keras
 import tables
 
-import tfsparse
 from tfsparse.doctor.frontier import Frontier, Row
 from tfsparse.doctor.timing import Summary
-from tfsparse.experiments import matrix, plots
-from tfsparse.experiments.zoo import data
+from tfsparse.experiments import matrix, plots, run_frontier
 
 RESULTS = tables.ROOT / "benchmarks" / "results" / "nested"
 FILES = ("mnist_nested", "cifar10_nested")
-CALIBRATION_BATCHES = 100
 LABELS = {
     "nested": "`Nested`: one training for the whole row",
     "nested_longer": "`Nested`, twice the epochs",
@@ -45,17 +41,7 @@ def train(file: str, folder: pathlib.Path) -> None:
             result.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(run / "run.json", result)
         if name.startswith("nested") and not (frontier := result.with_name(f"frontier-{name}.json")).exists():
-            frontier.write_text(json.dumps(measure(run, config).as_dict(), indent=1) + "\n")
-
-
-def measure(run: pathlib.Path, config) -> tfsparse.Frontier:
-    """The frontier of a finished run, on the test images."""
-    chosen = config.data
-    images = data.load(chosen.name, augment=chosen.augment, image_size=chosen.image_size, seed=config.seed)
-    calibration = images.train.take(CALIBRATION_BATCHES)
-    return tfsparse.frontier(
-        keras.models.load_model(run / "model.keras"), images.validation, calibration=calibration, verbose=False
-    )
+            frontier.write_text(json.dumps(run_frontier.measure(run).as_dict(), indent=1) + "\n")
 
 
 def accuracies(file: str, method: str) -> dict[float, list[float]]:
@@ -80,9 +66,7 @@ def table(file: str) -> str:
     committed = "mnist_lenet300" if file == "mnist_nested" else "cifar10_resnet20"
     found |= {m: accuracies(file, m) for m in ("dense", "feather")}
     columns = sorted({s for row in found.values() for s in row})
-    rows = [
-        [LABELS[m], *(tables.mean(row[s]) if s in row else "" for s in columns)] for m, row in found.items() if row
-    ]
+    rows = [[LABELS[m], *(tables.mean(row[s]) if s in row else "" for s in columns)] for m, row in found.items() if row]
     rows.append(["the best of [the comparison](comparison.md)", *(_best(committed, s) for s in columns)])
     return tables.markdown(["", *(f"{100 * s:g} % zeros" for s in columns)], rows)
 
@@ -102,14 +86,15 @@ def _best(file, sparsity):
 
 def forms() -> str:
     """The frontier of the first nested network on MNIST."""
-    rows = []
-    for row in frontiers("mnist_nested", "nested")[0]["rows"]:
-        ms = row["milliseconds"]
-        interval = f"{100 * row['value']:.2f} ({100 * row['low']:.2f} to {100 * row['high']:.2f})"
-        sizes = [f"{row[name]:,}" for name in ("macs", "saved_model_bytes", "bytes")]
-        rows.append([f"{row['sparsity']:g}", interval, *sizes, f"{ms['median']:.4f} ({ms['min']:.4f} to {ms['max']:.4f})"])
     titles = ["sparsity", "accuracy (95 % interval)", "multiply-adds", "SavedModel, bytes", "TFLite, bytes", "ms"]
-    return tables.markdown(titles, rows)
+    return tables.markdown(titles, [_cells(row) for row in frontiers("mnist_nested", "nested")[0]["rows"]])
+
+
+def _cells(row):
+    accuracy = "{:.2f} ({:.2f} to {:.2f})".format(*(100 * row[name] for name in ("value", "low", "high")))
+    sizes = [f"{row[name]:,}" for name in ("macs", "saved_model_bytes", "bytes")]
+    ms = "{:.4f} ({:.4f} to {:.4f})".format(*(row["milliseconds"][name] for name in ("median", "min", "max")))
+    return [f"{row['sparsity']:g}", accuracy, *sizes, ms]
 
 
 def picture():

@@ -20,7 +20,7 @@ from tfsparse.backend.tables import Column, make_table, printable
 from tfsparse.doctor.diagnosis import doctor as make_diagnosis
 from tfsparse.doctor.planning import plan as make_plan
 from tfsparse.experiments import config as configs
-from tfsparse.experiments import experiment, plots
+from tfsparse.experiments import experiment, plots, run_frontier
 from tfsparse.experiments import matrix as comparisons
 from tfsparse.export.saved_model import export as export_saved_model
 from tfsparse.export.tflite import export_tflite
@@ -52,6 +52,8 @@ ModelOrConfig = Annotated[Path, Argument(metavar="MODEL", help="A .keras file, r
 Target = Annotated[str, Option(metavar="NAME", help="tflite-cpu, xnnpack-arm, savedmodel, or any.")]
 Measure = Annotated[bool, Option("--measure/--no-measure", help="Measure bytes and seconds on this machine.")]
 Sparsity = Annotated[float, Option(help="Fraction of zeros in [0, 1).")]
+Run = Annotated[Path, Argument(metavar="DIR", help="Run directory.")]
+Drop = Annotated[float, Option(min=0.0, help="Largest drop of accuracy: 0.005 is half a point.")]
 PlanFile = Annotated[Path | None, Option(metavar="FILE", help="Write the config, e.g. to plan.yaml.")]
 _TABLE_TITLE = "accuracy: validation, mean ± sample standard deviation over seeds"
 
@@ -216,6 +218,27 @@ def plan(
     if out:
         chosen.write(out, overwrite)
         _say(f"Config: {out}")
+
+
+@app.command()
+@_one_line_errors
+def frontier(
+    directory: Run,
+    target: Target = "tflite-cpu",
+    drop: Drop = 0.005,
+    measure: Measure = True,
+    out: Plot = None,
+    overwrite: Replace = False,
+):
+    """Show how sparse the network of a run can be: accuracy, bytes and milliseconds at several sparsities."""
+    if out:
+        plots.check_target(out, overwrite)
+    result = run_frontier.measure(directory, target, measure)
+    console.print(result)
+    _say(f"The sparsest that costs at most {drop:g} of {result.metric}: {result.knee(drop):g}")
+    if out:
+        plots.save(result.plot(drop), out, overwrite)
+        _say(f"Plot: {out}")
 
 
 def _check_export(out, values, dense, representative):
