@@ -10,6 +10,7 @@ from keras import ops
 
 import tfsparse
 from tfsparse import Prune, SparseOptimizer, testing
+from tfsparse.backend import ops as backend_ops
 from tfsparse.optimizers import compiled_model
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -362,3 +363,22 @@ def test_csv_logger_has_one_header_for_a_training_that_is_resumed(tmp_path):
     lines = [line.split(",") for line in path.read_text().splitlines()]
     assert "sparsity" in lines[0] and len(lines) == 1 + 3
     assert {len(line) for line in lines} == {len(lines[0])}
+
+
+def test_the_steps_without_an_update_read_nothing_from_the_device(monkeypatch):
+    reads, at_batches = [0], []
+
+    def counted(function):
+        def call(*arguments):
+            reads[0] += 1
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(backend_ops, "to_numpy", counted(backend_ops.to_numpy))
+    monkeypatch.setattr(ops, "convert_to_numpy", counted(ops.convert_to_numpy))
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: at_batches.append(reads[0]))
+    prune = Prune(tfsparse.OneCycle(updates=2), 0.75)
+    compiled().fit(*testing.small_data(), batch_size=2, verbose=0, callbacks=[prune, note])
+    per_batch = np.diff(at_batches)
+    assert len(per_batch) > 20 and np.count_nonzero(per_batch) <= 4, per_batch

@@ -290,8 +290,8 @@ def _are_finite(weights):
 
 def _masks_within_bounds(pruner, sparsity, weights, gradients, masks, num_pruned, bounds):
     """Return masks within bounds. The least sparsities grow with the common one, so that they never ask for more."""
-    num_entries = float(sum(math.prod(w.shape) for w in weights))
-    progress = ops.minimum(sum(ops.cast(n, "float32") for n in num_pruned) / (sparsity * num_entries), 1.0)
+    target = sparsity * sum(math.prod(w.shape) for w in weights)
+    progress = ops.minimum(sum(ops.cast(n, "float32") for n in num_pruned) / max(target, 1.0), 1.0)
     grown = [bound and (bound.least * progress, bound.largest) for bound in bounds]
     return pruner.with_bounds(grown).masks(weights, gradients, masks, num_pruned)
 
