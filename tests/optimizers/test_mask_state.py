@@ -251,9 +251,3 @@ def test_bounds_hold_at_every_step_and_in_a_resumed_training(tmp_path):
     assert len(seen) == 12 and max(hidden) <= 0.6 and max(conv) <= 0.9 and max(head) <= 0.9
     assert conv[-1] >= 0.5 and head[-1] >= 0.5 and tfsparse.report(model).sparsity == pytest.approx(0.6, abs=1e-3)
     assert all(a <= b + 1e-6 for a, b in itertools.pairwise(conv))  # a least sparsity grows with the common one
-
-
-def test_bounds_with_a_target_of_zero_prune_nothing():
-    model = testing.small_model()
-    tfsparse.prune(model, 0.0, max_sparsity=0.5)
-    assert tfsparse.report(model).sparsity == 0.0
