@@ -118,3 +118,10 @@ def test_the_section_of_large_models_has_all_tables_and_the_command():
         assert tables.markdown(titles, rows) in section
     command = "--sizes 10 30 --models resnet_20 --rounds 3 --out benchmarks/results/scale.json"
     assert f"`python benchmarks/scale.py {command}`" in section
+
+
+def test_the_page_of_nested_trainings_shows_the_results_that_are_there():
+    nested = importlib.import_module("nested")
+    page = (tables.ROOT / "docs" / "how_sparse.md").read_text(encoding="utf-8")
+    for name, table in [("forms", nested.forms()), *((file, nested.table(file)) for file in nested.FILES)]:
+        assert f"<!-- table: {name} -->\n{table}\n<!-- end: {name} -->\n" in page

@@ -25,8 +25,7 @@ class Nested(Schedule):
     steps as there are levels. Each level trains only the weights that it uses. A step costs one forward and one
     backward pass, as in any training. The pruner must keep dense weights, as `Feather` does.
 
-    Some weight decay helps: it keeps the weights small that only the dense levels use. Validation during the second
-    part sees whichever level the epoch's last step has; `logs["sparsity"]` says which.
+    Validation during the second part sees whichever level the epoch's last step has; `logs["sparsity"]` says which.
 
     Args:
         levels: Sparsities to train, ascending, at least two of them, in [0, 1). The last is the target, the `sparsity`
