@@ -82,10 +82,20 @@ def test_a_loss_that_keras_cannot_rebuild_is_an_error_that_says_what_to_write():
         tfsparse.at(plain, 0.5)
 
 
-def test_a_model_that_was_built_by_its_first_call_is_copied():
+class Subclassed(keras.Model):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.stack = [layers.Flatten(), layers.Dense(8), layers.Dense(4)]
+
+    def call(self, x):
+        for layer in self.stack:
+            x = layer(x)
+        return x
+
+
+def test_a_subclassed_model_is_copied():
     keras.utils.set_random_seed(0)
-    x, _ = fixtures.small_data()
-    model = keras.Sequential([layers.Flatten(), layers.Dense(8), layers.Dense(4)])
+    (x, _), model = fixtures.small_data(), Subclassed()
     model(x[:1])
     np.testing.assert_allclose(tfsparse.at(nested(model=model), 0.9)(x), model(x), rtol=1e-4, atol=1e-5)
 
