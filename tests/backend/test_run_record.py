@@ -12,7 +12,7 @@ NO_RUNS = {"recalibration", "sensitivity", "readme_block"}  # folders of results
 RESULTS = [
     path
     for path in sorted((ROOT / "benchmarks" / "results").glob("*/**/*-seed*.json"))
-    if "tfmot" not in path.stem and path.parent.name not in NO_RUNS
+    if "tfmot" not in path.stem and not path.stem.startswith("frontier-") and path.parent.name not in NO_RUNS
 ]
 FINISHED = ROOT / "benchmarks" / "results" / "activation_density" / "lenet5-shrinking-seed0.json"
 
