@@ -68,7 +68,7 @@ def test_multiply_adds_are_counted_and_forms_measured(nested, measured):
 def test_forms_of_sparser_models_are_smaller():
     result = tfsparse.frontier(network(layers.Dense(500)), (X, Y), (0.9,), verbose=False)
     for name in ("macs", "saved_model_bytes", "bytes"):
-        assert getattr(result.rows[1], name) < 0.6 * getattr(result.rows[0], name)
+        assert getattr(result.rows[1], name) < 0.95 * getattr(result.rows[0], name)
 
 
 def test_the_model_does_not_change(nested):
