@@ -11,7 +11,6 @@ import numpy as np
 from keras import ops
 from rich.progress import track
 
-from tfsparse import pruners
 from tfsparse.backend.extras import require
 from tfsparse.backend.tables import Column, Printed, count, make_table
 from tfsparse.doctor import measurement, sources, targets
@@ -24,6 +23,7 @@ from tfsparse.optimizers import compiled_model, nested
 from tfsparse.optimizers.one_shot import prune
 from tfsparse.optimizers.recalibration import batch_normalizations, recalibrate
 from tfsparse.pruners import selection
+from tfsparse.reporting import evaluation
 from tfsparse.structured import multiply_adds
 
 _95_PERCENT = 1.959964  # standard deviations
@@ -196,13 +196,13 @@ def frontier(
         >>> print(result); result.knee(drop=0.005)
     """
     compiled_model.check_compiled(model)
-    is_nested, pruner, target = nested.is_nested(model), _check_pruner(pruner), targets.get(target)
+    is_nested, pruner, target = nested.is_nested(model), evaluation.check_pruner(pruner), targets.get(target)
     levels, num_examples = _check_levels(sparsities, model, is_nested), _num_examples(data)
     inputs = data if calibration is None else calibration
     bar = track(levels, "cutting", disable=not verbose)
     models = [nested.at(model, s, inputs) if is_nested else _cut(model, s, pruner, inputs) for s in bar]
-    results = [_evaluate(plain, data) for plain in track(models, "evaluating", disable=not verbose)]
-    chosen = _check_metric(metric, results[0])
+    results = [evaluation.evaluate(plain, data) for plain in track(models, "evaluating", disable=not verbose)]
+    chosen = evaluation.check_metric(metric, results[0])
     costs, reason = _costs(models, target) if measure else ([(None, None, None)] * len(models), "not asked for")
     rows = []
     for level, plain, result, cost in zip(levels, models, results, costs, strict=True):
@@ -219,10 +219,6 @@ def _cut(model, sparsity, pruner, inputs):
         if batch_normalizations(plain):
             recalibrate(plain, inputs)
     return plain
-
-
-def _evaluate(model, data):
-    return model.evaluate(*(data if isinstance(data, tuple) else (data,)), verbose=0, return_dict=True)
 
 
 # ---- bytes and milliseconds ------------------------------------------------------------------------------------------
@@ -309,17 +305,3 @@ def _check_levels(sparsities, model, is_nested):
         optimizer = compiled_model.sparse_optimizer(model)
         sparsities = optimizer.schedule.levels if is_nested else (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
     return sorted({0.0, *(selection.check_sparsity(s, "sparsities") for s in sparsities)})
-
-
-def _check_pruner(pruner):
-    pruner = pruners.get(pruner)
-    if pruner.needs_gradients:
-        raise ValueError(f'{pruner!r} scores gradients, and there are none here: write pruner="magnitude".')
-    return pruner
-
-
-def _check_metric(metric, results):
-    chosen = metric or ("accuracy" if "accuracy" in results else "loss")
-    if chosen not in results:
-        raise ValueError(f"metric={metric!r}: the model has {', '.join(map(repr, results))}.")
-    return chosen

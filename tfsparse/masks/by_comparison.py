@@ -7,6 +7,7 @@
 If there are ties, they are searched by their places in the same way.
 """
 
+import numpy as np
 from keras import ops
 
 from tfsparse.backend import ops as backend_ops
@@ -30,7 +31,7 @@ def common_threshold(all_keys, fits):
         return ops.stack([_count_below(sort_keys.integers(k), candidates) for k in all_keys()])
 
     def next_bits(shift, threshold):
-        candidates = sort_keys.candidates(threshold, shift, _BITS)
+        candidates = _continuations(threshold, shift)
         grown = candidates > threshold  # not beyond the largest int32
         found = ops.logical_and(fits(count(ops.unstack(candidates, _STEPS))), grown)
         return shift - _BITS, threshold + ops.left_shift(ops.sum(ops.cast(found, "int32")), shift)
@@ -90,7 +91,7 @@ def _search(count_below, start):
 
     def next_bits(state):
         count, shift, number, below = ops.unstack(state, 4)
-        candidates = sort_keys.candidates(number, shift, _BITS)
+        candidates = _continuations(number, shift)
         counts = count_below(ops.unstack(candidates, _STEPS))
         found = ops.logical_and(counts <= count, candidates > number)  # not beyond the largest int32
         number = number + ops.left_shift(ops.sum(ops.cast(found, "int32")), shift)
@@ -98,6 +99,11 @@ def _search(count_below, start):
 
     (state,) = ops.while_loop(lambda state: state[1] >= 0, next_bits, (ops.stack(start),))
     return state[2], state[3]
+
+
+def _continuations(number, shift):
+    """Return what the next bits can make of a number, but for the first, which is the number itself."""
+    return number + ops.left_shift(np.arange(1, 1 << _BITS, dtype="int32"), shift)
 
 
 def _count_below(integers, candidates):

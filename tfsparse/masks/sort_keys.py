@@ -6,7 +6,6 @@ On GPUs TensorFlow copies int32 tensors to the host to compare, sum, pad or resh
 a branch. So keys are kept as floats, whose bits are read as integers where needed.
 """
 
-import numpy as np
 from keras import ops
 
 from tfsparse.backend import ops as backend_ops
@@ -64,8 +63,3 @@ def places(like, mask=None):
     size = ops.cast(ops.size(like), dtype)
     from_last = size - 1 - backend_ops.indices(like, dtype)
     return from_last if mask is None else ops.where(mask > 0, from_last + size, from_last)
-
-
-def candidates(threshold, shift, bits_per_step: int):
-    """Return what the next bits can make of a threshold, but for the first, which is the threshold itself."""
-    return threshold + ops.left_shift(np.arange(1, 1 << bits_per_step, dtype="int32"), shift)

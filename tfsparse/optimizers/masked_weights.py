@@ -125,12 +125,12 @@ class MaskedWeights(abc.ABC):
 
     def all_slots(self) -> list:
         """The slots of all weights, as variables."""
-        return [slot.variable for index in range(len(self.masks)) for slot in self.slots(index)]
+        return [slot.variable for slot, _ in self._slots_and_masks()]
 
     @property
     def has_averages(self) -> bool:
         """Whether the optimizer keeps averages that may be put in the place of weights."""
-        return any(slot.is_average for index in range(len(self.masks)) for slot in self.slots(index))
+        return any(slot.is_average for slot, _ in self._slots_and_masks())
 
     def prune_to(self, num_zeros: int) -> None:
         """Prune now until `num_zeros` entries of all weights together are zero, and empty their slots."""

@@ -11,13 +11,13 @@ import numpy as np
 from keras import ops
 from rich.progress import track
 
-from tfsparse import pruners
 from tfsparse.backend import variables
 from tfsparse.backend.extras import require
 from tfsparse.backend.tables import Column, Printed, make_table
 from tfsparse.optimizers.compiled_model import check_keras3
 from tfsparse.optimizers.recalibration import batch_normalizations, recalibrate
 from tfsparse.pruners import selection
+from tfsparse.reporting import evaluation
 from tfsparse.structured.channels import Channels
 from tfsparse.structured.shrinking import mask_channels
 
@@ -210,7 +210,7 @@ def sensitivity(
         >>> print(result); result.plot()
     """
     check_keras3(model, "tfsparse.sensitivity(tfsparse.tfmot.to_keras3(model), data)")
-    levels, pruner = _check_levels(sparsities), _check_pruner(pruner)
+    levels, pruner = _check_levels(sparsities), evaluation.check_pruner(pruner)
     left_out = {id(v) for v, _ in selection.Choice(exclude=exclude).resolve(model)}
     kernels = [v for v in model.trainable_variables if selection.is_prunable(v) and id(v) not in left_out]
     _check_ready(model, len(kernels), "kernels to prune")
@@ -282,10 +282,10 @@ def _measure(model, data, cuts, metric, batches, verbose):
             cut()
             if has_statistics:
                 recalibrate(model, data, batches)
-            return model.evaluate(*(data if isinstance(data, tuple) else (data,)), verbose=0, return_dict=True)
+            return evaluation.evaluate(model, data)
 
     dense = measured(lambda: None)
-    metric = _check_metric(metric, dense)
+    metric = evaluation.check_metric(metric, dense)
     bar = track([cut for row in cuts for cut in row], "sensitivity", disable=not verbose)
     values = np.reshape([float(measured(cut)[metric]) for cut in bar], (len(cuts), -1))
     return metric, float(dense[metric]), tuple(map(tuple, values.tolist()))
@@ -323,17 +323,3 @@ def _check_levels(sparsities):
     if not levels or not 0 < levels[0] <= levels[-1] < 1:
         raise ValueError(f"sparsities={sparsities!r}: expected fractions between 0 and 1, for example (0.5, 0.8, 0.9).")
     return levels
-
-
-def _check_pruner(pruner):
-    pruner = pruners.get(pruner)
-    if pruner.needs_gradients:
-        raise ValueError(f'{pruner!r} scores gradients, and there are none here: write pruner="magnitude".')
-    return pruner
-
-
-def _check_metric(metric, results):
-    chosen = metric or ("accuracy" if "accuracy" in results else "loss")
-    if chosen not in results:
-        raise ValueError(f"metric={metric!r}: the model has {', '.join(map(repr, results))}.")
-    return chosen
