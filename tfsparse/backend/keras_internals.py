@@ -369,6 +369,18 @@ def trackable_object():
     return tf.__internal__.tracking.AutoTrackable()
 
 
+def objects_in_checkpoint(reader) -> list:
+    """Return TensorFlow's description of the objects in a checkpoint: for each its children, and the keys of its state.
+
+    Args:
+        reader: What `tf.train.load_checkpoint` returns.
+    """
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+    content = reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
+    return list(trackable_object_graph_pb2.TrackableObjectGraph.FromString(content).nodes)
+
+
 def leave_out_of_checkpoints(variable) -> None:
     """Make `tf.saved_model.save` write a variable of TensorFlow without its value.
 

@@ -3,7 +3,6 @@
 import collections
 import os
 import pathlib
-import re
 import shutil
 import tempfile
 
@@ -11,33 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfsparse.backend import files, keras_internals
-from tfsparse.export import packing
+from tfsparse.export import loading, packing
 from tfsparse.export.unpacking import VariableFromFiles
 
 _FUNCTIONS = (tf.types.experimental.GenericFunction, tf.types.experimental.ConcreteFunction)
 _RESOURCES = (tf.saved_model.experimental.TrackableResource, tf.saved_model.Asset)
 _OWN = {"signatures", "packed", "_unpacking", "_files"}  # attributes of the root that are written anew
-
-
-def load(source: str | os.PathLike):
-    """Load a SavedModel.
-
-    Args:
-        source: Its directory.
-
-    Returns:
-        What `tf.saved_model.load` returns.
-
-    Raises:
-        ValueError: If that cannot be done; the message has the directory and the reason.
-    """
-    try:
-        return tf.saved_model.load(str(source))
-    except Exception as error:  # TensorFlow raises what its parser, its file system or its graph happens to raise
-        lines = re.sub(r"\{\{.*?\}\}", "", str(error)).strip().splitlines() or [type(error).__name__]
-        is_pattern = set("[\\") & set(pathlib.Path(source).as_posix())
-        cause = "TensorFlow takes [ and \\ in a path for a pattern, so rename it" if is_pattern else "it may be damaged"
-        raise ValueError(f"Cannot load {source} as a SavedModel; {cause}: {lines[0]}") from error
 
 
 def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "float32") -> None:
@@ -50,11 +28,12 @@ def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "floa
         path: Directory to write.
         values: Name of a `packing.ValueType`. Default: "float32".
     """
-    loaded = _load_with_variables(source)
+    loaded, value = _load_with_variables(source)
     with tempfile.TemporaryDirectory() as folder:
         unpacking = []
         for i, variable in enumerate(_variables(loaded)):
-            if (packed := _packed(variable, f"packed_{i}", values, pathlib.Path(folder))) is not None:
+            packed = _packed(variable, value(variable), f"packed_{i}", values, pathlib.Path(folder))
+            if packed is not None:
                 unpacking.append(packed)
         if not unpacking:
             _copy(source, path)
@@ -64,6 +43,7 @@ def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "floa
         root._files = [file for p in unpacking for file in p.files]
         for variable in root.packed:
             keras_internals.leave_out_of_checkpoints(variable)
+        _assign(root, value, without=root.packed)
         _save(root, path, loaded.signatures)
 
 
@@ -74,16 +54,20 @@ def unpack(source: str | os.PathLike, path: str | os.PathLike) -> None:
         source: Directory of the SavedModel, dense or packed.
         path: Directory to write.
     """
-    loaded = _load_with_variables(source)
+    loaded, value = _load_with_variables(source)
     if is_packed(source):
-        _save(_root(loaded), path, loaded.signatures)
+        root = _root(loaded)
+        _assign(root, value)
+        _save(root, path, loaded.signatures)
     else:
+        collections.deque(map(value, _variables(loaded)), maxlen=0)  # raises for a damaged file
         _copy(source, path)
 
 
 def weights(source: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
     """Return names and arrays of the variables that a SavedModel computes with."""
-    return [(v.name.removesuffix(":0"), v.numpy()) for v in _variables(load(source))]
+    loaded, value = loading.load_lazily(source)
+    return [(v.name.removesuffix(":0"), value(v)) for v in _variables(loaded)]
 
 
 def is_packed(source: str | os.PathLike) -> bool:
@@ -92,13 +76,21 @@ def is_packed(source: str | os.PathLike) -> bool:
 
 
 def _load_with_variables(source):
-    loaded = load(source)
+    loaded, value = loading.load_lazily(source)
     if is_packed(source) and not hasattr(loaded, "_unpacking"):
         raise ValueError(
             f"{source} was packed by an earlier version of tfsparse, which did not keep its weights as variables: "
             "export the model that it was made of."
         )
-    return loaded
+    return loaded, value
+
+
+def _assign(root, value, without=()):
+    """Give the variables of an object their values, but those whose values come from files."""
+    left_out = {id(variable) for variable in without}
+    for node in tf.train.TrackableView(root).descendants():
+        if isinstance(node, tf.Variable) and id(node) not in left_out:
+            node.assign(value(node))
 
 
 def _copy(source, path):
@@ -115,9 +107,8 @@ def _save(root, path, signatures):
     tf.saved_model.save(root, str(path), dict(signatures), options)
 
 
-def _packed(variable, name, values, folder):
+def _packed(variable, array, name, values, folder):
     """Write the files of a variable to `folder` and return what unpacks them; None if packing does not pay."""
-    array = variable.numpy()
     contents = packing.sparse_parts(array)
     if contents is None:
         return None

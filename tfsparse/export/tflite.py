@@ -157,9 +157,9 @@ def convert_and_check(source: str, values: str, representative=None) -> tuple[by
     """
     import tensorflow as tf
 
-    from tfsparse.export import rewriting, tflite_file
+    from tfsparse.export import loading, tflite_file
 
-    loaded = rewriting.load(source)
+    loaded = loading.load(source)
     if SIGNATURE not in loaded.signatures:
         raise ValueError(f'{source} has the signatures {sorted(loaded.signatures)}: expected "{SIGNATURE}" among them.')
     signature = loaded.signatures[SIGNATURE]
