@@ -95,6 +95,11 @@ def test_count_each_counts_every_tensor():
     assert ops.convert_to_numpy(backend_ops.count_each(flags)).tolist() == [0, 4, 9]
 
 
+def test_count_each_counts_rows():
+    rows = ops.convert_to_tensor(np.arange(6).reshape(2, 3))
+    assert ops.convert_to_numpy(backend_ops.count_each([rows < n for n in (1, 4)])).tolist() == [[1, 0], [3, 1]]
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX always compiles with XLA")
 def test_count_each_counts_under_xla():
     import tensorflow as tf
@@ -106,6 +111,7 @@ def test_count_each_counts_under_xla():
 
     assert not backend_ops.uses_xla()
     assert counts(tf.range(9)).numpy().tolist() == [0, 4, 9]
+    assert counts(tf.reshape(tf.range(6), (2, 3))).numpy().tolist() == [[0, 0], [3, 1], [3, 3]]
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX traces for each length")

@@ -44,14 +44,16 @@ def test_both_searches_keep_the_same(size):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_common_threshold_of_several_tensors(method):
-    tensors = [np.array([1.0, 2.0, 2.0], "float32"), np.array([0.5, 2.0, 7.0], "float32")]
+    tensors = [[1.0, 2.0, 2.0], [0.1], [8.0, 9.0], [0.5, 2.0, 7.0]]
+    tensors = [np.array(t, "float32") for t in tensors]
 
     def fits(below):
-        return ops.sum(below, axis=0) <= 3
+        return ops.sum(below, axis=0) <= 4
 
-    threshold, below, equal = method.common_threshold(lambda: map(ops.convert_to_tensor, tensors), fits)
+    threshold, below, equal = method.common_threshold([*map(ops.convert_to_tensor, tensors)], fits)
     assert np.int32(ops.convert_to_numpy(threshold)).view("float32") == 2.0
-    assert ops.convert_to_numpy(below).tolist() == [1, 1] and ops.convert_to_numpy(equal).tolist() == [2, 1]
+    assert ops.convert_to_numpy(below).tolist() == [1, 1, 0, 1]
+    assert ops.convert_to_numpy(equal).tolist() == [2, 0, 0, 1]
 
 
 def test_places_rank_what_was_pruned_before_and_later_entries_first():

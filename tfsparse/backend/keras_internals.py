@@ -439,7 +439,7 @@ def is_in_xla_context() -> bool:
 
 
 def xla_sums(tensors):
-    """Return the sums of several flat int32 tensors of one length, in one pass.
+    """Return the sums along the last axis of several int32 tensors of one shape, in one pass.
 
     XLA knows it, and TensorFlow has no public name for it.
     """
@@ -447,7 +447,7 @@ def xla_sums(tensors):
     from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
     zeros = [tf.constant(0) for _ in tensors]
-    return gen_xla_ops.xla_variadic_reduce_v2(tensors, zeros, [0], _sum_of_pairs(len(tensors)))
+    return gen_xla_ops.xla_variadic_reduce_v2(tensors, zeros, [len(tensors[0].shape) - 1], _sum_of_pairs(len(tensors)))
 
 
 @functools.cache

@@ -72,17 +72,17 @@ def _tensorflow_has_gpus():
 
 
 def count(flags):
-    """Return the number of entries that are True, an int32 tensor."""
-    return ops.cast(ops.sum(ops.cast(flags, device_int())), "int32")
+    """Return the numbers of entries that are True along the last axis, an int32 tensor."""
+    return ops.cast(ops.sum(ops.cast(flags, device_int()), axis=-1), "int32")
 
 
 def count_each(flags: Sequence):
-    """Return the numbers of entries that are True in several flat tensors of one length.
+    """Return the numbers of entries that are True along the last axis of several tensors of one shape.
 
     XLA reads what the tensors are computed from only once for all of them.
 
     Returns:
-        An int32 tensor with one number per tensor.
+        An int32 tensor with a row per tensor.
     """
     if not uses_xla():
         return ops.stack([count(f) for f in flags])
@@ -91,7 +91,7 @@ def count_each(flags: Sequence):
         return ops.stack(keras_internals.xla_sums(numbers))
     import jax
 
-    return ops.stack(jax.lax.reduce(numbers, [np.int32(0)] * len(numbers), _sums, (0,)))
+    return ops.stack(jax.lax.reduce(numbers, [np.int32(0)] * len(numbers), _sums, (numbers[0].ndim - 1,)))
 
 
 def _sums(first, second):

@@ -7,6 +7,8 @@
 If there are ties, they are searched by their places in the same way.
 """
 
+import itertools
+
 import numpy as np
 from keras import ops
 
@@ -16,30 +18,48 @@ from tfsparse.masks import sort_keys
 _BITS, _STEPS = 2, 3  # bits of each pass, and their continuations but for the first
 
 
-def common_threshold(all_keys, fits):
+def common_threshold(scores, fits):
     """Return the largest threshold for which `fits` is true of the numbers of keys below it.
 
     Args:
-        all_keys: Function that returns an iterator over the keys of several tensors.
+        scores: Sequence of tensors, >= 0. An item may be computed when it is asked for.
         fits: `int32 tensor with a row per tensor and a column per candidate -> bool per candidate`.
 
     Returns:
-        The threshold, an int32 tensor; for each tensor the number of keys below it, and at it.
+        The threshold, an int32 tensor; for each tensor the number of keys below it, and at it: too large a number if
+        no float is beyond the threshold.
     """
 
-    def count(candidates):
-        return ops.stack([_count_below(sort_keys.integers(k), candidates) for k in all_keys()])
-
-    def next_bits(shift, threshold):
+    def next_bits(state):
+        (shift, threshold), (below, upto) = ops.unstack(state[:2], 2), ops.split(state[2:], 2)
         candidates = _continuations(threshold, shift)
-        grown = candidates > threshold  # not beyond the largest int32
-        found = ops.logical_and(fits(count(ops.unstack(candidates, _STEPS))), grown)
-        return shift - _BITS, threshold + ops.left_shift(ops.sum(ops.cast(found, "int32")), shift)
+        rows, order = _rows([sort_keys.integers(sort_keys.keys(s)) for s in scores])
+        counts = [_count_below(r, ops.unstack(candidates, _STEPS)) for r in rows]
+        counts = ops.transpose(ops.take(ops.concatenate(counts, axis=1), order, axis=1))
+        is_number = candidates > threshold  # not beyond the largest int32
+        found = ops.logical_and(fits(counts), is_number)
+        below = ops.maximum(below, ops.max(ops.where(found, counts, 0), axis=1))
+        beyond = ops.where(ops.logical_xor(found, is_number), counts, sort_keys.MAX_INT)
+        upto = ops.minimum(upto, ops.min(beyond, axis=1))
+        threshold = threshold + ops.left_shift(ops.sum(ops.cast(found, "int32")), shift)
+        return (ops.concatenate([ops.stack([shift - _BITS, threshold]), below, upto]),)
 
-    start = (ops.cast(_first_shift(True), "int32"), ops.cast(0, "int32"))
-    threshold = ops.while_loop(lambda shift, _: shift >= 0, next_bits, start)[1]
-    below, upto = ops.unstack(count([threshold, threshold + 1]), 2, axis=1)
-    return threshold, below, ops.maximum(upto - below, 0)
+    none = ops.zeros(len(scores), "int32")
+    start = ops.concatenate([ops.stack([_first_shift(True), 0]), none, none + sort_keys.MAX_INT])
+    (state,) = ops.while_loop(lambda state: state[0] >= 0, next_bits, (start,))
+    below, upto = ops.split(state[2:], 2)
+    return state[1], below, upto - below
+
+
+def _rows(tensors):
+    """Stack flat tensors of one length, because XLA compiles a reduction for each stack.
+
+    Returns:
+        The stacks, and for each tensor its row in all of them together.
+    """
+    lengths = [t.shape[0] for t in tensors]
+    groups = [[i for i, n in enumerate(lengths) if n == length] for length in dict.fromkeys(lengths)]
+    return [ops.stack([tensors[i] for i in group]) for group in groups], np.argsort([*itertools.chain(*groups)])
 
 
 def kept(size: int):
@@ -56,20 +76,13 @@ def _kept(keys, numbers, mask=None):
     count, threshold, below, has_own = ops.unstack(numbers, 4)
     integers, is_own = sort_keys.integers(keys), has_own > 0
 
-    def count_keys(candidates):
-        return _count_below(integers, candidates)
-
     start = [count, _first_shift(is_own), ops.where(is_own, 0, threshold), ops.where(is_own, 0, below)]
-    threshold, below = _search(count_keys, start)
-    ties, places = integers == _compared(threshold), sort_keys.places(keys, mask)
-
-    def count_ties(candidates):
-        return backend_ops.count_each([ops.logical_and(ties, places < _compared(c)) for c in candidates])
-
+    threshold, below = _search(integers, start)
+    beyond = ops.where(integers > _compared(threshold), sort_keys.MAX_INT, -1)
+    ranks = ops.where(integers == _compared(threshold), sort_keys.places(keys, mask), beyond)
     of_places = _first_shift(below < count, 2 * (keys.shape[0] or sort_keys.MAX_INT // 2))
-    last, _ = _search(count_ties, [count - below, of_places, 0 * count, 0 * count])
-    is_kept_tie = ops.logical_and(ties, places >= _compared(last))
-    return ops.cast(ops.logical_or(integers > _compared(threshold), is_kept_tie), "uint8")
+    last, _ = _search(ranks, [count, of_places, 0 * count, below])
+    return ops.cast(ranks >= _compared(last), "uint8")
 
 
 def _first_shift(is_needed, largest: int = sort_keys.MAX_INT):
@@ -77,11 +90,11 @@ def _first_shift(is_needed, largest: int = sort_keys.MAX_INT):
     return ops.where(is_needed, (largest.bit_length() - 1) // _BITS * _BITS, -1)
 
 
-def _search(count_below, start):
+def _search(integers, start):
     """Find the largest number with at most `count` entries below it.
 
     Args:
-        count_below: Function from candidates to the numbers of entries below them.
+        integers: The entries.
         start: The count, the shift of the next bits (-1: the number is known), the number so far, and how many entries
             are below it. They become one tensor, since XLA compiles a kernel for each number of a state.
 
@@ -92,7 +105,7 @@ def _search(count_below, start):
     def next_bits(state):
         count, shift, number, below = ops.unstack(state, 4)
         candidates = _continuations(number, shift)
-        counts = count_below(ops.unstack(candidates, _STEPS))
+        counts = _count_below(integers, ops.unstack(candidates, _STEPS))
         found = ops.logical_and(counts <= count, candidates > number)  # not beyond the largest int32
         number = number + ops.left_shift(ops.sum(ops.cast(found, "int32")), shift)
         return (ops.stack([count, shift - _BITS, number, ops.maximum(below, ops.max(ops.where(found, counts, 0)))]),)

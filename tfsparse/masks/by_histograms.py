@@ -13,11 +13,11 @@ from tfsparse.masks import sort_keys
 _TWO_LEVELS, _THREE_LEVELS = (15, 16), (11, 10, 10)  # bits of each histogram
 
 
-def common_threshold(all_keys, fits):
+def common_threshold(scores, fits):
     """Return the largest threshold for which `fits` is true of the numbers of keys below it.
 
     Args:
-        all_keys: Function that returns an iterator over the keys of several tensors.
+        scores: Sequence of tensors, >= 0. An item may be computed when it is asked for.
         fits: `int32 tensor with a row per tensor and a column per candidate -> bool per candidate`.
 
     Returns:
@@ -26,7 +26,7 @@ def common_threshold(all_keys, fits):
 
     def count(*place):
         function = backend_ops.traced_for_all_lengths(_histogram, *place[:2])
-        return list(backend_ops.in_turn(function(place[2], k) for k in all_keys()))
+        return list(backend_ops.in_turn(function(place[2], sort_keys.keys(s)) for s in scores))
 
     return _search(_THREE_LEVELS, count, fits)
 

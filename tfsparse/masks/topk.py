@@ -316,7 +316,7 @@ def _threshold(scores, terms, limits, entries_per_unit):
     def fits(below):
         return _left(limits.clip(below), terms, entries_per_unit)[0] >= 0
 
-    threshold, below, equal = _search().common_threshold(lambda: map(sort_keys.keys, scores), fits)
+    threshold, below, equal = _search().common_threshold(scores, fits)
     pruned = limits.clip(below)
     return threshold, pruned, limits.clip(below + equal) - pruned
 
