@@ -109,4 +109,4 @@ if __name__ == "__main__":
             tables.write("docs/comparison.md", which, table(which))
             plots.save(plots.comparison(runs.values()), tables.ROOT / "docs" / f"comparison_{which}.png")
     tables.write("docs/comparison.md", EXCHANGE, exchanges())
-    tables.write("README.md", "comparison", table(*FILES))
+    tables.write("docs/comparison.md", "comparison", table(*FILES))

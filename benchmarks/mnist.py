@@ -108,7 +108,6 @@ def full_table() -> str:
 
 def write_tables() -> None:
     """Put the tables between their markers in the documents."""
-    tables.write("README.md", "mnist", summary_table())
     tables.write("docs/mnist.md", "mnist", summary_table())
     tables.write("docs/mnist.md", "mnist-runs", full_table())
 

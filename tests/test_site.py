@@ -198,13 +198,13 @@ def test_pages_that_can_be_run_as_they_stand(name, tmp_path, monkeypatch, capsys
 def figures():
     """Rows of the table for choosing, points of what is faster and of what was not reproduced: their figures, and the
     page that they link to."""
-    pages = ROOT / "docs" / "choosing.md", ROOT / "docs" / "faster.md", ROOT / "README.md"
-    choosing, faster, readme = (page.read_text(encoding="utf-8") for page in pages)
+    pages = ROOT / "docs" / "choosing.md", ROOT / "docs" / "faster.md", ROOT / "docs" / "promises.md"
+    choosing, faster, promises = (page.read_text(encoding="utf-8") for page in pages)
     rows = [line.split("|", 3)[3] for line in choosing.split("\n\n")[2].splitlines()[2:]]
-    missed = readme.partition("## Not reproduced\n")[2].partition("\n## ")[0]
+    missed = promises.partition("## Not reproduced\n")[2].partition("\n## ")[0]
     measured, unmet = (re.findall(r"(?m)^- (?:.+\n)(?:  .+\n)*", text) for text in (faster, missed))
     for claim in (*rows, *measured, *(point for point in unmet if ".md)" in point)):
-        text, page = re.fullmatch(r"(.*)\[[^]]*\]\((?:docs/)?(\w+\.md)\).*", claim, re.DOTALL).groups()
+        text, page = re.fullmatch(r"(.*)\[[^]]*\]\((\w+\.md)\).*", claim, re.DOTALL).groups()
         yield from ((figure, page) for figure in re.findall(r"\d+\.\d+(?:x\b)?", text))
 
 

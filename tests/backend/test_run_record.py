@@ -8,7 +8,7 @@ import pytest
 from tfsparse.backend import run_directory, run_record
 
 ROOT = pathlib.Path(__file__).parents[2]
-NO_RUNS = {"recalibration", "sensitivity", "readme_block"}  # folders of results of other commands than `train`
+NO_RUNS = {"recalibration", "sensitivity", "first_screen"}  # folders of results of other commands than `train`
 RESULTS = [
     path
     for path in sorted((ROOT / "benchmarks" / "results").glob("*/**/*-seed*.json"))
