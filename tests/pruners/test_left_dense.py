@@ -154,6 +154,7 @@ def test_fit_names_them_once(built):
     assert said_by(fit) == []  # trains on at the target
 
 
+@pytest.mark.filterwarnings("ignore:model/cell/w .* stays dense")
 def test_a_choice_of_a_file_from_before_is_still_the_same_choice():
     """An excluded layer used to put its kernels alone into the file."""
     model = compiled(Cell(name="cell"), keras.layers.Dense(4))
@@ -175,3 +176,27 @@ def test_reasons_name_what_else_computes_with_a_weight():
     assert reasons[0].startswith("it is tied, words and out share it; embeddings are pruned only if they are chosen")
     assert reasons[1].startswith("it is tied, both also computes the output with it; embeddings")
     assert reasons[1].endswith("Prune(sparsities=[(layer.embeddings, 0.5)])")
+
+
+def test_an_optimizer_of_ones_own_loop_names_them_once_when_it_is_built():
+    model = compiled(Cell(name="cell"))
+    optimizer = tfsparse.SparseOptimizer("sgd", sparsity=0.75, total_steps=4)
+    (said,) = said_by(optimizer.build, model.trainable_variables)
+    for name in ("w", "expert_0", "expert_1"):
+        assert f"model/cell/{name} (8, 8) stays dense: its name does not end in 'kernel'" in said
+    assert said.count("stays dense") == 3
+    assert "optimizer.set_sparsity(variable, 0.75)" in said and "var_names=['model/cell/w']" in said
+    assert said_by(optimizer.build, model.trainable_variables) == []  # as a LossScaleOptimizer builds it again
+
+
+def test_an_optimizer_of_ones_own_loop_names_nothing_that_was_decided_or_is_of_keras():
+    model = compiled(Cell(name="cell"), keras.layers.EinsumDense("abc,cd->abd", (4, 8), bias_axes="bd"))
+    model.layers[-1].enable_lora(2)
+    optimizer = tfsparse.SparseOptimizer("sgd", sparsity=0.75, total_steps=4)
+    optimizer.set_sparsity(model.layers[0].matrix, 0.5)
+    optimizer.exclude_from_pruning(var_names=["expert"])
+    assert said_by(optimizer.build, model.trainable_variables) == []
+    again = tfsparse.SparseOptimizer.from_config(tfsparse.SparseOptimizer("sgd", total_steps=4).get_config())
+    assert said_by(again.build, model.trainable_variables) == []  # training has named them before it was saved
+    nothing = tfsparse.SparseOptimizer("sgd", sparsity=0.0, total_steps=4)
+    assert said_by(nothing.build, model.trainable_variables) == []

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from keras import ops
@@ -49,6 +51,16 @@ def test_bounds_hold_for_whole_units():
     weights, ones = [*weights, 100 + weights[0]], ones * 2
     masks = list(pruners.Magnitude((1, 4)).with_bounds([(0.0, 0.5), None]).masks(weights, [None] * 2, ones, [24, 24]))
     assert [int(np.sum(ops.convert_to_numpy(m) == 0)) for m in masks] == [24, 24]
+
+
+@pytest.mark.parametrize(("granularity", "shape", "total"), [("weight", (7, 1), 10), ((1, 4), (4, 7), 40)])
+def test_least_numbers_that_are_rounded_up_are_together_no_more_than_the_total(granularity, shape, total):
+    """Half of seven units is four, and three times four is more than ten."""
+    weights = list(np.random.default_rng(0).normal(size=(3, *shape)).astype("float32"))
+    pruner = pruners.Magnitude(granularity).with_bounds([(0.5, 1.0), (0.5, 0.9), (0.5, 1.0)])
+    masks = pruner.masks(weights, [None] * 3, [np.ones(shape, "float32")] * 3, [total // 3, total // 3, total // 3 + 1])
+    zeros = [int(np.sum(ops.convert_to_numpy(mask) == 0)) for mask in masks]
+    assert sum(zeros) == total and min(zeros) >= 3 * math.prod(shape) // 7
 
 
 def test_golden_saliency():

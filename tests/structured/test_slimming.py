@@ -87,3 +87,32 @@ def test_every_layer_keeps_a_tenth():
     kept = slimming._Selection(graph := Channels(net), "l2", 1).kept(10_000 // 30)
     assert kept[graph.group_of("dense2").channels].sum() == 10
     assert importance.scores(graph.group_of("dense2")).sum() == 0
+
+
+def test_groups_that_keep_all_their_channels_are_named_with_the_reason():
+    def net(x):
+        x = layers.LayerNormalization(name="norm")(layers.Dense(8, name="a")(x))
+        return layers.Dense(2)(layers.Dense(6, name="b")(x))
+
+    with pytest.warns(UserWarning, match=r"^slim makes only .*smaller. a keeps its 8 channels: .*'norm'.* All"):
+        small = slim(model(net, shape=(4,)), sparsity=0.5)
+    assert (small.get_layer("a").units, small.get_layer("b").units) == (8, 3)
+
+
+def test_weights_of_layers_without_a_rule_are_named():
+    def net(x):
+        x = layers.MultiHeadAttention(2, 3, name="mha")(x, x)
+        return layers.Dense(2)(layers.Dense(6)(layers.Flatten()(x)))
+
+    with pytest.warns(UserWarning, match=r"mha/query/kernel \(4, 2, 3\) keeps its shape: its layer has no rule; "):
+        slim(model(net, shape=(5, 4)), sparsity=0.5)
+
+
+def test_of_many_groups_a_few_are_named():
+    def net(x):
+        for i in range(6):
+            x = layers.LayerNormalization()(layers.Dense(8, name=f"a{i}")(x))
+        return layers.Dense(2)(layers.Dense(6)(x))
+
+    with pytest.warns(UserWarning, match=r"a3 keeps its 8 channels: [^;]*; and 2 more. All groups"):
+        slim(model(net, shape=(4,)), sparsity=0.5)

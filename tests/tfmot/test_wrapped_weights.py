@@ -83,3 +83,58 @@ def test_at_the_end_an_exact_half_of_the_kernel_is_rounded_and_not_of_what_is_ke
     model = models.compiled(tfmot.prune_low_magnitude(model, stock.ConstantSparsity(0.5, 0)))
     models.fit(model, epochs=1)
     assert np.sum(models.masks(model)[0] == 0) == round(7.5) == 8  # TFMOT keeps round(7.5), and prunes 7
+
+
+def bounded_model():
+    """Bounds of all weights, and others of one layer."""
+    tf_keras.utils.set_random_seed(0)
+    head = tfmot.prune_low_magnitude(tf_keras.layers.Dense(5, name="head"), scope="global", max_sparsity=0.3)
+    others = [tf_keras.layers.Dense(50), tf_keras.layers.Dense(9)]
+    model = tf_keras.Sequential([tf_keras.layers.Input((17,)), *others, head])
+    return models.compiled(tfmot.prune_low_magnitude(model, min_sparsity=0.7, max_sparsity=0.75))
+
+
+def test_bounds_of_single_weights_hold_at_every_step_and_in_a_loaded_model(tmp_path):
+    model = bounded_model()
+    look = models.EveryStep(lambda model: [float(np.mean(mask == 0)) for mask in models.masks(model)])
+    prune = tfmot.Prune("one_cycle", sparsity=0.7, total_steps=3 * models.STEPS)
+    models.fit(model, prune, look, epochs=2)
+    model.save(tmp_path / "model.keras")
+    with tfmot.scope():
+        model = tf_keras.models.load_model(tmp_path / "model.keras")
+    models.fit(model, prune, look, epochs=1)
+    wide, narrow, head = np.transpose(look.seen)
+    assert max(wide) <= 0.75 and max(narrow) <= 0.75 and max(head) <= 0.3
+    assert wide[-1] >= 0.7 and narrow[-1] >= 0.7
+    assert sum(np.sum(mask == 0) for mask in models.masks(model)) == round(0.7 * (850 + 450 + 45))
+
+
+def test_bounds_that_cannot_hold_are_refused_before_the_first_step():
+    model = bounded_model()
+    with pytest.raises(ValueError, match=r"sparsity=0.9 of all weights together is not within the bounds"):
+        models.fit(model, tfmot.Prune("one_cycle", sparsity=0.9))
+    with pytest.raises(ValueError, match=r"sparsity=0.5 of all weights together is not within the bounds"):
+        bounded_model()(models.data((17,))[0], training=True)  # without Prune: a constant 0.5
+    with pytest.raises(ValueError, match=r"OfTheUser\(.*does not say its target, so min_sparsity and max_sparsity"):
+        prune.set_schedule(model, prune.wrapped_weights(model)[0], OfTheUser())
+        models.fit(model)
+    with pytest.raises(ValueError, match="has a min_sparsity or max_sparsity, which only tfsparse.tfmot.Prune keeps"):
+        models.fit(model, tfmot.PLL(models.data((17,)), sparsity=0.7))
+    with pytest.raises(ValueError, match='with scope="layer" dense_50 has its own target: write scope="global"'):
+        dense_model(50, scope="layer", min_sparsity=0.5)
+    with pytest.raises(ValueError, match=r"\(min_sparsity, max_sparsity\)=\(0.9, 0.5\): expected the least"):
+        dense_model(50, min_sparsity=0.9, max_sparsity=0.5)
+
+
+class OfTheUser(stock.PruningSchedule):
+    """A schedule that says no target."""
+
+    def __call__(self, step):
+        return self._should_prune_in_step(step, 0, -1, 1), tf.constant(0.7)
+
+    def get_config(self):
+        return {"class_name": "OfTheUser", "config": {}}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls()

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from tfsparse import methods
 from tfsparse.backend import keras_internals
 from tfsparse.doctor.magnitude_gap import find_gap
 from tfsparse.doctor.patterns import Pattern
 from tfsparse.doctor.sources import KerasSource, Source
 from tfsparse.doctor.weights import Weight
-from tfsparse.optimizers.compiled_model import broken_masks, unfinished
+from tfsparse.optimizers.compiled_model import broken_masks
 
 
 def findings_of(source: Source, weights: Sequence[Weight], patterns: Sequence[Pattern]) -> list[str]:
@@ -54,8 +55,8 @@ def _integers(weights) -> Iterator[str]:
 
 
 def _unfinished(model) -> Iterator[str]:
-    if sentence := unfinished(model):
-        yield f"{sentence} Train to the end of the schedule, or pass a later model."
+    if sentence := methods.unfinished(model):
+        yield f"{sentence} Train to the end, or pass a later model."
 
 
 def _quantized(model) -> Iterator[str]:

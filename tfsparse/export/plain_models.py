@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import keras
 
+from tfsparse import methods
 from tfsparse.optimizers import compiled_model, masked_layer
 
 _CONVERTERS: list[tuple[type, Callable]] = []
@@ -53,7 +54,7 @@ def _plain_keras_model(model):
             "pruning, for example restored from an earlier epoch by EarlyStopping. Call model.optimizer"
             f"{'.inner_optimizer' * is_scaled}.apply_masks() to set them to zero, or export the last epoch's model."
         )
-    if sentence := compiled_model.unfinished(model):
+    if sentence := methods.unfinished(model):
         warnings.warn(f"{sentence} It is exported as it is.", stacklevel=2)
     return masked_layer.plain_model(model) if masked_layer.masked_layers(model) else model
 

@@ -8,6 +8,23 @@ import importlib
 import pkgutil
 import types
 
+from tfsparse.optimizers import compiled_model
+
+
+def unfinished(model) -> str | None:
+    """Return one sentence if a model is from before the target of its training was reached, else None.
+
+    A method that keeps its target in its callback has a function `unfinished(model)` that returns the same for its
+    trainings. The schedule of a `SparseOptimizer` is asked first.
+
+    Args:
+        model: A model of Keras 3.
+    """
+    methods = (importlib.import_module(f"{__name__}.{name}") for name in names())
+    asked = (getattr(method, "unfinished", None) for method in methods)
+    sentences = (function(model) for function in (compiled_model.unfinished, *asked) if function)
+    return next(filter(None, sentences), None)
+
 
 def names() -> list[str]:
     """Return the methods that are there: the names of the folders in this package."""

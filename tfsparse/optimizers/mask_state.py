@@ -1,7 +1,5 @@
 """The state of a `SparseOptimizer`: masks, targets and schedule position, all of them optimizer variables."""
 
-import functools
-import math
 
 import keras
 import numpy as np
@@ -77,6 +75,14 @@ class MaskState(MaskedWeights):
         position = {p: new for new, p in enumerate(self._trained)}
         groups = ([position[p] for p in group if p in position] for group in self._all_groups)
         return [group for group in groups if group]
+
+    @property
+    def bounds(self):
+        return self.of_trained(self._all_bounds)
+
+    @property
+    def full_sparsity(self):
+        return self._optimizer.sparsity
 
     @property
     def masks(self):
@@ -202,13 +208,6 @@ class MaskState(MaskedWeights):
         first = ops.where(ops.any(wrong), ops.argmax(ops.cast(wrong, "int32")), -1)
         replicas.assign(self.nonfinite, ops.cast(first, self.nonfinite.dtype))
 
-    def _rank(self, pruner, weights, gradients, masks, num_pruned):
-        bounds, sparsity = self.of_trained(self._all_bounds), self._optimizer.sparsity
-        if not any(bounds):
-            return super()._rank(pruner, weights, gradients, masks, num_pruned)
-        rank = functools.partial(_masks_within_bounds, pruner, sparsity)
-        return self.in_groups(rank, weights, gradients, masks, num_pruned, bounds)
-
     def has_nonfinite_weights(self) -> bool:
         """Return whether a weight holds NaN or infinity now."""
         return not bool(ops.all(_are_finite(map(backend_ops.read, self.weights))))
@@ -286,14 +285,6 @@ class MaskState(MaskedWeights):
 def _are_finite(weights):
     """Return for each weight whether all of it is finite, by its sum: one pass, and no tensor of its size."""
     return ops.isfinite(ops.stack([ops.sum(ops.cast(w, "float32")) for w in weights]))
-
-
-def _masks_within_bounds(pruner, sparsity, weights, gradients, masks, num_pruned, bounds):
-    """Return masks within bounds. The least sparsities grow with the common one, so that they never ask for more."""
-    target = sparsity * sum(math.prod(w.shape) for w in weights)
-    progress = ops.minimum(sum(ops.cast(n, "float32") for n in num_pruned) / max(target, 1.0), 1.0)
-    grown = [bound and (bound.least * progress, bound.largest) for bound in bounds]
-    return pruner.with_bounds(grown).masks(weights, gradients, masks, num_pruned)
 
 
 def _rounded_together(values):

@@ -1,6 +1,7 @@
 """Pruned weights with their masks, whoever holds them: the core that both roads share."""
 
 import abc
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from tfsparse.backend import replicas
 from tfsparse.consistency import checks
 from tfsparse.masks import topk
 from tfsparse.optimizers.slots import Slot
+from tfsparse.pruners.selection import Bounds
 
 
 class MaskedWeights(abc.ABC):
@@ -47,6 +49,16 @@ class MaskedWeights(abc.ABC):
     @abc.abstractmethod
     def num_steps(self) -> int:
         """Optimizer steps done, counted now."""
+
+    @property
+    @abc.abstractmethod
+    def bounds(self) -> list[Bounds | None]:
+        """The bounds of each weight under a global threshold; None for a weight without bounds."""
+
+    @property
+    @abc.abstractmethod
+    def full_sparsity(self) -> float:
+        """The common sparsity at which each weight with bounds has at least its least sparsity."""
 
     @property
     def groups(self) -> list[list[int]]:
@@ -153,7 +165,11 @@ class MaskedWeights(abc.ABC):
 
     def _rank(self, pruner, weights, gradients, masks, num_pruned) -> Iterator[tuple]:
         """Yield indices of weights and the masks that the pruner computes of them."""
-        return self.in_groups(pruner.masks, weights, gradients, masks, num_pruned)
+        bounds = self.bounds
+        if not any(bounds):
+            return self.in_groups(pruner.masks, weights, gradients, masks, num_pruned)
+        rank = functools.partial(_masks_within_bounds, pruner, self.full_sparsity)
+        return self.in_groups(rank, weights, gradients, masks, num_pruned, bounds)
 
     def _dependents(self):
         """What diverges with a mask."""
@@ -163,6 +179,14 @@ class MaskedWeights(abc.ABC):
 def _masked(pruned, values, mask):
     # traced, or TensorFlow would keep the mask as floats until another variable is masked by it
     return backend_ops.masked(values, mask, pruned)
+
+
+def _masks_within_bounds(pruner, sparsity, weights, gradients, masks, num_pruned, bounds):
+    """Return masks within bounds. The least sparsities grow with the common one, so that they never ask for more."""
+    target = sparsity * sum(math.prod(w.shape) for w in weights)
+    progress = ops.minimum(sum(ops.cast(n, "float32") for n in num_pruned) / max(target, 1.0), 1.0)
+    grown = [bound and (bound.least * progress, bound.largest) for bound in bounds]
+    return pruner.with_bounds(grown).masks(weights, gradients, masks, num_pruned)
 
 
 def check_replicas(groups: Sequence[MaskedWeights], on_divergence: str = "raise", sync_stats=None) -> None:

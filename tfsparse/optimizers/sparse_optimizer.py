@@ -16,7 +16,7 @@ from tfsparse.optimizers.mask_state import MaskState
 from tfsparse.optimizers.masked_weights import check_replicas
 from tfsparse.optimizers.validation import check_inner, check_total_steps, variables_of_step
 from tfsparse.optimizers.wrapper import OptimizerWrapper
-from tfsparse.pruners import selection
+from tfsparse.pruners import left_dense, selection
 from tfsparse.pruners.reached import reached_by, warn_of_missed
 
 
@@ -62,7 +62,7 @@ class SparseOptimizer(OptimizerWrapper):
         self.pruner, self.schedule = pruners.get(pruner), schedules.get(schedule)
         self.sparsity = selection.check_sparsity(sparsity)
         self.schedule.check_target(self.sparsity, self.pruner)
-        self._overrides = selection.Overrides()
+        self._overrides, self._knows_layers = selection.Overrides(), False
         self._total_steps = check_total_steps(total_steps)
         self._extra_state_shapes, self._untrained, self._is_loaded = {}, [], False
         self._state = None
@@ -122,7 +122,7 @@ class SparseOptimizer(OptimizerWrapper):
         Args:
             choice: Returns pairs of a variable and its sparsity, or None to leave it dense.
         """
-        self._overrides.deferred = choice
+        self._overrides.deferred, self._knows_layers = choice, True
 
     def has_choices(self, choices) -> bool:
         """Return True if all pairs of a variable and its sparsity or None were chosen before it was built."""
@@ -235,6 +235,9 @@ class SparseOptimizer(OptimizerWrapper):
                 f"Nothing to prune: none of the {len(variables)} trainable variables is a kernel of rank >= 2 that "
                 f"{self.pruner!r} can prune. Name weights of your own with set_sparsity(variable, {self.sparsity:g})."
             )
+        if not (self._knows_layers or self._is_loaded):  # else `choice` or an earlier training has named them
+            undecided = (v for i, v in enumerate(variables) if i not in self._overrides.sparsities)
+            left_dense.warn_of_variables(undecided, self.sparsity)
         super().build(variables)
         alone = [p for p, i in enumerate(targets) if self.pruner.is_global and self._overrides.has_own_sparsity(i)]
         together = [p for p in range(len(targets)) if p not in alone]

@@ -85,6 +85,26 @@ def resolve(choice: selection.Choice, model, sparsity: float) -> list[tuple]:
     return chosen
 
 
+def warn_of_variables(variables, sparsity: float) -> None:
+    """Warn of weights that nobody chose and that look like kernels by their name and shape, where no layer is known.
+
+    Nothing is named with a sparsity of 0, which prunes only what is chosen.
+
+    Args:
+        variables: Weights of Keras 3 that are trained, and that the user has neither chosen nor excluded.
+        sparsity: The target of what is not chosen.
+    """
+    left = [v for v in variables if could_be_pruned(v, ()) and not v.name.startswith("lora_")]
+    if left and sparsity:
+        named = [f"{v.path} {tuple(v.shape)} stays dense: {NO_KERNEL}" for v in left[:_MAX_NAMED]]
+        more = f"; and {len(left) - _MAX_NAMED} more" if left[_MAX_NAMED:] else ""
+        warnings.warn(
+            f"{'; '.join(named)}{more}. Before the optimizer is built, write optimizer.set_sparsity(variable, "
+            f"{sparsity:g}), or to leave it dense optimizer.exclude_from_pruning(var_names=[{left[0].path!r}]).",
+            stacklevel=3,
+        )
+
+
 def _name(variable):
     return variable.name.split("/")[-1].split(":")[0]  # in tf_keras it is "cell/w:0"
 

@@ -282,6 +282,7 @@ def _prune_lowest_globally(units, pooled, num_pruned, kept, shapes, bounds):
         own = [(bound, part.num_units) for p, bound in zip(parts, bounds, strict=True) for part in p]
         each = zip(own, limits, ops.unstack(largest), strict=True)
         least, largest = zip(*itertools.starmap(_bounds, each), strict=True)
+        least = _at_most_together(total, least, sizes)
     scores, masks = _Parts(pooled, places), _Parts(kept, places)
     found = topk.prune_lowest_globally(scores, total, largest, sizes, masks, least)
     for u, shape, p in zip(units, shapes, parts, strict=True):
@@ -317,6 +318,24 @@ def _bounds(own, limit, by_default):
     least = ops.cast(ops.ceil(bound[0] * num_units - _ROUND_OFF), "int32")
     most = by_default if bound[1] == 1 else int(bound[1] * num_units + _ROUND_OFF)
     return least, ops.minimum(ops.maximum(most, least), limit)
+
+
+def _at_most_together(total, least, sizes):
+    """Lower numbers of units, which were rounded up, by one each until together they have no more entries than total.
+
+    Args:
+        total: Int32 tensor whose sum is the number of entries.
+        least: The numbers; None counts as 0.
+        sizes: For each of them the entries of a unit.
+
+    Returns:
+        The lowered numbers, an int32 tensor.
+    """
+    least, sizes = wide_counts.as_vector(least), np.array(sizes, "int32")
+    surplus = wide_counts.narrow(*wide_counts.add(least * sizes, *wide_counts.add(-total)))
+    can_lose = ops.where(least > 0, sizes, 0)
+    lost_before = ops.cumsum(can_lose) - can_lose
+    return least - ops.cast(ops.logical_and(least > 0, lost_before < surplus), "int32")
 
 
 def _limits(units, shape, parts):

@@ -1,7 +1,7 @@
 """Which variables are pruned: the kernels, unless the user says otherwise."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -104,7 +104,7 @@ class Choice:
         max_sparsity: float = 1.0,
     ):
         self.sparsities = [(item, _check_target(target)) for item, target in as_pairs(sparsities)]
-        self.bounds = _check_bounds((min_sparsity, max_sparsity), "(min_sparsity, max_sparsity)")
+        self.bounds = common_bounds(min_sparsity, max_sparsity)
         self.exclude = [exclude] if isinstance(exclude, (str, keras.Variable, keras.layers.Layer)) else list(exclude)
         self.skip_first, self.skip_last = skip_first, skip_last
 
@@ -157,6 +157,37 @@ def check_sparsity(sparsity, name: str = "sparsity") -> float:
 
 def _check_target(target):
     return _check_bounds(target, "sparsity") if isinstance(target, (tuple, list)) else check_sparsity(target)
+
+
+def common_bounds(min_sparsity: float, max_sparsity: float) -> Bounds:
+    """Return the bounds of all weights that compete for a global target.
+
+    Raises:
+        ValueError: If not 0 <= min_sparsity < max_sparsity <= 1.
+    """
+    return _check_bounds((min_sparsity, max_sparsity), "(min_sparsity, max_sparsity)")
+
+
+def check_within_bounds(sparsity: float, sizes: Sequence[int], bounds: Sequence[Bounds | None]) -> None:
+    """Refuse bounds that weights with one threshold cannot have.
+
+    Args:
+        sparsity: Target of all weights together.
+        sizes: Entries of each weight.
+        bounds: Its bounds; None: it keeps at least a tenth of what it would keep if all had the same sparsity.
+
+    Raises:
+        ValueError: If the bounds do not allow the target.
+    """
+    size, by_default = sum(sizes), Bounds(0.0, 1 - (1 - sparsity) / 10)
+    pairs = [(n, bound or by_default) for n, bound in zip(sizes, bounds, strict=True)]
+    least = sum(n * bound.least for n, bound in pairs) / size
+    largest = sum(n * max(bound.least, min(bound.largest, by_default.largest)) for n, bound in pairs) / size
+    if not least <= sparsity <= largest:
+        raise ValueError(
+            f"sparsity={sparsity:g} of all weights together is not within the bounds of the single weights, which "
+            f"allow {least:.4g} to {largest:.4g}: write wider bounds or another sparsity."
+        )
 
 
 def _check_bounds(bounds, name):
@@ -267,15 +298,7 @@ class Overrides:
                 f"{pruner!r} prunes each weight to its own target, so the bounds {tuple(first)} have no meaning: write "
                 "a sparsity in their place, or a pruner with one threshold, Magnitude()."
             )
-        size, by_default = sum(sizes.values()), Bounds(0.0, 1 - (1 - sparsity) / 10)
-        pairs = [(n, bounds[i] or by_default) for i, n in sizes.items()]
-        least = sum(n * bound.least for n, bound in pairs) / size
-        largest = sum(n * max(bound.least, min(bound.largest, by_default.largest)) for n, bound in pairs) / size
-        if not least <= sparsity <= largest:
-            raise ValueError(
-                f"sparsity={sparsity:g} of all weights together is not within the bounds of the single weights, which "
-                f"allow {least:.4g} to {largest:.4g}: write wider bounds or another sparsity."
-            )
+        check_within_bounds(sparsity, list(sizes.values()), list(bounds.values()))
 
     def get_config(self) -> dict:
         """Return what `from_config` accepts."""

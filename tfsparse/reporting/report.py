@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfsparse import methods
 from tfsparse.backend import keras_internals
 from tfsparse.backend.extras import require
 from tfsparse.backend.tables import Column, Printed, count, make_table, shape
@@ -214,8 +215,8 @@ def report(model: keras.Model) -> Report:
     dense = (Dense(names[id(v)], tuple(v.shape), math.prod(v.shape), reasons.other(v)) for v in others)
     rows = _rows(model, kernels, names, targets, kept, reasons)
     parameters = sum(math.prod(v.shape) for v in variables)
-    unfinished = compiled_model.unfinished(model)
-    return Report(model.name, rows, parameters, sum(kept.values()), _sync_stats(model), tuple(dense), unfinished)
+    counts, unfinished = (parameters, sum(kept.values())), methods.unfinished(model)
+    return Report(model.name, rows, *counts, _sync_stats(model), tuple(dense), unfinished)
 
 
 def _rows(model, kernels, names, targets, kept, reasons):

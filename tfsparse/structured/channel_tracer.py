@@ -11,6 +11,8 @@ from tfsparse.structured.channel_info import ChannelInfo, not_constant
 from tfsparse.structured.layer_rules import LinearMap
 from tfsparse.structured.union_find import UnionFind
 
+IS_OUTPUT = "it is an output of the model"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VariableAxis:
@@ -69,7 +71,7 @@ class ChannelTracer:
         inputs = [self.frozen_channels(t.shape, "it is an input of the model") for t in functional(model).inputs]
         self.model_inputs[id(model)] = inputs
         for output in self._trace(model, inputs):
-            self.sets.freeze(output.ids, "it is an output of the model")
+            self.sets.freeze(output.ids, IS_OUTPUT)
 
     # ---- for the rules ----------------------------------------------------------------------------------------------
 

@@ -2,16 +2,19 @@
 
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 
 import keras
 import numpy as np
 
 from tfsparse.structured import importance
+from tfsparse.structured.channel_tracer import IS_OUTPUT
 from tfsparse.structured.channels import Channels
 from tfsparse.structured.shrinking import shrink
 
 _SMALLEST = 0.1  # of the channels of every group: a group of almost no channels would cut the network in two
+_MAX_NAMED = 4
 
 
 def slim(
@@ -31,13 +34,14 @@ def slim(
 
     The accuracy falls at once and returns with further training. If the model has BatchNormalization,
     `tfsparse.recalibrate(small, data)` brings a part of it back without training. `ActivationDensity` shrinks while
-    training instead. Exactly one budget is given. Every group keeps at least a tenth of its channels.
+    training instead. Exactly one budget is given. Every group keeps at least a tenth of its channels. A warning names
+    the groups whose channels cannot be removed, with the reason.
 
     Args:
         model: A built Functional or Sequential model.
         flops: Fraction of the multiply-adds per example to keep, in (0, 1).
         parameters: Fraction of the trainable parameters to keep, in (0, 1).
-        sparsity: Fraction of the channels to drop, in (0, 1).
+        sparsity: Fraction of the channels to drop, in (0, 1), of the groups whose channels can be removed.
         latency: Fraction of the time per example to keep, in (0, 1). The time is measured here and now.
         score: "l1" or "l2": norm of the kernels that produce the channel. "gamma": absolute scale of its
             BatchNormalization. Or a function `group -> one number per channel`. Default: "l2".
@@ -55,7 +59,23 @@ def slim(
     budgets = {"flops": flops, "parameters": parameters, "sparsity": sparsity, "latency": latency}
     name, budget = _only_budget(budgets)
     selection = _Selection(Channels(model), score, multiple)
+    _warn_of_missed(selection.channels)
     return shrink(model, selection.largest(_COSTS[name], budget))
+
+
+def _warn_of_missed(channels):
+    """Name groups and weights that stay as they are; nobody expects that the outputs of a model become fewer."""
+    frozen = [g for g in channels.groups if g.frozen and g.frozen != IS_OUTPUT]
+    missed = [f"{g.name} keeps its {len(g)} channels: {g.frozen}" for g in frozen]
+    matrices = [v for v in channels.model.trainable_variables if len(v.shape) > 1 and not channels.ids(v)]
+    missed += [f"{v.path} {tuple(v.shape)} keeps its shape: its layer has no rule" for v in matrices]
+    if missed:
+        more = f"; and {len(missed) - _MAX_NAMED} more" if missed[_MAX_NAMED:] else ""
+        warnings.warn(
+            f"slim makes only a part of {channels.model.name!r} smaller. {'; '.join(missed[:_MAX_NAMED])}{more}. All "
+            "groups: print(tfsparse.Channels(model)).",
+            stacklevel=3,
+        )
 
 
 class _Selection:

@@ -169,6 +169,7 @@ class Prune(WrappedTraining, PruneCore, tf_keras.callbacks.Callback):
                 set_schedule(self.model, group, self._step_schedule(group, first_epoch, num_steps))
             if self.total_steps is None:
                 _check_ends(group, group.num_steps() + num_steps)
+            group.check_bounds()
             group.warn_of_missed()
             group.find_slots = find
             group.weight_mask_op()

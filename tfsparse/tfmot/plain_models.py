@@ -1,7 +1,10 @@
 """The plain model that `tfsparse.export` writes of a tf_keras model."""
 
+import warnings
+
 import tf_keras
 
+from tfsparse import methods
 from tfsparse.export.plain_models import register_plain_model
 from tfsparse.optimizers import masked_layer
 from tfsparse.tfmot import kernels
@@ -15,6 +18,8 @@ def plain_model(model: tf_keras.Model) -> tf_keras.Model:
         ValueError: If it is a subclassed model with wrappers.
     """
     if masked_layer.masked_layers(model):
+        if sentence := methods.unfinished(model):
+            warnings.warn(f"{sentence} It is exported as it is.", stacklevel=2)
         from tfsparse.tfmot.methods.dst import finalize  # without this method there are no masked layers
 
         return finalize(model)

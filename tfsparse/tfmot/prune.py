@@ -13,6 +13,8 @@ from tfsparse.tfmot import kernels, left_dense, schedules
 from tfsparse.tfmot.wrapped_weights import WrappedWeights
 from tfsparse.tfmot.wrapper import PruneLowMagnitude, rank_together
 
+_NOT_IN_TFMOT = ("scope", "min_sparsity", "max_sparsity")  # options of its wrapper
+
 
 def prune_low_magnitude(
     to_prune,
@@ -22,6 +24,8 @@ def prune_low_magnitude(
     pruning_policy: sparsity.PruningPolicy | None = None,
     sparsity_m_by_n: tuple[int, int] | None = None,
     scope: str | None = None,
+    min_sparsity: float = 0.0,
+    max_sparsity: float = 1.0,
     **kwargs,
 ):
     """Wrap layers for pruning: TFMOT's function of this name, for any layer and with exact, fast masks.
@@ -40,6 +44,10 @@ def prune_low_magnitude(
         scope: "global": one threshold for all of the model; "layer": every layer reaches the sparsity. Default: None,
             which is "global" for a model, and "layer" for layers, for wrappers of TFMOT that are replaced, and with a
             schedule of TFMOT.
+        min_sparsity: With scope "global" the least sparsity of each weight, in [0, 1). Default: 0.0.
+        max_sparsity: With scope "global" the largest sparsity of each weight, in (0, 1]. Default: 1.0, which leaves it
+            to the rule that a weight keeps at least a tenth of what it would keep if all had the same sparsity. For
+            other bounds of one layer wrap that layer first, with scope="global", and then the model.
         **kwargs: For the wrapper of a single layer, for example `input_shape`.
 
     Returns:
@@ -57,6 +65,8 @@ def prune_low_magnitude(
         "block_pooling_type": block_pooling_type,
         "sparsity_m_by_n": sparsity_m_by_n,
         "scope": scope or "layer",
+        "min_sparsity": min_sparsity,
+        "max_sparsity": max_sparsity,
     }
     if isinstance(to_prune, (list, tuple)):
         return [_wrapped(layer, pruning_policy, options) for layer in to_prune]
@@ -222,13 +232,18 @@ def global_weights(model) -> WrappedWeights:
     """Return the weights of a model whose wrappers rank all of them together.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If they do not, or if a layer has bounds of its sparsity.
     """
     groups = wrapped_weights(model)
     if len(groups) != 1:
         raise ValueError(
             f"{groups[0].name} is not wrapped so that its weights compete with those of the other layers. Write model "
             '= tfsparse.tfmot.prune_low_magnitude(model, scope="global") of the plain model.'
+        )
+    bounded = [wrapper.name for wrapper in groups[0].active if wrapper.bounds]
+    if bounded:
+        raise ValueError(
+            f"{bounded[0]} has a min_sparsity or max_sparsity, which only tfsparse.tfmot.Prune keeps: wrap it without."
         )
     return groups[0]
 
@@ -263,7 +278,7 @@ def _wrapped(layer, policy, options):
     if isinstance(layer, PruneLowMagnitude):
         return layer
     if isinstance(layer, StockWrapper):
-        own = {k: getattr(layer, k) for k in options if k != "scope"}
+        own = {k: getattr(layer, k) for k in options if k not in _NOT_IN_TFMOT}
         own["pruning_schedule"] = options["pruning_schedule"] or own["pruning_schedule"]
         return PruneLowMagnitude(layer.layer, **{**options, **own})
     allowed = policy is None or policy.allow_pruning(layer)

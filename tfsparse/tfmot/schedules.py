@@ -137,6 +137,11 @@ def final_sparsity(schedule: PruningSchedule) -> float | None:
     return getattr(schedule, "final_sparsity", getattr(schedule, "target_sparsity", None))
 
 
+def full_sparsity(schedule: PruningSchedule) -> float | None:
+    """Return the target of a schedule, which DSD takes back at its end; None for one that does not say."""
+    return schedule.sparsity if isinstance(schedule, StepSchedule) else final_sparsity(schedule)
+
+
 def ends_dense(schedule: PruningSchedule) -> bool:
     """Return whether a schedule takes back what it has pruned, as DSD does."""
     return isinstance(schedule, StepSchedule) and schedule.formula.final == 0

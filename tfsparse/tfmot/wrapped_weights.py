@@ -12,7 +12,7 @@ from tfsparse.masks import granularity
 from tfsparse.optimizers import slots
 from tfsparse.optimizers.masked_weights import MaskedWeights
 from tfsparse.optimizers.weight_storage import HardPruning
-from tfsparse.pruners import reached
+from tfsparse.pruners import reached, selection
 from tfsparse.tfmot import schedules
 from tfsparse.tfmot.constraints import native
 
@@ -64,6 +64,14 @@ class WrappedWeights(MaskedWeights):
     @property
     def masks(self):
         return [mask for _, mask, _ in self.pruning_vars]
+
+    @property
+    def bounds(self):
+        return [wrapper.bounds for wrapper in self.active for _ in wrapper.pruning_vars]
+
+    @property
+    def full_sparsity(self):
+        return schedules.full_sparsity(self.schedule)
 
     def slots(self, index):
         return self.find_slots(self.weights[index])
@@ -138,6 +146,21 @@ class WrappedWeights(MaskedWeights):
         """Return whether the schedule has not ended, and fewer weights are zero than at its end."""
         return self.is_unfinished() and self.num_zeros() < sum(self.final_counts())
 
+    def check_bounds(self) -> None:
+        """Refuse bounds of single weights that the schedule cannot keep.
+
+        Raises:
+            ValueError: If they do not allow its target, or if it does not say its target.
+        """
+        if not any(self.bounds):
+            return
+        if self.full_sparsity is None:
+            raise ValueError(
+                f"{schedules.describe(self.schedule)} does not say its target, so min_sparsity and max_sparsity of "
+                f"{self.name} cannot be kept: write a schedule of tfsparse.tfmot."
+            )
+        selection.check_within_bounds(self.full_sparsity, self.sizes, self.bounds)
+
     def warn_of_missed(self) -> None:
         """Warn if whole units cannot give the final sparsity of the schedule."""
         sparsity = schedules.final_sparsity(self.schedule)
@@ -160,6 +183,7 @@ class WrappedWeights(MaskedWeights):
         backend_ops.when(due, lambda: self._update_at(step), [])
 
     def _update_at(self, step):
+        self.check_bounds()  # once, when the branch is traced
         self.update(None, self._counts_at(step))  # within the branch: other steps do not compute the counts
         self.apply()
 

@@ -10,6 +10,7 @@ from tensorflow_model_optimization.sparsity.keras import ConstantSparsity, Pruni
 from tfsparse import pruners
 from tfsparse.backend import ops as backend_ops
 from tfsparse.masks import granularity
+from tfsparse.pruners import selection
 from tfsparse.tfmot import kernels
 from tfsparse.tfmot.constraints import keep_masked, native
 from tfsparse.tfmot.wrapped_weights import WrappedWeights
@@ -35,6 +36,10 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
         sparsity_m_by_n: (m, n): m zeros in every n consecutive inputs, reached as the schedule reaches m / n. Default:
             None.
         scope: "layer" or "global": the weights that are ranked against each other. Default: "layer".
+        min_sparsity: With scope "global" the least sparsity of each of its weights, in [0, 1). Default: 0.0.
+        max_sparsity: With scope "global" the largest sparsity of each of its weights, in (0, 1]. Default: 1.0, which
+            leaves it to the rule that a weight keeps at least a tenth of what it would keep if all had the same
+            sparsity.
         **kwargs: For `tf_keras.layers.Layer`.
 
     Raises:
@@ -53,6 +58,8 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
         block_pooling_type: str = "AVG",
         sparsity_m_by_n: tuple[int, int] | None = None,
         scope: str = "layer",
+        min_sparsity: float = 0.0,
+        max_sparsity: float = 1.0,
         **kwargs,
     ):
         schedule = ConstantSparsity(0.5, 0) if pruning_schedule is None else pruning_schedule
@@ -61,6 +68,8 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
         self.scope = scope
         self.units = _units(self.block_size, block_pooling_type, self.sparsity_m_by_n)
         self.pruner = pruners.Magnitude(self.units, scope)
+        self.min_sparsity, self.max_sparsity = min_sparsity, max_sparsity
+        self.bounds = self._checked_bounds()
         if not self.pruner.is_global:
             rank_together([self])
 
@@ -76,6 +85,16 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
         self.pruning_step = self._add("pruning_step", (), tf.int64, "zeros")
         for i, (weight, mask, _) in enumerate(self.pruning_vars):
             keep_masked(weight, mask, self.pruning_step if i == 0 else None)
+
+    def _checked_bounds(self):
+        """Return the `Bounds` of each weight; None if the user gave none."""
+        bounds = selection.common_bounds(self.min_sparsity, self.max_sparsity)
+        if bounds != (0, 1) and not self.pruner.is_global:
+            raise ValueError(
+                f"min_sparsity={self.min_sparsity}, max_sparsity={self.max_sparsity} are bounds of weights that compete"
+                f' with others, and with scope="layer" {self.layer.name} has its own target: write scope="global".'
+            )
+        return None if bounds == (0, 1) else bounds
 
     def _add(self, name, shape, dtype, initializer):
         # aggregation is "none": equal on all replicas anyway, and so never communicated
@@ -118,7 +137,8 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
             ) from error
 
     def get_config(self):
-        return {**super().get_config(), "sparsity_m_by_n": self.sparsity_m_by_n, "scope": self.scope}
+        own = ("sparsity_m_by_n", "scope", "min_sparsity", "max_sparsity")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
 def rank_together(wrappers: list[PruneLowMagnitude]) -> None:

@@ -1,3 +1,5 @@
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -107,3 +109,22 @@ def test_wrong_arguments_are_refused_before_the_first_step():
     with pytest.raises(ValueError, match="for example updates=400"):
         DST(0.5, updates=0)
     assert not masked_layer.masked_layers(model)
+
+
+@pytest.mark.parametrize("sparsity", [0.5, None])
+def test_a_file_from_before_the_cut_is_told_apart(sparsity, tmp_path):
+    x, y = testing.small_data()
+    model = tfsparse.dst(testing.small_model(), 0.01)
+    model.compile(keras.optimizers.SGD(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    files = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")
+    model.fit(x, y, batch_size=16, epochs=3, verbose=0, callbacks=[DST(sparsity), files])
+    assert tfsparse.report(keras.models.load_model(tmp_path / "3.keras")).unfinished is None
+    model = keras.models.load_model(tmp_path / "1.keras")
+    if sparsity is None:
+        assert tfsparse.report(model).unfinished is None
+        return
+    sentence = r"'sequential\w*' is from before the target was reached: 0\.\d+ .*, the target is 0.5, to which DST"
+    assert re.match(sentence, tfsparse.report(model).unfinished)
+    assert any(re.match(sentence, finding) for finding in tfsparse.doctor(model, measure=False).findings)
+    with pytest.warns(UserWarning, match=f"^{sentence}.* It is exported as it is"):
+        tfsparse.export(model, tmp_path / "out")

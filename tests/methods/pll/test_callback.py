@@ -1,11 +1,13 @@
 import functools
 import math
+import re
 
 import keras
 import numpy as np
 import pytest
 from thoroughly import also
 
+import tfsparse
 from tfsparse import PLL, Prune, testing
 from tfsparse.backend import replicas
 from tfsparse.methods.pll import rules
@@ -343,3 +345,22 @@ def test_unknown_length():
         compiled().fit(endless(), shuffle=False, verbose=0, callbacks=[pll()])
     history = compiled().fit(endless(), shuffle=False, steps_per_epoch=20, verbose=0, callbacks=[pll()]).history
     assert history["sparsity"][-1] == pytest.approx(0.75, abs=0.01)
+
+
+@pytest.mark.parametrize(("sparsity", "target"), [(0.75, "the target is 0.75"), (None, "and pruning had not ended")])
+def test_a_file_from_before_the_end_of_pruning_is_told_apart(sparsity, target, tmp_path):
+    fit(compiled(), pll(sparsity), keras.callbacks.ModelCheckpoint(tmp_path / "{epoch:02d}.keras"))
+    model = keras.models.load_model(tmp_path / "03.keras")
+    sentence = rf"'sequential\w*' is from before the target was reached: PLL is at step 12 of 40, 0\.\d+ .*, {target}"
+    assert re.match(sentence, tfsparse.report(model).unfinished)
+    assert any(re.match(sentence, finding) for finding in tfsparse.doctor(model, measure=False).findings)
+    with pytest.warns(UserWarning, match=f"^{sentence}. It is exported as it is"):
+        tfsparse.export(model, tmp_path / "out")
+    assert tfsparse.report(keras.models.load_model(tmp_path / "10.keras")).unfinished is None
+
+
+def test_a_model_that_was_cut_to_its_target_is_not_from_before_it():
+    model = compiled()
+    with pytest.warns(UserWarning, match="cut to the target 0.75 now"):
+        fit(model, pll(), keras.callbacks.EarlyStopping("loss", start_from_epoch=1, patience=0, baseline=0.0))
+    assert model.optimizer.steps_done < 20 and tfsparse.report(model).unfinished is None

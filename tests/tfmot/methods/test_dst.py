@@ -4,6 +4,7 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
+import tfsparse
 import tfsparse.tfmot as tfmot
 from tfsparse import testing
 from tfsparse.backend import replicas
@@ -187,3 +188,11 @@ def test_kernels_that_are_no_attributes_are_refused():
 def test_a_keras_3_model_is_told_what_to_write(function):
     with pytest.raises(ValueError, match="Keras 3 models need no wrappers"):
         function(testing.small_model())
+
+
+def test_a_file_from_before_the_cut_is_told_apart(tmp_path):
+    fit(compiled(), callbacks=[tf_keras.callbacks.ModelCheckpoint(str(tmp_path / "{epoch}.keras"))])
+    early, late = (tf_keras.models.load_model(tmp_path / f"{epoch}.keras") for epoch in (1, 6))
+    with pytest.warns(UserWarning, match=r"before the target was reached: 0\.\d+ .* the target is 0.5, to which DST"):
+        tfsparse.export(early, tmp_path / "early")
+    tfsparse.export(late, tmp_path / "late")  # no warning

@@ -3,5 +3,6 @@
 from tfsparse.methods.dst.callback import DST
 from tfsparse.methods.dst.conversion import dst, finalize
 from tfsparse.methods.dst.layer import Thresholded
+from tfsparse.methods.dst.target_callback import unfinished
 
-__all__ = ["DST", "Thresholded", "dst", "finalize"]
+__all__ = ["DST", "Thresholded", "dst", "finalize", "unfinished"]

@@ -27,6 +27,8 @@ class Thresholded(ThresholdedLayerBase, keras.layers.Wrapper):
             `tfsparse.DST` does. Default: 5e-4.
         floor: Fraction in [0, 1) of kept weights at which the thresholds of a kernel start again from 0. Default: None,
             which is 0.01, and 0 for recurrent cells.
+        sparsity: Fraction of zeros that all such layers of the model shall have together, in [0, 1): the callback `DST`
+            sets it, and what looks at a file compares with it. Default: None, no target.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
@@ -44,8 +46,16 @@ class Thresholded(ThresholdedLayerBase, keras.layers.Wrapper):
     _autocast_option = "autocast"
     _is_kernel = staticmethod(selection.is_prunable)
 
-    def __init__(self, layer, threshold: str = "vector", alpha: float = 5e-4, floor: float | None = None, **kwargs):
-        super().__init__(layer, threshold, alpha, floor, **kwargs)
+    def __init__(
+        self,
+        layer,
+        threshold: str = "vector",
+        alpha: float = 5e-4,
+        floor: float | None = None,
+        sparsity: float | None = None,
+        **kwargs,
+    ):
+        super().__init__(layer, threshold, alpha, floor, sparsity, **kwargs)
         self.supports_masking = layer.supports_masking
 
     def call(self, inputs, *args, **kwargs):

@@ -20,17 +20,26 @@ class ThresholdedLayerBase(MaskedLayer):
         thresholds: The trainable thresholds, one variable per kernel.
         alpha: Variable, the weight of the penalty.
         controller_state: Variable, the state of the `DST` callback's controller.
+        sparsity: Target of the model, which the callback `DST` sets, or None. It is in the config.
         _keras: The module keras or tf_keras.
         _autocast_option: The option of `add_weight` which, if False, keeps a variable at its own precision.
         _is_kernel: `variable -> bool`: whether a trainable variable gets thresholds.
     """
 
-    def __init__(self, layer, threshold: str = "vector", alpha: float = 5e-4, floor: float | None = None, **kwargs):
+    def __init__(
+        self,
+        layer,
+        threshold: str = "vector",
+        alpha: float = 5e-4,
+        floor: float | None = None,
+        sparsity: float | None = None,
+        **kwargs,
+    ):
         thresholds.check_options(threshold, alpha, floor)
         # masks are computed at full precision; the layer itself casts what it computes with
         own = {"name": layer.name, "dtype": layer.variable_dtype, "autocast": False}
         super().__init__(layer, **own | kwargs)
-        self.threshold, self.floor = threshold, floor
+        self.threshold, self.floor, self.sparsity = threshold, floor, sparsity
         self._initial_alpha = float(alpha)
 
     def build(self, input_shape=None):
@@ -66,8 +75,8 @@ class ThresholdedLayerBase(MaskedLayer):
         return [thresholds.mask(*pair) for pair in self._values()]
 
     def get_config(self) -> dict:
-        own = {"threshold": self.threshold, "alpha": self._initial_alpha, "floor": self.floor}
-        return {**super().get_config(), **own}
+        own = {"threshold": self.threshold, "alpha": self._initial_alpha}
+        return {**super().get_config(), **own, "floor": self.floor, "sparsity": self.sparsity}
 
     def owners_and_kernels(self):
         """Return pairs of a layer and its kernel: the innermost layer, since a wrapper may list the same kernel."""

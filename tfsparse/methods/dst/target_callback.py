@@ -41,6 +41,8 @@ class TargetSparsityCallback(FinalCut):
 
     def set_model(self, model):
         super().set_model(model)
+        for layer in self._masked_layers():
+            layer.sparsity = self.sparsity
         if self.sparsity is not None:
             # at a high target a layer may keep less than its floor without having collapsed
             for layer in self._masked_layers():
@@ -71,8 +73,7 @@ class TargetSparsityCallback(FinalCut):
         """Return whether exactly as many weights are pruned as the target says, as after the cut; None without one."""
         if self.sparsity is None:
             return None
-        layers = self._masked_layers()
-        return _num_kept_now(layers) == _size(layers) - topk.num_pruned(self.sparsity, _size(layers))
+        return _are_at(self.sparsity, self._masked_layers())
 
     def _begin_fit(self, first_epoch, num_steps):
         super()._begin_fit(first_epoch, num_steps)
@@ -127,6 +128,27 @@ class TargetSparsityCallback(FinalCut):
 
     def _masked_layers(self):
         return masked_layer.masked_layers(self.model)
+
+
+def unfinished(model) -> str | None:
+    """Return one sentence if a model is from before the cut of the callback `DST`, else None.
+
+    Args:
+        model: A model of Keras 3 or tf_keras.
+    """
+    layers = masked_layer.masked_layers(model)
+    sparsity = next((s for s in (getattr(layer, "sparsity", None) for layer in layers) if s is not None), None)
+    if sparsity is None or _are_at(sparsity, layers):
+        return None
+    return (
+        f"{model.name!r} is from before the target was reached: {_sparsity(layers):.4f} of its weights are pruned, the "
+        f"target is {sparsity:g}, to which DST cuts after the last step."
+    )
+
+
+def _are_at(sparsity, layers) -> bool:
+    """Return whether exactly as many weights are pruned as a target says."""
+    return _num_kept_now(layers) == _size(layers) - topk.num_pruned(sparsity, _size(layers))
 
 
 def _set_controller(layers, controller):

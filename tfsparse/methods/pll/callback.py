@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from tfsparse.callbacks.sparse_training import SparseTraining
+from tfsparse.methods.pll import rules
 from tfsparse.methods.pll.controller import PLLController, initial_extra_state
 from tfsparse.methods.pll.curvature import Curvature
 from tfsparse.optimizers import compiled_model
@@ -130,3 +131,24 @@ class PLL(SparseTraining, PLLController, keras.callbacks.Callback):
 
     def _prune_to(self, num_zeros):
         self._optimizer.prune_to(num_zeros)
+
+
+def unfinished(model: keras.Model) -> str | None:
+    """Return one sentence if a model is from before the end of its pruning by PLL, else None.
+
+    Args:
+        model: A model of Keras 3.
+    """
+    optimizer = compiled_model.sparse_optimizer(model)
+    if optimizer is None or "progress" not in optimizer.extra_state:
+        return None
+    progress = rules.Progress.load(keras.ops.convert_to_numpy(optimizer.extra_state["progress"]))
+    has_target, zeros = optimizer.sparsity > 0, optimizer.num_zeros()
+    if progress.end_step >= 0 or (has_target and zeros >= optimizer.mask_state.num_prunable(optimizer.sparsity)):
+        return None
+    target = f"the target is {optimizer.sparsity:g}" if has_target else "and pruning had not ended"
+    return (
+        f"{model.name!r} is from before the target was reached: PLL is at step "
+        f"{optimizer.mask_state.num_steps() - progress.first_step:.0f} of {progress.total_steps:.0f}, "
+        f"{optimizer.current_sparsity():.4f} of its weights are zero, {target}."
+    )

@@ -35,6 +35,8 @@ class Thresholded(ThresholdedLayerBase, tf_keras.layers.Wrapper):
         alpha: Weight of the penalty, >= 0; the larger, the sparser. Default: 5e-4.
         floor: Fraction in [0, 1) of living weights at which the thresholds of a kernel start again from 0. Default:
             None, which is 0.01, and 0 for recurrent cells.
+        sparsity: Fraction of zeros that all such layers of the model shall have together, in [0, 1): the callback `DST`
+            sets it, and what looks at a file compares with it. Default: None, no target.
         **kwargs: Arguments of `tf_keras.layers.Layer`.
 
     Raises:

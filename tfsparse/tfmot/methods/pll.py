@@ -9,6 +9,8 @@ from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
 from tfsparse.backend import keras_internals
 from tfsparse.masks import granularity
 from tfsparse.methods.pll.controller import PLLController, initial_extra_state
+from tfsparse.schedules import OneShot
+from tfsparse.tfmot import schedules
 from tfsparse.tfmot.callbacks import Promise, WrappedTraining
 from tfsparse.tfmot.methods.curvature import Curvature
 from tfsparse.tfmot.prune import global_weights, set_schedule
@@ -59,8 +61,9 @@ class PLL(WrappedTraining, PLLController, tf_keras.callbacks.Callback):
                 "PLL ranks single weights, and these wrappers rank blocks of them. Write model = "
                 'tfsparse.tfmot.prune_low_magnitude(model, scope="global"), without blocks, of the plain model.'
             )
-        if getattr(self._masked_weights.schedule, "begin_step", None) != _NEVER:
-            set_schedule(model, self._masked_weights, ConstantSparsity(0.0, begin_step=_NEVER))
+        schedule = _never_due(self.sparsity)
+        if schedules.describe(self._masked_weights.schedule) != schedules.describe(schedule):
+            set_schedule(model, self._masked_weights, schedule)
         weights = self._masked_weights.weights
         state = keras_internals.tracked(model, _CHECKPOINT_NAME)
         if state is None or self._needs_new_state(state):
@@ -97,3 +100,10 @@ class PLL(WrappedTraining, PLLController, tf_keras.callbacks.Callback):
     def _extra_state(self):
         state = keras_internals.tracked(self.model, _CHECKPOINT_NAME)
         return {name: getattr(state, name) for name in self._names}
+
+
+def _never_due(sparsity):
+    """Return a schedule without updates. It says the target, so that a file from before it can be told apart."""
+    if sparsity is None:
+        return ConstantSparsity(0.0, begin_step=_NEVER)
+    return schedules.StepSchedule(OneShot(start=1.0), sparsity, end_step=_NEVER, begin_step=_NEVER - 1)
