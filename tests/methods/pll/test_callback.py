@@ -310,6 +310,7 @@ def test_a_fit_that_is_stopped_is_cut_with_a_warning():
     with pytest.warns(UserWarning, match="Training ended at step 4 of 40, at a sparsity of 0.0000: cut to the target"):
         fit(model, pll(), stop)
     assert compiled_model.sparse_optimizer(model).current_sparsity() == pytest.approx(0.75, abs=0.01)
+    assert tfsparse.report(model).unfinished is None
 
 
 def test_errors_come_before_the_first_step():
@@ -347,8 +348,9 @@ def test_unknown_length():
     assert history["sparsity"][-1] == pytest.approx(0.75, abs=0.01)
 
 
-@pytest.mark.parametrize(("sparsity", "target"), [(0.75, "the target is 0.75"), (None, "and pruning had not ended")])
-def test_a_file_from_before_the_end_of_pruning_is_told_apart(sparsity, target, tmp_path):
+@pytest.mark.parametrize("sparsity", [0.75, *also([None])])
+def test_a_file_from_before_the_end_of_pruning_is_told_apart(sparsity, tmp_path):
+    target = "the target is 0.75" if sparsity else "and pruning had not ended"
     fit(compiled(), pll(sparsity), keras.callbacks.ModelCheckpoint(tmp_path / "{epoch:02d}.keras"))
     model = keras.models.load_model(tmp_path / "03.keras")
     sentence = rf"'sequential\w*' is from before the target was reached: PLL is at step 12 of 40, 0\.\d+ .*, {target}"
@@ -357,10 +359,3 @@ def test_a_file_from_before_the_end_of_pruning_is_told_apart(sparsity, target, t
     with pytest.warns(UserWarning, match=f"^{sentence}. It is exported as it is"):
         tfsparse.export(model, tmp_path / "out")
     assert tfsparse.report(keras.models.load_model(tmp_path / "10.keras")).unfinished is None
-
-
-def test_a_model_that_was_cut_to_its_target_is_not_from_before_it():
-    model = compiled()
-    with pytest.warns(UserWarning, match="cut to the target 0.75 now"):
-        fit(model, pll(), keras.callbacks.EarlyStopping("loss", start_from_epoch=1, patience=0, baseline=0.0))
-    assert model.optimizer.steps_done < 20 and tfsparse.report(model).unfinished is None

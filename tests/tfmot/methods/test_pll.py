@@ -210,7 +210,7 @@ def test_errors_come_before_the_first_step():
 
 
 def test_a_file_from_before_the_target_is_told_apart(tmp_path):
-    fit(compiled(), pll(), tf_keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras"))
+    fit(compiled(), pll(), tf_keras.callbacks.ModelCheckpoint(str(tmp_path / "{epoch}.keras")))
     with tfmot.scope():
         early, late = (tf_keras.models.load_model(tmp_path / f"{epoch}.keras") for epoch in (2, 3))
     with pytest.warns(UserWarning, match=r"at step 16 of OneShot\(sparsity=0.75.*from before the target was reached"):
