@@ -18,7 +18,7 @@ def train(config: str, result: pathlib.Path, folder: pathlib.Path, out: str, *ov
         return
     folder.mkdir(parents=True, exist_ok=True)
     sets = [word for override in overrides for word in ("--set", override)]
-    command = [sys.executable, "-c", "from tfsparse.experiments.cli import main; main()", "train"]
+    command = [sys.executable, "-c", "from tfsparse_command import main; main()", "train"]
     command += [str((ROOT / "configs" / f"{config}.yaml").resolve()), *sets, "--out", out]
     resume = ["--resume"] if (folder / out / "run.json").exists() else []
     subprocess.run([*command, *resume], check=True, cwd=folder)

@@ -7,13 +7,14 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
-SOURCES = ("pyproject.toml", "tfsparse_command.py", "README.md", "LICENSE")  # besides the package
+SOURCES = ("pyproject.toml", "README.md", "LICENSE")  # besides the packages
 
 
 def create(folder, extras=(), python=sys.executable, constraints=()):
     """Returns a function that runs a program of the environment in `folder` and returns the finished process."""
     source, programs = folder / "source", folder / "venv" / "bin"
-    shutil.copytree(ROOT / "tfsparse", source / "tfsparse", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("tfsparse", "tfsparse_command"):
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in SOURCES:
         shutil.copy(ROOT / name, source)
     (folder / "constraints.txt").write_text("\n".join(constraints))

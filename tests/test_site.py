@@ -14,7 +14,7 @@ import typer
 
 import tfsparse
 from tfsparse.experiments import config
-from tfsparse.experiments.commands import app
+from tfsparse_command.app import app
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "tfsparse"

@@ -79,7 +79,7 @@ def test_what_needs_an_optional_package_says_which_line_installs_it(errors, line
 
 
 def test_the_command_line_without_its_packages_is_one_line():
-    done = run("import sys; sys.argv = ['tfsparse', '--help']", "from tfsparse.experiments.cli import main; main()")
+    done = run("import sys; sys.argv = ['tfsparse', '--help']", "from tfsparse_command import main; main()")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == (

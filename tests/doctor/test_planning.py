@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import tfsparse
 from tfsparse.experiments import config
-from tfsparse.experiments.commands import app
+from tfsparse_command.app import app
 
 layers = keras.layers
 SMALL = """

@@ -10,9 +10,9 @@ from thoroughly import also
 from typer.testing import CliRunner
 
 from tfsparse.experiments import experiment
-from tfsparse.experiments.commands import app
 from tfsparse.experiments.sections import ConfigError
 from tfsparse.experiments.zoo import data
+from tfsparse_command.app import app
 
 CONFIG = SMALL | {"prune": {"sparsity": 0.75, "schedule": {"name": "one_cycle", "alpha": 14}, "skip_first": True}}
 CHANGES = ["prune.schedule=polynomial", "prune.sparsity=$sparsity"]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import tfsparse
 from tfsparse.doctor import measurement
-from tfsparse.experiments.commands import app
+from tfsparse_command.app import app
 
 layers = keras.layers
 SEEDS_OF_A_PART = [*range(10), *also(range(10, 300))]

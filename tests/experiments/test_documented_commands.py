@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import tfsparse
 from tfsparse import testing
 from tfsparse.experiments import config
-from tfsparse.experiments.commands import app
+from tfsparse_command.app import app
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = ["README.md", *also(["docs/command_line.md", "docs/comparison.md", "docs/doctor.md", "docs/quick_start.md"])]

@@ -191,7 +191,7 @@ def command(directory, *arguments):
     overrides = ["epochs=24", "data.batch_size=32", "model={name: mlp, widths: [64]}"]
     sets = [part for override in overrides for part in ("--set", override)]
     # A shell that starts tests in the background has them ignore SIGINT, and their children with them.
-    program = "import signal, tfsparse.experiments.cli as c; signal.signal(2, signal.default_int_handler); c.main()"
+    program = "import signal, tfsparse_command as c; signal.signal(2, signal.default_int_handler); c.main()"
     line = [sys.executable, "-c", program, "train", "--out", str(directory)]
     return [*line, *(arguments or sets)]
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from tfsparse.backend import files, run_directory
 from tfsparse.experiments import experiment
-from tfsparse.experiments.commands import app
+from tfsparse_command.app import app
 
 OTHERS = (
     ".git/config",

@@ -5,8 +5,8 @@ from typer.testing import CliRunner
 import tfsparse
 from tfsparse.backend import run_directory
 from tfsparse.experiments import experiment, run_frontier
-from tfsparse.experiments.commands import app
 from tfsparse.experiments.zoo import data
+from tfsparse_command.app import app
 
 NESTED = "prune={sparsity: 0.75, schedule: {name: nested, levels: [0.0, 0.5, 0.75]}, pruner: feather}"
 

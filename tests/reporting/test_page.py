@@ -14,9 +14,9 @@ import tfsparse
 from tfsparse import testing
 from tfsparse.backend import run_directory
 from tfsparse.experiments import experiment
-from tfsparse.experiments.commands import app
 from tfsparse.reporting import page
 from tfsparse.reporting.page import drawing, parts
+from tfsparse_command.app import app
 
 ROW = {"weight": "dense/kernel", "shape": [4, 2], "target": 0.75, "sparsity": 0.625, "size": 8, "kept": 3}
 ROW |= {"flops": 16, "effective_flops": 6, "masked": True}

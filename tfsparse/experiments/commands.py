@@ -1,4 +1,7 @@
-"""The commands of `tfsparse`: thin functions over the package and the laboratory."""
+"""What the commands of `tfsparse` do: thin functions over the package and the laboratory.
+
+Their arguments, options and help are in `tfsparse_command`, which imports this module when a command runs.
+"""
 
 import contextlib
 import functools
@@ -6,64 +9,30 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import keras
 import tensorflow as tf
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from typer import Argument, Option
 
 from tfsparse.backend import files, run_directory, run_record
+from tfsparse.backend.extras import require
 from tfsparse.backend.tables import Column, make_table, printable
 from tfsparse.doctor.diagnosis import doctor as make_diagnosis
 from tfsparse.doctor.planning import plan as make_plan
 from tfsparse.experiments import config as configs
-from tfsparse.experiments import experiment, plots, run_frontier
+from tfsparse.experiments import experiment, migration, plots, run_frontier
 from tfsparse.experiments import matrix as comparisons
 from tfsparse.export.saved_model import export as export_saved_model
 from tfsparse.export.tflite import export_tflite
 from tfsparse.reporting import page
 from tfsparse.reporting.report import report as make_report
-from tfsparse.version import __version__
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 # A log file has no width to keep to. Names are shown as they are: they are neither markup nor emoji.
 console = Console(width=None if sys.stdout.isatty() else 140, markup=False, emoji=False)
 
-Config = Annotated[Path | None, Argument(help="YAML file. Default: digits, 90 % sparse.")]
-Overrides = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a key: prune.sparsity=0.95.")]
-OutDir = Annotated[Path | None, Option(metavar="DIR", help="Run directory. Default: runs/<name>.")]
-Resume = Annotated[bool, Option("--resume", help="Continue the interrupted run in --out.")]
-Overwrite = Annotated[bool, Option("--overwrite", help="Replace the run in --out.")]
-Replace = Annotated[bool, Option("--overwrite", help="Replace the file even if tfsparse did not write it.")]
-Runs = Annotated[list[Path], Argument(metavar="DIR...", help="Run directories or run.json files.")]
-Comparison = Annotated[Path, Argument(metavar="FILE", help="E.g. configs/comparison/mnist_lenet300.yaml.")]
-Plot = Annotated[Path | None, Option(metavar="FILE", help="Plot accuracy against sparsity, e.g. to plot.png.")]
-Model = Annotated[Path, Argument(metavar="MODEL", help="A .keras file; with --html also a run directory.")]
-Page = Annotated[Path | None, Option(metavar="FILE", help="Write everything to one HTML page, e.g. run.html.")]
-AnyModel = Annotated[Path, Argument(metavar="MODEL", help="A .keras or .tflite file, run directory or SavedModel.")]
-Exported = Annotated[Path, Argument(metavar="OUT", help="New directory, or a file such as out.tflite.")]
-DType = Annotated[str, Option(metavar="DTYPE", help="How weights are stored: float32, float16 or int8.")]
-Dense = Annotated[bool, Option("--dense", help="Store the zeros too (SavedModel only).")]
-Inputs = Annotated[Path | None, Option(metavar="FILE", help="Inputs for int8 in TFLite: .npy, or .npz by input.")]
-ModelOrConfig = Annotated[Path, Argument(metavar="MODEL", help="A .keras file, run directory or config (.yaml).")]
-Target = Annotated[str, Option(metavar="NAME", help="tflite-cpu, xnnpack-arm, savedmodel, or any.")]
-Measure = Annotated[bool, Option("--measure/--no-measure", help="Measure bytes and seconds on this machine.")]
-Sparsity = Annotated[float, Option(help="Fraction of zeros in [0, 1).")]
-Run = Annotated[Path, Argument(metavar="DIR", help="Run directory.")]
-Drop = Annotated[float, Option(min=0.0, help="Largest drop of accuracy: 0.005 is half a point.")]
-PlanFile = Annotated[Path | None, Option(metavar="FILE", help="Write the config, e.g. to plan.yaml.")]
 _TABLE_TITLE = "accuracy: validation, mean ± sample standard deviation over seeds"
-
-
-def run() -> None:
-    """Run the command line. Exit code: 0, 2 for a mistake of the user, 130 for Ctrl-C."""
-    try:
-        app()
-    except KeyboardInterrupt:  # outside of a command
-        sys.exit(130)
 
 
 def _one_line_errors(command):
@@ -99,32 +68,12 @@ def _say(text, err=False):
     typer.echo(printable(text), err=err)
 
 
-def _version(is_requested: bool):
-    if is_requested:
-        typer.echo(f"tfsparse {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-):
-    """Train sparse Keras models, exactly as sparse as requested."""
-
-
-@app.command()
 @_one_line_errors
-def train(
-    config: Config = None,
-    set_: Overrides = None,
-    out: OutDir = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-):
+def train(config: Path | None, overrides: list[str] | None, out: Path | None, resume: bool, overwrite: bool):
     """Train a config, dense or sparse, into a run directory."""
     if resume and overwrite:
         raise ValueError("--resume continues a run and --overwrite replaces it; pass only one of them.")
-    run_config = _config(config, set_ or [], out if resume else None)
+    run_config = _config(config, overrides or [], out if resume else None)
     directory = out or Path("runs", run_config.name)
 
     try:
@@ -137,13 +86,10 @@ def train(
     _print_summary(run, directory)
 
 
-@app.command()
 @_one_line_errors
-def matrix(
-    file: Comparison, set_: Overrides = None, out: OutDir = None, plot: Plot = None, overwrite: Replace = False
-):
+def matrix(file: Path, overrides: list[str] | None, out: Path | None, plot: Path | None, overwrite: bool):
     """Train every method, sparsity and seed of a comparison. Finished runs are kept, interrupted ones are resumed."""
-    planned, directory = comparisons.load(file, set_ or []), out or Path("runs", file.stem)
+    planned, directory = comparisons.load(file, overrides or []), out or Path("runs", file.stem)
     plot = plot or directory / "comparison.png"
     plots.check_target(plot, overwrite)
     names = {name: f"{number}/{len(planned)} {name}" for number, name in enumerate(planned, start=1)}
@@ -156,9 +102,8 @@ def matrix(
     _say(f"Plot: {plot}")
 
 
-@app.command()
 @_one_line_errors
-def compare(directories: Runs, out: Plot = None, overwrite: Replace = False):
+def compare(directories: list[Path], out: Path | None, overwrite: bool):
     """Print finished runs in a table, with means over seeds, and plot them."""
     runs = {directory: run_record.read(directory) for directory in directories}
     for directory, run in runs.items():
@@ -170,9 +115,8 @@ def compare(directories: Runs, out: Plot = None, overwrite: Replace = False):
         _say(f"Plot: {out}")
 
 
-@app.command()
 @_one_line_errors
-def report(file: Model, html: Page = None, overwrite: Replace = False):
+def report(file: Path, html: Path | None, overwrite: bool):
     """Print the target and the actual sparsity of each weight of a saved model, or write an HTML page."""
     if html:
         page.write(file, html, overwrite)
@@ -181,9 +125,8 @@ def report(file: Model, html: Page = None, overwrite: Replace = False):
     console.print(make_report(run_directory.read_model(file)))
 
 
-@app.command()
 @_one_line_errors
-def export(file: Model, out: Exported, values: DType = "float32", dense: Dense = False, representative: Inputs = None):
+def export(file: Path, out: Path, values: str, dense: bool, representative: Path | None):
     """Export a saved model as a SavedModel, or as a TFLite file if OUT ends in .tflite. Zeros take few bytes."""
     _check_export(out, values, dense, representative)
 
@@ -194,22 +137,14 @@ def export(file: Model, out: Exported, values: DType = "float32", dense: Dense =
         _say(f"SavedModel: {export_saved_model(model, out, values, dense)}")
 
 
-@app.command()
 @_one_line_errors
-def doctor(model: AnyModel, target: Target = "tflite-cpu", measure: Measure = True):
+def doctor(model: Path, target: str, measure: bool):
     """Explain for each weight why its zeros do not make MODEL smaller or faster, and what to train instead."""
     console.print(make_diagnosis(model, target, measure))
 
 
-@app.command()
 @_one_line_errors
-def plan(
-    model: ModelOrConfig,
-    target: Target = "tflite-cpu",
-    sparsity: Sparsity = 0.9,
-    out: PlanFile = None,
-    overwrite: Replace = False,
-):
+def plan(model: Path, target: str, sparsity: float, out: Path | None, overwrite: bool):
     """Choose for each weight the pattern of zeros that pays on a target, and write a config for `tfsparse train`."""
     if out:
         files.check_target(out, overwrite)
@@ -220,16 +155,8 @@ def plan(
         _say(f"Config: {out}")
 
 
-@app.command()
 @_one_line_errors
-def frontier(
-    directory: Run,
-    target: Target = "tflite-cpu",
-    drop: Drop = 0.005,
-    measure: Measure = True,
-    out: Plot = None,
-    overwrite: Replace = False,
-):
+def frontier(directory: Path, target: str, drop: float, measure: bool, out: Path | None, overwrite: bool):
     """Show how sparse the network of a run can be: accuracy, bytes and milliseconds at several sparsities."""
     if out:
         plots.check_target(out, overwrite)
@@ -239,6 +166,33 @@ def frontier(
     if out:
         plots.save(result.plot(drop), out, overwrite)
         _say(f"Plot: {out}")
+
+
+@_one_line_errors
+def migrate(script: Path, check: bool):
+    """Print a diff to the calls of `tfsparse.tfmot`; remarks go to the error output, so that `patch` can read it."""
+    translation = migration.translate_file(script)
+    typer.echo(translation.diff(str(script)), nl=False)
+    for line, text in translation.remarks:
+        _say(f"{script}:{line}: {text}", err=True)
+    for line, text in translation.refused:
+        _say(f"{script}:{line}: Not translated: {text}.", err=True)
+    differences = _check_models(translation, str(script)) if check else []
+    for text in differences:
+        _say(f"Different: {text}", err=True)
+    if translation.refused or differences:
+        raise typer.Exit(1)
+
+
+def _check_models(translation, script):
+    """Print what is equal, and return what differs, between the models of a script before and after."""
+    script_models = require("tfsparse.tfmot.script_models", "tfmot")
+    before = script_models.models_of(translation.source, script)
+    after = script_models.models_of(translation.translated, script)
+    differences = script_models.differences(before, after)
+    if not differences:
+        _say(f"Equal before and after: {script_models.summary(before)}", err=True)
+    return differences
 
 
 def _check_export(out, values, dense, representative):

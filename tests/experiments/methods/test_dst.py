@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import tfsparse
 from tfsparse.backend import run_directory
 from tfsparse.experiments import assembly, experiment
-from tfsparse.experiments.commands import app
 from tfsparse.experiments.config import ConfigError
+from tfsparse_command.app import app
 
 FIXED = "dst={alpha: 0.01}"
 TARGET = "dst={sparsity: 0.75, alpha: 0.01, skip_last: true}"
