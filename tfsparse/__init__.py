@@ -5,7 +5,7 @@ update.
 
 Examples:
     >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", sparsity=0.9)])
-    >>> tfsparse.report(model)
+    >>> print(tfsparse.report(model))
     >>> tfsparse.export(model, "out")
 """
 

@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 from rich.console import Console
 
+import tfsparse  # noqa: F401  all results
 from tfsparse.backend.tables import Column, Printed, make_table
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Result(Printed):
     name: str
 
@@ -23,6 +24,16 @@ class Result(Printed):
 def test_as_text():
     lines = str(Result("dense")).splitlines()
     assert lines[3] == "│ dense │" and "\x1b" not in str(Result("dense"))
+
+
+def test_a_prompt_shows_what_print_writes():
+    assert repr(Result("dense")) == str(Result("dense"))
+
+
+def test_every_result_of_the_package_does_so():
+    results = {cls for cls in Printed.__subclasses__() if cls.__module__.startswith("tfsparse.")}
+    assert {"Report", "Sizes", "Diagnosis"} <= {cls.__name__ for cls in results}
+    assert not [cls.__name__ for cls in results if cls.__repr__ is not Printed.__repr__]
 
 
 def test_a_notebook_shows_the_text_with_nothing_taken_for_html():

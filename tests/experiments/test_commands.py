@@ -1,5 +1,6 @@
 """The command line: what it prints, and that every mistake is one message, exit code 2 and nothing written."""
 
+import io
 import json
 import os
 import pathlib
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from rich.console import Console
 from thoroughly import also
 from typer.testing import CliRunner
 
 import tfsparse
+from tfsparse.experiments import commands
 from tfsparse_command.app import app
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -80,6 +83,22 @@ def test_train_prints_epochs_report_and_files(workplace, tmp_path):
     assert "dense1" in done.stdout, "the report names the layers"
     for name in ("model.keras", "run.json", "savedmodel/", "tensorboard/", "training.png"):
         assert str(tmp_path / "run" / name) in done.stdout
+
+
+@pytest.mark.parametrize("first_epoch", [0, 1], ids=["new", "resumed"])
+def test_the_bar_of_a_terminal_counts_the_steps_of_all_epochs(monkeypatch, first_epoch):
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr(commands, "console", console)
+    with commands._progress(epochs=3) as callback:
+        callback.set_params({"steps": 4})
+        callback.on_train_begin({})
+        for epoch in range(first_epoch, 2):
+            callback.on_epoch_begin(epoch, {})
+            for step in range(4):
+                callback.on_train_batch_end(step, {"loss": 0.5})
+            callback.on_epoch_end(epoch, {"loss": 0.5})
+    last = console.file.getvalue().split("\r")[-1]
+    assert "epoch 2/3  loss 0.5000" in last and "8/12" in last
 
 
 def test_set_changes_the_config(workplace):

@@ -20,7 +20,8 @@ from tfsparse.experiments import config
 from tfsparse_command.app import app
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGES = ["README.md", *also(["docs/command_line.md", "docs/comparison.md", "docs/doctor.md", "docs/quick_start.md"])]
+MORE_PAGES = [f"docs/{page}.md" for page in ("command_line", "comparison", "doctor", "migrate", "quick_start")]
+PAGES = ["README.md", *also(MORE_PAGES)]
 BEFORE = {"docs/doctor.md": [["train", "configs/mnist_lenet300_one_cycle.yaml", "--out", "runs/mnist"]]}
 BENCHMARKS = ["activation_density", "cifar", "comparison", "mnist", "mnist_dst", "mnist_gsm", "pll"]
 
@@ -47,7 +48,7 @@ def shortened(content):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """What a reader has in front of them: the configs, a model of their own and a file from somebody else."""
+    """What a reader has in front of them: the configs, a model and a script of their own, and a file from somebody else."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     shutil.copy(config.QUICK_START, tmp_path / "configs" / "quick_start.yaml")
     for file in (tmp_path / "configs").rglob("*.yaml"):
@@ -58,6 +59,7 @@ def workplace(tmp_path, monkeypatch):
     tfsparse.export_tflite(model, tmp_path / "theirs.tflite")
     tfsparse.export(model, tmp_path / "theirs_savedmodel", dense=True)
     np.save(tmp_path / "examples.npy", np.random.default_rng(0).uniform(size=(20, 8, 8, 1)))
+    shutil.copy(pathlib.Path(__file__).parent / "migrate" / "own_loop.py", tmp_path / "train_with_tfmot.py")
     monkeypatch.setattr(config, "QUICK_START", tmp_path / "configs" / "quick_start.yaml")
     monkeypatch.chdir(tmp_path)
 

@@ -1,6 +1,7 @@
 """Scripts for TFMOT: what is written in place of its names, and what is left to do by hand."""
 
 import pathlib
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -117,6 +118,14 @@ def test_the_situations_of_tfmots_guide_are_translated_or_refused(script):
     found = translate_file(script)
     assert compile(found.translated, script.name, "exec")
     assert [line for line, _ in found.refused] == ([9, 11, 12, 13, 16] if script.stem == "quantised_first" else [])
+
+
+def test_the_page_shows_what_the_command_does():
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "migrate.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(code) == 8
+    for before, after in zip(code[::2], code[1::2], strict=True):
+        assert translate(before).translated == after
 
 
 def test_the_command_prints_a_diff_that_patch_reads_and_remarks_beside_it(tmp_path, monkeypatch):

@@ -82,7 +82,9 @@ def shape(value: tuple[int, ...]) -> str:
 
 
 class Printed(abc.ABC):
-    """Base of dataclasses that print themselves as a table, as plain text, with rich and in notebooks.
+    """Base of dataclasses that show themselves as a table: what `print` writes, a prompt and a notebook show, too.
+
+    A function that returns one prints nothing. Subclasses are `dataclass(repr=False)`.
 
     Attributes:
         width: Characters per line of plain text.
@@ -108,6 +110,9 @@ class Printed(abc.ABC):
         with console.capture() as capture:
             console.print(self.table())
         return capture.get()
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         return f'<pre style="line-height: normal">{html.escape(str(self))}</pre>'

@@ -45,7 +45,7 @@ class Row:
     instead: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Diagnosis(Printed):
     """What the zeros of a model gain on a target. `print` shows it as a table below the findings.
 

@@ -55,7 +55,7 @@ class Row:
     milliseconds: Summary | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Frontier(Printed):
     """What sparsities of a model cost and gain. `print` shows it as a table.
 

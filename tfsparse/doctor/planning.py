@@ -45,7 +45,7 @@ class Choice:
     why: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Plan(Printed):
     """What to train for a target. `print` shows it as a table.
 

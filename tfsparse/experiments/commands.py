@@ -130,11 +130,12 @@ def export(file: Path, out: Path, values: str, dense: bool, representative: Path
     """Export a saved model as a SavedModel, or as a TFLite file if OUT ends in .tflite. Zeros take few bytes."""
     _check_export(out, values, dense, representative)
 
-    model = run_directory.read_model(file)
-    if out.suffix.lower() == ".tflite":
-        console.print(export_tflite(model, out, values, representative))
-    else:
-        _say(f"SavedModel: {export_saved_model(model, out, values, dense)}")
+    with console.status(f"Exporting {printable(str(file))}"):
+        model = run_directory.read_model(file)
+        if out.suffix.lower() == ".tflite":
+            console.print(export_tflite(model, out, values, representative))
+        else:
+            _say(f"SavedModel: {export_saved_model(model, out, values, dense)}")
 
 
 @_one_line_errors
@@ -217,18 +218,26 @@ def _config(path, overrides, resumed):
 
 @contextlib.contextmanager
 def _progress(epochs):
-    """Yield a Keras callback that updates one line on a terminal, and prints a line per epoch elsewhere."""
+    """Yield a Keras callback that updates one line on a terminal, with the time left of all epochs.
+
+    Elsewhere it prints a line per epoch.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("building", total=None)
-        texts = {}
+        texts, first_step = {}, 0
+
+        def at_train_begin(logs):
+            bar.reset(task)
 
         def at_epoch_begin(epoch, logs):
-            texts["epoch"] = f"epoch {epoch + 1}/{epochs}"
-            bar.reset(task, total=callback.params["steps"])
+            nonlocal first_step
+            texts["epoch"], steps = f"epoch {epoch + 1}/{epochs}", callback.params["steps"]
+            first_step = epoch * (steps or 0)
+            bar.update(task, total=epochs * steps if steps else None, completed=first_step)
 
         def after_batch(step, logs):
-            bar.update(task, completed=step + 1, description=_line(texts, logs))
+            bar.update(task, completed=first_step + step + 1, description=_line(texts, logs))
 
         def at_epoch_end(epoch, logs):
             line = _line(texts, logs)
@@ -237,7 +246,10 @@ def _progress(epochs):
                 _say(line)
 
         callback = keras.callbacks.LambdaCallback(
-            on_epoch_begin=at_epoch_begin, on_train_batch_end=after_batch, on_epoch_end=at_epoch_end
+            on_train_begin=at_train_begin,
+            on_epoch_begin=at_epoch_begin,
+            on_train_batch_end=after_batch,
+            on_epoch_end=at_epoch_end,
         )
         yield callback
 

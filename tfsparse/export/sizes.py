@@ -40,7 +40,7 @@ class Row:
     needs: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Sizes(Printed):
     """The forms of a model, the raw weights first. `print` shows them as a table.
 

@@ -37,7 +37,7 @@ class NotConvertible(ValueError, RuntimeError):
     """TFLite cannot convert a model, or cannot run it rightly; the message says why."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TFLiteFile(Printed):
     """The weights in a TFLite file. `print` shows them as a table.
 

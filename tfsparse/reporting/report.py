@@ -67,9 +67,9 @@ class Dense:
     because: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Report(Printed):
-    """Rows and totals of a model. `print` shows them as a table.
+    """Rows and totals of a model, shown as a table by `print`, at a prompt and in a notebook.
 
     Args:
         model: Name of the model.

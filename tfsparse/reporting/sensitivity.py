@@ -22,7 +22,7 @@ from tfsparse.structured.channels import Channels
 from tfsparse.structured.shrinking import mask_channels
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Sensitivity(Printed):
     """The metric of a model while one weight is pruned and all others are dense. `print` shows it as a table.
 
