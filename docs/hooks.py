@@ -3,10 +3,19 @@
 import pathlib
 import posixpath
 import re
+import tomllib
 
 from mkdocs.structure.files import File
 
 _BESIDE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+
+
+def on_config(config):
+    """Take the address of the repository from pyproject.toml."""
+    root = pathlib.Path(config.config_file_path).parent
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    config.repo_url, config.repo_name = project["urls"]["Repository"], project["name"]
+    return config
 
 
 def on_files(files, config, **_):

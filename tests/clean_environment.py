@@ -1,4 +1,4 @@
-"""A new virtual environment in which the package is installed from its sources, and no repository around it."""
+"""A new virtual environment with the package, from its sources or a wheel, and no repository around it."""
 
 import os
 import pathlib
@@ -10,13 +10,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE")  # besides the packages
 
 
-def create(folder, extras=(), python=sys.executable, constraints=()):
+def create(folder, extras=(), python=sys.executable, constraints=(), wheel=None):
     """Returns a function that runs a program of the environment in `folder` and returns the finished process."""
-    source, programs = folder / "source", folder / "venv" / "bin"
-    for package in ("tfsparse", "tfsparse_command"):
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in SOURCES:
-        shutil.copy(ROOT / name, source)
+    programs, package = folder / "venv" / "bin", wheel or _sources(folder / "source")
     (folder / "constraints.txt").write_text("\n".join(constraints))
     variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "KERAS_BACKEND")}
 
@@ -26,7 +22,7 @@ def create(folder, extras=(), python=sys.executable, constraints=()):
             command, cwd=folder, env=variables | more, capture_output=True, text=True, timeout=1800, check=False
         )
 
-    package = f"{source}[{','.join(extras)}]" if extras else source
+    package = f"{package}[{','.join(extras)}]" if extras else package
     for command in (
         (python, "-m", "venv", programs.parent),
         ("pip", "install", "-q", "-c", "constraints.txt", package),
@@ -34,3 +30,11 @@ def create(folder, extras=(), python=sys.executable, constraints=()):
         done = run(*command)
         assert done.returncode == 0, done.stderr
     return run
+
+
+def _sources(folder):
+    for package in ("tfsparse", "tfsparse_command"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in SOURCES:
+        shutil.copy(ROOT / name, folder)
+    return folder

@@ -48,7 +48,7 @@ def shortened(content):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """What a reader has in front of them: the configs, a model and a script of their own, and a file from somebody else."""
+    """What a reader has: the configs, a model and a script of their own, and files from somebody else."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     shutil.copy(config.QUICK_START, tmp_path / "configs" / "quick_start.yaml")
     for file in (tmp_path / "configs").rglob("*.yaml"):
