@@ -1,5 +1,6 @@
-"""For mkdocs: adds the pages outside of `docs/`, and adapts the links that lead there."""
+"""For mkdocs: adds the pages outside of `docs/` and the generated one, and adapts the links that lead there."""
 
+import importlib.util
 import pathlib
 import posixpath
 import re
@@ -19,10 +20,14 @@ def on_config(config):
 
 
 def on_files(files, config, **_):
-    """Add the pages from the root of the repository."""
+    """Add the pages from the root of the repository, and the reference of the config from its schema."""
     root = pathlib.Path(config.config_file_path).parent
     for name, page in _BESIDE.items():
         files.append(File.generated(config, page, abs_src_path=str(root / name)))
+    spec = importlib.util.spec_from_file_location("config_reference", root / "docs" / "config_reference.py")
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    files.append(File.generated(config, "config_reference.md", content=reference.page()))
     return files
 
 

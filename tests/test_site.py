@@ -2,18 +2,22 @@
 
 import ast
 import functools
+import html
 import importlib.util
 import pathlib
 import re
 import shlex
 import subprocess
 import sys
+import typing
 
 import pytest
 import typer
 
 import tfsparse
 from tfsparse.experiments import config
+from tfsparse.experiments.run_config import RunConfig
+from tfsparse.experiments.sections import Section
 from tfsparse_command.app import app
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -73,6 +77,19 @@ def test_links_out_of_the_documentation_lead_to_the_repository(site):
 def test_examples_of_docstrings_are_code(site):
     text = (site / "api" / "callbacks" / "index.html").read_text(encoding="utf-8")
     assert '<span class="gp">&gt;&gt;&gt; </span>' in text and "<blockquote>" not in text
+
+
+def test_the_yaml_reference_has_every_key_of_a_config_and_what_is_expected(site):
+    text = html.unescape((site / "config_reference" / "index.html").read_text(encoding="utf-8"))
+
+    def check(section, above=""):
+        for key, field in section.model_fields.items():
+            assert f"<code>{key}</code></td>\n<td>{field.description}</td>" in text, f"{above}{key}"
+            for inner in typing.get_args(field.annotation) or [field.annotation]:
+                if isinstance(inner, type) and issubclass(inner, Section):
+                    check(inner, f"{above}{key}.")
+
+    check(RunConfig)
 
 
 def tfmot_names():
