@@ -43,7 +43,7 @@ def titles(text, tag="h2|summary|figcaption"):
 
 def rows(text, title):
     """The cells of the table under `title`."""
-    table = re.search(rf">{title}</(?:h2|summary)>.*?<table>(.*?)</table>", text, re.DOTALL)[1]
+    table = re.search(rf">{title}</(?:h2|summary)>.*?<table[^>]*>(.*?)</table>", text, re.DOTALL)[1]
     lines = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
     return [[html.unescape(cell) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line)] for line in lines]
 
@@ -223,6 +223,22 @@ def test_the_same_run_is_the_same_page():
 # ------------------------------------------------------------------------------------------------------------ the model
 
 
+def test_what_a_user_asks_first_stands_first_dense_beside_sparse():
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="dense")])
+    tfsparse.prune(model, 0.75)
+    text = page.render(run(), model, milliseconds=[("TFLite", 0.5, 0.125)])
+    assert titles(text)[0] == "Dense beside sparse" and text.index("<dl") < text.index("Dense beside sparse")
+    head, parameters, flops, saved_model, tflite, times = rows(text, "Dense beside sparse")
+    assert head == ["", "dense", "sparse", "ratio"]
+    assert parameters == ["parameters that are not zero", "10", "5", "2.00"], "of the run's report"
+    assert flops == ["FLOPs, without those by zero", "16", "6", "2.67"]
+    sizes = {form: size for form, size, *_ in rows(text, "Sizes")}
+    assert saved_model[:3] == ["bytes of the SavedModel", sizes["SavedModel, dense"], sizes["SavedModel, float32"]]
+    assert tflite[:3] == ["bytes of the TFLite", sizes["TFLite, dense"], sizes["TFLite, float32"]]
+    assert float(saved_model[3]) > 1
+    assert times == ["milliseconds in TFLite, one example", "0.5000", "0.1250", "4.00"]
+
+
 def dead_model():
     """Of four hidden units two reach nothing: their weights to the outputs are zero."""
     hidden, out = keras.layers.Dense(4, name="hidden"), keras.layers.Dense(2, name="out")
@@ -234,7 +250,7 @@ def dead_model():
 def test_of_a_model_alone_layers_channels_without_effect_and_sizes():
     model = dead_model()
     text = page.render(model=model)
-    assert titles(text) == ["Layers", "Channels without effect", "Sizes"]
+    assert titles(text) == ["Dense beside sparse", "Layers", "Channels without effect", "Sizes"]
     assert rows(text, "Layers")[2] == [model.layers[1].kernel.path, "4×2", "–", "0.6250", "3", "8", "16", "6"]
     dead = rows(text, "Channels without effect")[1:]
     assert dead == [["hidden", "4", "2", ""], ["out", "2", "0", "it is an output of the model"]]
@@ -294,7 +310,9 @@ def test_the_page_of_a_run(trained, tmp_path):
 
 def test_the_page_of_a_model_file(trained, tmp_path):
     assert invoke("report", trained / "model.keras", "--html", tmp_path / "model.html").exit_code == 0
-    assert titles((tmp_path / "model.html").read_text()) == ["Layers", "Channels without effect", "Sizes"]
+    text = (tmp_path / "model.html").read_text()
+    assert titles(text) == ["Dense beside sparse", "Layers", "Channels without effect", "Sizes"]
+    assert "milliseconds in TFLite, one example" in {row[0] for row in rows(text, "Dense beside sparse")}
 
 
 def test_the_page_of_a_record_alone(trained, tmp_path):

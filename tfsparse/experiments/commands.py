@@ -119,10 +119,22 @@ def compare(directories: list[Path], out: Path | None, overwrite: bool):
 def report(file: Path, html: Path | None, overwrite: bool):
     """Print the target and the actual sparsity of each weight of a saved model, or write an HTML page."""
     if html:
-        page.write(file, html, overwrite)
+        files.check_target(html, overwrite)
+        page.write(file, html, overwrite, _milliseconds(file))
         _say(f"Page: {html}")
         return
     console.print(make_report(run_directory.read_model(file)))
+
+
+def _milliseconds(file):
+    """Return how long a model takes in TFLite, dense and sparse; nothing if that cannot be measured."""
+    if file.is_dir() and not (file / "model.keras").is_file():  # of a run that is not finished
+        return []
+    with contextlib.suppress(ValueError):  # the page says itself what is wrong with a file
+        measurement = make_diagnosis(file).measurement
+        if measurement is not None and measurement.speedup is not None:
+            return [("TFLite", *(cost.milliseconds.median for cost in measurement.costs))]
+    return []
 
 
 @_one_line_errors

@@ -59,6 +59,7 @@ class Part:
         table: A table.
         text: Preformatted text.
         folded: Whether the reader has to open the part to see it.
+        first: Whether it stands above all other parts.
     """
 
     title: str
@@ -67,6 +68,7 @@ class Part:
     table: Table | None = None
     text: str = ""
     folded: bool = False
+    first: bool = False
 
 
 CHARTS = (
@@ -138,11 +140,39 @@ def of_report(report: dict) -> Iterator[Part]:
         yield Part("Dense weights", "Of rank 2 or more, without a mask.", table=table, folded=True)
 
 
-def of_model(model: keras.Model) -> Iterator[Part]:
-    """Yield the channels without effect and the sizes of a model."""
+def of_model(model: keras.Model, report: dict, milliseconds: Sequence[tuple[str, float, float]] = ()) -> Iterator[Part]:
+    """Yield the comparison with the dense model, the channels without effect and the sizes of a model.
+
+    Args:
+        model: The model.
+        report: Its `Report.as_dict()`.
+        milliseconds: How long each form takes for one example: its name, dense and sparse. Default: not measured.
+    """
     plain = masked_layer.plain_model(model) if masked_layer.masked_layers(model) else model
+    sizes_ = _measured("Sizes", _sizes, model)
+    yield _dense_beside_sparse(report, sizes_, milliseconds)
     yield _measured("Channels without effect", _channels_without_effect, plain)
-    yield _measured("Sizes", _sizes, model)
+    yield sizes_
+
+
+def _dense_beside_sparse(report, sizes_, milliseconds):
+    """Return what a user asks first. The sizes are those of another part."""
+    of_form = {form: size for form, size, *_ in sizes_.table.rows} if sizes_.table else {}
+    numbers = [("parameters that are not zero", report["parameters"], report["nonzero_parameters"])]
+    numbers += [("FLOPs, without those by zero", report["flops"], report["effective_flops"])]
+    rows = [(name, _text(dense), _text(sparse), _ratio(dense, sparse)) for name, dense, sparse in numbers]
+    for kind in ("SavedModel", "TFLite"):
+        dense, sparse = (of_form.get(f"{kind}, {form}", "–") for form in ("dense", "float32"))
+        if "–" not in (dense, sparse):
+            ratio = _ratio(*(int(size.replace(",", "")) for size in (dense, sparse)))
+            rows.append((f"bytes of the {kind}", dense, sparse, ratio))
+    rows += [(f"milliseconds in {name}, one example", _text(a), _text(b), _ratio(a, b)) for name, a, b in milliseconds]
+    note = "Measured when this page was made. FLOPs are counted: only what is measured in milliseconds is saved time."
+    return Part("Dense beside sparse", note, table=Table(("", "dense", "sparse", "ratio"), rows), first=True)
+
+
+def _ratio(dense, sparse):
+    return f"{dense / sparse:.2f}" if sparse else "–"
 
 
 def of_methods(model: keras.Model) -> Iterator[Part]:

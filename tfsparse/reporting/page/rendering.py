@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+from collections.abc import Sequence
 
 import keras
 
@@ -11,7 +12,12 @@ from tfsparse.reporting.report import report as report_of
 from tfsparse.version import __version__
 
 
-def write(source: str | os.PathLike, path: str | os.PathLike, overwrite: bool = False) -> None:
+def write(
+    source: str | os.PathLike,
+    path: str | os.PathLike,
+    overwrite: bool = False,
+    milliseconds: Sequence[tuple[str, float, float]] = (),
+) -> None:
     """Write the page of a run directory or of a saved model to a file.
 
     The page of a run that is not finished shows what there is. Nothing on a page is estimated: a figure that was not
@@ -21,6 +27,8 @@ def write(source: str | os.PathLike, path: str | os.PathLike, overwrite: bool = 
         source: A run directory, or a file that `model.save` wrote.
         path: File to write. A page that tfsparse wrote is replaced.
         overwrite: Whether to replace any other file, too. Default: False.
+        milliseconds: How long forms of the model take for one example: name, dense and sparse. Default: (), they are
+            left out.
 
     Raises:
         RunError: If `source` is neither.
@@ -36,15 +44,21 @@ def write(source: str | os.PathLike, path: str | os.PathLike, overwrite: bool = 
     run = extras.require("tfsparse.backend.run_record", "cli").read(source) if source.is_dir() else None
     file = source / "model.keras" if source.is_dir() else source
     model = run_directory.read_model(file) if file.is_file() or run is None else None
-    files.write_text(path, render(run, model), overwrite)
+    files.write_text(path, render(run, model, milliseconds), overwrite)
 
 
-def render(run: dict | None = None, model: keras.Model | None = None) -> str:
+def render(
+    run: dict | None = None,
+    model: keras.Model | None = None,
+    milliseconds: Sequence[tuple[str, float, float]] = (),
+) -> str:
     """Return the page of a run, of a model, or of both.
 
     Args:
         run: The record of a run: the content of its `run.json`. Default: None.
         model: A built model. Default: None.
+        milliseconds: How long forms of the model take for one example: name, dense and sparse. Default: (), they are
+            left out.
 
     Returns:
         The page as HTML.
@@ -57,8 +71,8 @@ def render(run: dict | None = None, model: keras.Model | None = None) -> str:
     page_parts += parts.of_methods(model) if model else []
     report = (run or {}).get("report") or (report_of(model).as_dict() if model else None)
     page_parts += parts.of_report(report) if report else []
-    page_parts += parts.of_model(model) if model else []
-    page_parts.sort(key=lambda part: part.folded)
+    page_parts += parts.of_model(model, report, milliseconds) if model else []
+    page_parts.sort(key=lambda part: (not part.first, part.folded))
     names = {"title": _title(run, model), "status": _status(run), "tiles": _tiles(run, report), "parts": page_parts}
     return _template().render(names, version=__version__, generator=files.MARK)
 
