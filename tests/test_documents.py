@@ -2,10 +2,12 @@
 
 import pathlib
 import re
+import tomllib
 
 import tfsparse
 
 ROOT = pathlib.Path(__file__).parent.parent
+SILENT = r"\s*tfsparse\.(?:report|sizes|doctor|plan|frontier|sensitivity|inspect_tflite)\([^()]*\)\s*(?:#|$)"
 
 
 def blocks(file, language):
@@ -23,6 +25,21 @@ def test_every_public_name_is_in_the_list_of_all_names():
     names = (ROOT / "docs" / "api" / "index.md").read_text()
     missing = [n for n in tfsparse.__all__ if n not in names and n not in ("Report", "__version__")]
     assert not missing
+
+
+def test_one_table_explains_every_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    rows = re.findall(r"(?m)^\| `pip install -e '\.\[(\w+)\]'` \|", (ROOT / "docs" / "quick_start.md").read_text())
+    assert sorted(rows) == sorted(project["optional-dependencies"])
+
+
+def test_a_result_is_printed_and_not_only_made():
+    """In a script a line `tfsparse.report(model)` shows nothing."""
+    pages = [*(ROOT / "docs").glob("*.md")]
+    code = [block for page in pages for block in blocks(page.relative_to(ROOT), "python")]
+    assert len(code) > 20
+    silent = [line for block in code for line in block.splitlines() if re.match(SILENT, line)]
+    assert not silent
 
 
 def test_links_lead_somewhere():

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import typing
 
+import keras
 import pytest
 import typer
 
@@ -210,6 +211,16 @@ def test_pages_that_can_be_run_as_they_stand(name, tmp_path, monkeypatch, capsys
             exec(compile(code, name, "exec"), scope)
     shown = capsys.readouterr().out
     assert {"quick_start": "90.00%", "loops": "4 0.9", "own_method": ""}[name] in shown
+
+
+def test_the_cheatsheet_s_arguments_are_ones(tmp_path):
+    page = (ROOT / "docs" / "cheatsheet.md").read_text(encoding="utf-8")
+    names = {"tfsparse": tfsparse, "keras": keras, "Prune": tfsparse.Prune, "path": tmp_path / "best.keras"}
+    code = re.findall(r"`([^`\n]+)`", page)
+    calls = [each for each in code if re.match(r"(tfsparse\.)?(Prune|Magnitude|AtTarget)\(", each)]
+    assert len(calls) >= 7
+    for each in calls:
+        assert eval(each, names)
 
 
 def figures():
