@@ -120,6 +120,12 @@ def test_the_section_of_large_models_has_all_tables_and_the_command():
     assert f"`python benchmarks/scale.py {command}`" in section
 
 
+def test_the_page_of_automatic_sparsities_shows_the_results_that_are_there():
+    page = (tables.ROOT / "docs" / "how_sparse.md").read_text(encoding="utf-8")
+    table = importlib.import_module("auto").table()
+    assert len(table.splitlines()) > 3 and f"<!-- table: auto -->\n{table}\n<!-- end: auto -->\n" in page
+
+
 def test_the_page_of_nested_trainings_shows_the_results_that_are_there():
     nested = importlib.import_module("nested")
     page = (tables.ROOT / "docs" / "how_sparse.md").read_text(encoding="utf-8")

@@ -7,12 +7,20 @@ import pytest
 from keras import layers, ops
 
 import tfsparse
+from tfsparse.doctor import measurement
 from tfsparse.doctor.frontier import Frontier, Row
 from tfsparse.doctor.timing import Summary
 from tfsparse.testing import fixtures
 
 LEVELS = (0.0, 0.5, 0.8, 0.9)
 X, Y = fixtures.small_data()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_process():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measurement, "PROCESSES", 1)
+        yield
 
 
 def values(model):
@@ -47,11 +55,18 @@ def measured(nested):
 def test_a_nested_model_is_measured_at_its_levels_and_as_it_is_cut(nested, measured):
     assert [row.sparsity for row in measured.rows] == list(LEVELS)
     assert (measured.is_nested, measured.metric, measured.num_examples) == (True, "accuracy", 64)
-    random = np.sort(np.random.default_rng(0).uniform(0, 0.9, 3)).tolist()
-    result = tfsparse.frontier(nested, (X, Y), random, metric="loss", measure=False, verbose=False)
+
+
+def test_at_and_the_frontier_are_equal_at_20_random_sparsities():
+    model = fixtures.small_model()
+    model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)  # tracing 42 models would take most of the time
+    fixtures.fit_compiled(model, [tfsparse.Prune(tfsparse.Nested(LEVELS), 0.9, "feather")], 1)
+    random = np.sort(np.random.default_rng(0).uniform(0, 0.9, 20)).tolist()
+    result = tfsparse.frontier(model, (X[:16], Y[:16]), random, measure=False, verbose=False)
     assert [row.sparsity for row in result.rows] == [0.0, *random]
     for row in result.rows:
-        assert row.value == tfsparse.at(nested, row.sparsity).evaluate(X, Y, verbose=0)[0]
+        assert row.value == tfsparse.at(model, row.sparsity).evaluate(X[:16], Y[:16], verbose=0)
+    assert len({row.value for row in result.rows}) == 21
 
 
 def test_multiply_adds_are_counted_and_forms_measured(nested, measured):
@@ -62,7 +77,8 @@ def test_multiply_adds_are_counted_and_forms_measured(nested, measured):
         assert row.macs == 16 * conv + hidden + head
         assert row.bytes > 0
         assert 0 < row.milliseconds.min <= row.milliseconds.median <= row.milliseconds.max
-    assert measured.why_not_measured is None
+    assert (measured.why_not_measured, measured.num_processes) == (None, 1)
+    assert "all rounds of 1 processes" in " ".join(str(measured).split())
 
 
 def test_forms_of_sparser_models_are_smaller():

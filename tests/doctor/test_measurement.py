@@ -8,6 +8,7 @@ from doctor.golden_models import pruned
 
 import tfsparse
 from tfsparse.doctor import measurement
+from tfsparse.doctor.timing import Summary
 from tfsparse.export import tflite_file
 
 
@@ -61,6 +62,38 @@ def test_of_several_signatures_without_a_served_one_the_first_is_measured(tmp_pa
 def test_another_graph_than_the_first_is_run(tmp_path):
     content = file_of(tmp_path, a_lookup="a_lookup", serving_default="multiply").read_bytes()
     assert measurement.TFLiteForm.from_content("the file", content).run()["y"].shape == (1, 64)
+
+
+def form(seconds):
+    """A file that takes some seconds in each round, in this process."""
+    return measurement.TFLiteForm("file", b"%f" % seconds, None)
+
+
+def test_milliseconds_are_those_of_all_rounds_of_all_processes(monkeypatch):
+    """Here the first round takes the number in the file; the second process is twice as fast, the third equal."""
+    speeds = iter((2, 1))
+
+    def time(forms, *_, speed=1):
+        return [[float(f.content) / speed, 4 * float(f.content) / speed] for f in forms]
+
+    monkeypatch.setattr(measurement, "_time_in_child", lambda forms: time(forms, speed=next(speeds)))
+    monkeypatch.setattr(measurement, "_time", time)
+    times, num_processes = measurement.milliseconds([form(1), form(3)])
+    assert num_processes == 3
+    assert times == [Summary(500, 1500, 4000), Summary(1500, 4500, 12000)]
+
+
+def test_what_cannot_be_sent_to_another_process_is_measured_in_this_one():
+    times, num_processes = measurement.milliseconds([measurement.Form("own", 1, lambda: None)] * 2)
+    assert (len(times), num_processes) == (2, 1)
+
+
+@pytest.mark.exhaustive
+def test_files_are_run_in_three_processes(tmp_path):
+    tfsparse.export_tflite(pruned((1, 4)), tmp_path / "out.tflite")
+    file = measurement.TFLiteForm.from_content("the file", (tmp_path / "out.tflite").read_bytes())
+    times, num_processes = measurement.milliseconds([file, file])
+    assert num_processes == 3 and all(0 < t.min <= t.median <= t.max for t in times)
 
 
 def unpacked_to_another_shape():

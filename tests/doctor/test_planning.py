@@ -1,6 +1,7 @@
 """What is planned pays on its target, trains as it stands, and promises what the trained model keeps."""
 
 import keras
+import numpy as np
 import pytest
 import yaml
 from doctor.golden_models import network
@@ -59,6 +60,18 @@ def test_the_first_and_last_weight_are_left_dense_if_they_gain_nothing():
     assert [row.granularity for row in inside.rows] == ["weight", "dense", "weight"]
     (note,) = inside.notes
     assert "cannot leave" in note and "narrow/kernel dense" in note and "exclude=" in note
+
+
+def test_each_weight_has_the_prior_of_its_magnitudes_before_it_is_pruned():
+    model = convolutional()
+    kernel = model.get_layer("hidden").kernel
+    values = np.zeros(kernel.shape, "float32")
+    values[:, :16] = 0.5
+    kernel.assign(values)
+    plan = tfsparse.plan(model, "tflite-cpu", 0.9)
+    assert [row.prior for row in plan.rows] == pytest.approx([0.25, 0.25, 0.75, 0.25], abs=0.03)  # Glorot's are uniform
+    text = " ".join(str(plan).split())
+    assert "prior: zeros that the magnitudes alone suggest; of a model before training it is that of" in text
 
 
 def test_an_empty_channel_with_a_bias_is_not_removable():

@@ -187,13 +187,16 @@ def test_a_wrong_path_of_initial_weights_is_refused_before_anything_is_written(t
     assert not (tmp_path / "none").exists()
 
 
+def sets(*overrides):
+    overrides = ["epochs=24", "data.batch_size=32", "model={name: mlp, widths: [64]}", *overrides]
+    return [part for override in overrides for part in ("--set", override)]
+
+
 def command(directory, *arguments):
-    overrides = ["epochs=24", "data.batch_size=32", "model={name: mlp, widths: [64]}"]
-    sets = [part for override in overrides for part in ("--set", override)]
     # A shell that starts tests in the background has them ignore SIGINT, and their children with them.
     program = "import signal, tfsparse_command as c; signal.signal(2, signal.default_int_handler); c.main()"
     line = [sys.executable, "-c", program, "train", "--out", str(directory)]
-    return [*line, *(arguments or sets)]
+    return [*line, *(arguments or sets())]
 
 
 @pytest.fixture
@@ -253,6 +256,26 @@ def test_kill_9_and_ctrl_c_then_resume_end_with_the_same_bits(tmp_path, start):
     assert "epoch 24/24" in output and "epoch 2/24" not in output
     _, errors = uninterrupted.communicate()
     assert uninterrupted.returncode == 0, errors
+    assert bits(broken) == bits(straight)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "prune",
+    ["prune={sparsity: 0.98, schedule: nested, pruner: feather}", "prune={sparsity: auto, drop: 0.02}"],
+    ids=["nested", "auto"],
+)
+def test_schedules_with_a_state_of_their_own_are_resumed_after_kill_9_with_the_same_bits(prune, tmp_path, start):
+    """Nested draws levels from epoch 13 on; the search for a sparsity is in the midst of its levels in epoch 11."""
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    uninterrupted, process = start(straight, *sets(prune)), start(broken, *sets(prune))
+    wait_for_epochs(process, broken, 10 if "auto" in prune else 14)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert run_directory.read(broken)["status"] == "running"
+    for resumed in (start(broken, "--resume"), uninterrupted):
+        _, errors = resumed.communicate()
+        assert resumed.returncode == 0, errors
     assert bits(broken) == bits(straight)
 
 

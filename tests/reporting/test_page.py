@@ -163,6 +163,40 @@ def test_the_cut_is_a_table_of_the_last_epoch():
     assert rows(text, "Before and after the cut") == expected
 
 
+def test_what_a_search_for_the_sparsity_saw(drawn):
+    seen = {"sparsity": lambda e: 0.5 * e - 0.5, "drop_limit": lambda e: 0.1 * e, "level_holds": lambda e: e % 2}
+    text = page.render(run(extra=seen))
+    assert rows(text, "Search for the sparsity") == [
+        ["epoch", "sparsity", "validation", "limit", ""],
+        ["1", "0.0000", "0.1250", "0.1000", "holds"],
+        ["2", "0.5000", "0.2500", "0.2000", "misses"],
+    ]
+    assert drawn[0][1]["limit of the search"] == [0.1, 0.2] and "Level holds" not in titles(text)
+
+
+FRONTIER = {"sha256": "abc", "metric": "accuracy", "num_examples": 1234, "is_nested": False, "target": "tflite-cpu"}
+FRONTIER |= {
+    "rows": [
+        {"sparsity": s, "value": 0.9 - s / 9, "low": None if s else 0.8, "high": None if s else 0.95, "macs": 12345}
+        | {"saved_model_bytes": 5, "bytes": None, "milliseconds": None if s else {"min": 1, "median": 2, "max": 3}}
+        for s in (0.0, 0.9)
+    ]
+}
+
+
+def test_a_frontier_that_was_measured_of_the_present_model_is_shown():
+    checkpoints = [{"sha256": "old", "random_states": []}, {"sha256": "abc", "random_states": []}]
+    text = page.render(run(frontier=FRONTIER, checkpoints=checkpoints))
+    assert rows(text, "Frontier")[1:] == [
+        ["0", "0.9000", "0.8000 to 0.9500", "12,345", "5", "–", "2 (1 to 3)"],
+        ["0.9", "0.8000", "–", "12,345", "5", "–", "–"],
+    ]
+    assert "accuracy against sparsity" in titles(text) and "On 1,234 examples." in text
+    assert "Only the sparsity of this run was trained" in text
+    assert "Only the sparsity" not in page.render(run(frontier=FRONTIER | {"is_nested": True}, checkpoints=checkpoints))
+    assert "Frontier" not in titles(page.render(run(frontier=FRONTIER, checkpoints=checkpoints[:1])))
+
+
 def test_what_replicas_sent():
     text = page.render(run(report=REPORT | {"sync_stats": {"num_syncs": 3, "bytes": 4096}}))
     assert "Replicas compared their masks 3 times; each sent 4,096 bytes." in text

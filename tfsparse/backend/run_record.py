@@ -108,6 +108,32 @@ class _Report(_Costs):
     unfinished: str | None = None
 
 
+class _Milliseconds(_Part):
+    min: _Seconds
+    median: _Seconds
+    max: _Seconds
+
+
+class _FrontierRow(_Part):
+    sparsity: _Fraction
+    value: _Metric
+    low: _Metric | None
+    high: _Metric | None
+    macs: _Count | None
+    saved_model_bytes: _Count | None
+    bytes: _Count | None
+    milliseconds: _Milliseconds | None
+
+
+class _Frontier(_Part):
+    sha256: str
+    metric: str
+    num_examples: _Count
+    is_nested: bool
+    target: str
+    rows: Annotated[list[_FrontierRow], Field(min_length=1)]
+
+
 class _Run(_Part):
     status: Literal["running"]
     name: str
@@ -119,6 +145,7 @@ class _Run(_Part):
     environment: _Environment = None  # may be absent, but not null
     summary: _Summary = None
     report: _Report = None
+    frontier: _Frontier = None
 
     @pydantic.model_validator(mode="after")
     def _every_model_has_its_epoch(self):

@@ -1,6 +1,7 @@
 """What variables hold: counted, and put back."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,6 +18,19 @@ def zero_fraction(variables: Sequence) -> float:
     """
     values = [backend_ops.to_numpy(v) for v in variables]
     return sum(int(np.sum(value == 0)) for value in values) / sum(value.size for value in values)
+
+
+class SavedNumbers:
+    """Base of dataclasses whose fields are numbers and are saved as one float32 vector, in the order of the fields."""
+
+    @classmethod
+    def load(cls, values):
+        """Return the object from the vector that `dump` returned."""
+        return cls(*(float(v) for v in values))
+
+    def dump(self) -> np.ndarray:
+        """Return the fields as a float32 vector."""
+        return np.array(dataclasses.astuple(self), "float32")
 
 
 @contextlib.contextmanager

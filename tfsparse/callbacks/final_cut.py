@@ -6,6 +6,7 @@ from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
 from tfsparse.backend.variables import zero_fraction
 from tfsparse.callbacks.fit_hooks import FitHooks, warn_of_written_weights
+from tfsparse.optimizers.evaluation import evaluate
 
 
 class FinalCut(FitHooks):
@@ -68,15 +69,11 @@ class FinalCut(FitHooks):
             warn_of_written_weights(before, zero_fraction(self._cut_variables()))
 
     def _metrics_of_both(self):
-        after = self._evaluate()
+        after = evaluate(self.model, self.data)
         try:
             for variable, value in zip(self._cut_variables(), self._values_before_cut, strict=True):
                 variable.assign(value)
-            before = self._evaluate()
+            before = evaluate(self.model, self.data)
         finally:
             self._restore_cut()
         return {f"uncut_{k}": v for k, v in before.items()} | {f"cut_{k}": v for k, v in after.items()}
-
-    def _evaluate(self):
-        data = self.data if isinstance(self.data, tuple) else (self.data,)
-        return self.model.evaluate(*data, verbose=0, return_dict=True)

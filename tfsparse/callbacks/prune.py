@@ -6,13 +6,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfsparse import pruners, schedules
+from tfsparse import pruners
+from tfsparse.callbacks import level_search
 from tfsparse.callbacks.fit_hooks import check_reaches_end
 from tfsparse.callbacks.prune_core import PruneCore, Unfinished, last_due
 from tfsparse.callbacks.sparse_training import SparseTraining
 from tfsparse.optimizers import compiled_model
 from tfsparse.optimizers.validation import ChecksTrainingLength, check_total_steps
 from tfsparse.pruners import selection
+from tfsparse.schedules import auto
 
 
 class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
@@ -39,8 +41,8 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
     Args:
         schedule: When masks are updated: a schedule, its name or its config, see `tfsparse.schedules`. Default:
             "one_cycle".
-        sparsity: Target in [0, 1): of all kernels together, or with `scope="layer"` of each of them.
-            Default: 0.5.
+        sparsity: Target in [0, 1): of all kernels together, or with `scope="layer"` of each of them. "auto": the
+            highest at which validation holds, see `tfsparse.schedules.Auto`; then leave the schedule out. Default: 0.5.
         pruner: Which weights are pruned: a pruner, its name or its config, see `tfsparse.pruners`. Default:
             "magnitude".
         total_steps: Length of the schedule in optimizer steps, at least 2. Set it when one schedule spans several calls
@@ -54,6 +56,10 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         min_sparsity: Least sparsity of each weight that competes for the common target, in [0, 1). Default: 0.0.
         max_sparsity: Largest sparsity of each of these, in (0, 1]. Default: 1.0, which leaves it to the rule that a
             weight keeps at least a tenth of what it would keep if all had the same sparsity.
+        drop: With `sparsity="auto"`, the largest loss of validation accuracy, >= 0: 0.005 is half a point. Default:
+            None, which is that of `Auto`, 0.005.
+        validation: With `sparsity="auto"`, arrays `(x, y)` or a dataset to evaluate after every epoch. Default: None,
+            the validation data of `fit`.
         on_divergence: What to do if the masks of replicas differ: "raise", or "repair" them from the first replica.
             They are compared before every mask update and at the end of every epoch. Default: "raise".
         verbose: 1: print one line before the first epoch, which says which epochs end at the target. 0: print nothing.
@@ -63,16 +69,18 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         TypeError: If the model is no Keras 3 model.
         ValueError: Before the first step, if the target cannot be reached: the model is not compiled, the dataset's
             length is unknown, training has fewer than 2 steps, the schedule would end after this `fit`, or another
-            callback prunes the model too. After the first batches, if `model.optimizer` has made no step.
+            callback prunes the model too. After the first batches, if `model.optimizer` has made no step. After the
+            first epoch, if `sparsity="auto"` has no validation data.
 
     Examples:
         >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", sparsity=0.9)])
+        >>> model.fit(x, y, validation_split=0.1, epochs=10, callbacks=[tfsparse.Prune(sparsity="auto", drop=0.005)])
     """
 
     def __init__(
         self,
         schedule="one_cycle",
-        sparsity: float = 0.5,
+        sparsity: float | str = 0.5,
         pruner="magnitude",
         *,
         total_steps: int | None = None,
@@ -82,12 +90,15 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         skip_last: bool = False,
         min_sparsity: float = 0.0,
         max_sparsity: float = 1.0,
+        drop: float | None = None,
+        validation=None,
         on_divergence: str = "raise",
         verbose: int = 0,
     ):
         super().__init__(check_total_steps(total_steps), on_divergence, verbose)
-        self.schedule, self.pruner = schedules.get(schedule), pruners.get(pruner)
-        self.sparsity = selection.check_sparsity(sparsity)
+        self.schedule, sparsity = auto.for_prune(schedule, sparsity, drop)
+        self.pruner, self.sparsity = pruners.get(pruner), selection.check_sparsity(sparsity)
+        self._target_rule = level_search.for_prune(self.schedule, validation)
         self.schedule.check_target(self.sparsity, self.pruner)
         self.choice = selection.Choice(sparsities, exclude, skip_first, skip_last, min_sparsity, max_sparsity)
 
@@ -101,6 +112,16 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
             compiled_model.wrap_optimizer(
                 model, self.schedule, self.sparsity, self.pruner, self.choice, self.total_steps
             )
+        self._target_rule.prepare(model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        self._target_rule.end_epoch(self.model, {} if logs is None else logs, self.verbose)
+
+    def on_train_end(self, logs=None):
+        if self.total_steps is None and self._optimizer.built and self._optimizer.steps_done:
+            self._target_rule.end_training(self.model)
+        super().on_train_end(logs)
 
     @property
     def _masked_weights(self):
@@ -115,17 +136,18 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
 
     def _set_schedule(self, first_epoch, num_steps):
         optimizer = self._optimizer
+        optimizer.set_total_steps(self.total_steps or optimizer.total_steps or num_steps)
+        if num_steps:
+            self._target_rule.check_length(optimizer.total_steps / num_steps * (self.params["epochs"] - first_epoch))
         if self.total_steps is not None:
-            optimizer.set_total_steps(self.total_steps)
             return
-        optimizer.set_total_steps(optimizer.total_steps or num_steps)
         check_reaches_end("Prune", optimizer.steps_done, num_steps, optimizer.total_steps, optimizer.sparsity)
         if isinstance(optimizer.inner_optimizer, ChecksTrainingLength):
             optimizer.inner_optimizer.check_training_length(num_steps)
 
     def reached_target(self) -> bool:
         """Return whether the schedule has ended, or the masks have as many zeros as at its end."""
-        return compiled_model.reached_target(self.model)
+        return self._target_rule.is_known(self._optimizer) and compiled_model.reached_target(self.model)
 
     def _due_steps(self):
         optimizer = self._optimizer
@@ -141,6 +163,9 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         ended = steps >= optimizer.total_steps
         pairs = zip(ended, updates, strict=True)
         return [bool(end) or (now if last <= done else optimizer.has_target_at(last)) for end, last in pairs]
+
+    def _when_at_target(self, first_epoch):
+        return self._target_rule.plan() or super()._when_at_target(first_epoch)
 
     def _unfinished(self):
         optimizer = self._optimizer

@@ -16,14 +16,13 @@ from tfsparse.backend.tables import Column, Printed, count, make_table
 from tfsparse.doctor import measurement, sources, targets
 from tfsparse.doctor.measurement import NotMeasurable
 from tfsparse.doctor.target import Target
-from tfsparse.doctor.timing import Summary, summarize, time_in_turns
+from tfsparse.doctor.timing import Summary
 from tfsparse.export.saved_model import export
 from tfsparse.export.tflite import NotConvertible
-from tfsparse.optimizers import compiled_model, nested
+from tfsparse.optimizers import compiled_model, evaluation, nested
 from tfsparse.optimizers.one_shot import prune
 from tfsparse.optimizers.recalibration import batch_normalizations, recalibrate
 from tfsparse.pruners import selection
-from tfsparse.reporting import evaluation
 from tfsparse.structured import multiply_adds
 
 _95_PERCENT = 1.959964  # standard deviations
@@ -67,6 +66,8 @@ class Frontier(Printed):
         target: Name of the target of bytes and milliseconds.
         rows: One `Row` for each sparsity, ascending; the first is 0.
         why_not_measured: Reason why bytes or milliseconds were not measured; None if they were.
+        num_processes: Processes in which milliseconds were measured; 0 if they were not. Files of TFLite are measured
+            in three, and the interval is that of all their rounds.
 
     Examples:
         >>> result = tfsparse.frontier(model, (x_test, y_test)); print(result); result.plot()
@@ -81,6 +82,7 @@ class Frontier(Printed):
     target: str
     rows: tuple[Row, ...]
     why_not_measured: str | None
+    num_processes: int = 1
 
     def knee(self, drop: float) -> float:
         """Return the highest sparsity that was measured at which the metric is at most `drop` worse than at sparsity 0.
@@ -112,7 +114,9 @@ class Frontier(Printed):
             Column("ms (least to most)", "milliseconds", _milliseconds, "right"),
         ]
         title = f"{self.model}: {self.metric} on {self.num_examples:,} examples against sparsity; {levels}"
-        caption = "multiply-adds: of one example, by weights that are not zero; ms: of one example on this host"
+        caption = "multiply-adds: of one example, by weights that are not zero"
+        if self.num_processes:
+            caption += f"; ms: of one example on this host, all rounds of {self.num_processes} processes"
         return make_table(columns, self.rows, title=title, caption=caption + reason)
 
     def plot(self, drop: float | None = None):
@@ -158,7 +162,7 @@ def frontier(
             a model trained with tfsparse.Nested:   tfsparse.at(model, sparsity)
             any other:                              a copy, cut by the pruner, not trained afterwards
             recalibrate BatchNormalization;  evaluate;  write its forms
-        run all forms on one example in turns
+        run all forms on one example in turns, files of TFLite in three processes
 
     The model does not change. The sparsity 0 is always measured, since drops are counted from it. The interval is
     Wilson's: in 95 of 100 test sets of this size the accuracy on unlimited data is inside. It compares no two
@@ -203,12 +207,13 @@ def frontier(
     models = [nested.at(model, s, inputs) if is_nested else _cut(model, s, pruner, inputs) for s in bar]
     results = [evaluation.evaluate(plain, data) for plain in track(models, "evaluating", disable=not verbose)]
     chosen = evaluation.check_metric(metric, results[0])
-    costs, reason = _costs(models, target) if measure else ([(None, None, None)] * len(models), "not asked for")
+    not_asked = [(None, None, None)] * len(models), 0, "not asked for"
+    costs, num_processes, reason = _costs(models, target) if measure else not_asked
     rows = []
     for level, plain, result, cost in zip(levels, models, results, costs, strict=True):
         value = float(result[chosen])
         rows.append(Row(level, value, *_wilson(chosen, value, num_examples), _macs(plain), *cost))
-    return Frontier(model.name, chosen, num_examples, is_nested, target.name, tuple(rows), reason)
+    return Frontier(model.name, chosen, num_examples, is_nested, target.name, tuple(rows), reason, num_processes)
 
 
 def _cut(model, sparsity, pruner, inputs):
@@ -225,17 +230,18 @@ def _cut(model, sparsity, pruner, inputs):
 
 
 def _costs(models, target):
-    """Return bytes of the SavedModel and of the target's form and milliseconds of each, and why something lacks."""
+    """Return bytes of the SavedModel and of the target's form and milliseconds of each, how many processes measured
+    these, and why something lacks.
+    """
     with tempfile.TemporaryDirectory() as folder:
         folders = [pathlib.Path(folder) / str(i) for i in range(len(models))]
         saved = [_saved_model_bytes(model, path) for model, path in zip(models, folders, strict=True)]
         try:
             forms = [_form(model, target, path) for model, path in zip(models, folders, strict=True)]
-            rounds = time_in_turns({i: f.run for i, f in enumerate(forms)}, measurement.ROUNDS, measurement.WINDOW)
+            times, num_processes = measurement.milliseconds(forms)
         except (NotMeasurable, NotConvertible) as error:
-            return [(size, None, None) for size in saved], str(error)
-        times = [summarize([1000 * seconds for seconds, _ in rounds[i]]) for i in range(len(forms))]
-        return [(size, f.bytes, ms) for size, f, ms in zip(saved, forms, times, strict=True)], None
+            return [(size, None, None) for size in saved], 0, str(error)
+        return [(size, f.bytes, ms) for size, f, ms in zip(saved, forms, times, strict=True)], num_processes, None
 
 
 def _saved_model_bytes(model, folder):

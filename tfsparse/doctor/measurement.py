@@ -1,7 +1,8 @@
-"""Bytes and milliseconds of the forms of a model on this machine, measured in turns within one process."""
+"""Bytes and milliseconds of the forms of a model on this machine, measured in turns."""
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -12,7 +13,8 @@ from tfsparse.doctor.timing import Summary, summarize, time_in_turns
 from tfsparse.export import tflite
 
 ROUNDS, WINDOW = 9, 0.1  # of `time_in_turns`
-LIMIT = 300  # seconds for all rounds of foreign files
+LIMIT = 300  # seconds for all rounds in a process of its own
+PROCESSES = 3  # of `milliseconds`
 
 
 class NotMeasurable(Exception):
@@ -120,16 +122,39 @@ def measure(forms: Sequence[Form | TFLiteForm]) -> Measurement:
         NotMeasurable: If that process crashes, or takes too long.
     """
     are_foreign = all(isinstance(form, ForeignTFLiteForm) for form in forms)
-    rounds = _time_in_child(forms) if are_foreign else _time(forms, ROUNDS, WINDOW)
-    wall = {name: [seconds for seconds, _ in pairs] for name, pairs in rounds.items()}
-    costs = tuple(Cost(f.name, f.bytes, summarize([1000 * s for s in wall[f.name]])) for f in forms)
+    seconds = _time_in_child(forms) if are_foreign else _time(forms, ROUNDS, WINDOW)
+    costs = tuple(Cost(f.name, f.bytes, _in_milliseconds(s)) for f, s in zip(forms, seconds, strict=True))
     if len(forms) == 1:
         return Measurement(costs, None)
-    return Measurement(costs, summarize([dense / sparse for dense, sparse in zip(*wall.values(), strict=True)]))
+    return Measurement(costs, summarize([dense / sparse for dense, sparse in zip(*seconds, strict=True)]))
+
+
+def milliseconds(forms: Sequence[Form | TFLiteForm]) -> tuple[list[Summary], int]:
+    """Measure any number of forms in turns; files of TFLite in three processes, since one is faster than the next.
+
+    Args:
+        forms: The forms.
+
+    Returns:
+        Milliseconds per call of each form, over all rounds of all processes, and the number of processes.
+
+    Raises:
+        NotMeasurable: If a process crashes, or takes too long.
+    """
+    are_files = all(isinstance(form, TFLiteForm) for form in forms)
+    others = [_time_in_child(forms) for _ in range(PROCESSES - 1)] if are_files else []
+    processes = [*others, _time(forms, ROUNDS, WINDOW)]  # last: what runs here cannot be sent to another process
+    return [_in_milliseconds(itertools.chain(*seconds)) for seconds in zip(*processes, strict=True)], len(processes)
 
 
 def _time(forms, rounds, window):
-    return time_in_turns({form.name: form.run for form in forms}, rounds, window)
+    """Return the seconds of each form in each round."""
+    timed = time_in_turns({index: form.run for index, form in enumerate(forms)}, rounds, window)
+    return [[seconds for seconds, _ in timed[index]] for index in range(len(forms))]
+
+
+def _in_milliseconds(seconds):
+    return summarize([1000 * s for s in seconds])
 
 
 def _time_in_child(forms):

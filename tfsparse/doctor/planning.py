@@ -17,11 +17,20 @@ from tfsparse.doctor.diagnosis import TABLE_OPTIONS
 from tfsparse.doctor.target import Target
 from tfsparse.masks import granularity as granularities
 from tfsparse.optimizers import one_shot
-from tfsparse.pruners import selection
+from tfsparse.pruners import effective_number, selection
 
 _OTHER_METHODS = ("dst", "pll", "activation_density")  # sections of a config that `prune` replaces
 FROZEN = "frozen: training leaves it as it is"
-COLUMNS = ("weight", Column("shape", text=shape), "granularity", "smaller", "faster", "why")
+COLUMNS = (
+    "weight",
+    Column("shape", text=shape),
+    Column("prior", text="{:.2f}".format, justify="right"),
+    "granularity",
+    "smaller",
+    "faster",
+    "why",
+)
+_PRIOR = "prior: zeros that the magnitudes alone suggest; of a model before training it is that of the initializer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +44,9 @@ class Choice:
         smaller: Whether its zeros then make the file smaller: "yes", "no", "hardly" or "not measured".
         faster: Whether they make the model faster: the same words.
         why: Reason why they do not.
+        prior: Sparsity that the present magnitudes alone suggest, `1 - effective number / size`. It is not measured: it
+            says nothing of accuracy. Before training it is that of the initializer, 0.25 of uniform and 0.36 of normal
+            numbers.
     """
 
     weight: str
@@ -43,6 +55,7 @@ class Choice:
     smaller: str
     faster: str
     why: str
+    prior: float
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -88,7 +101,7 @@ class Plan(Printed):
     def table(self):
         """Return a `rich.table.Table`."""
         title = (f"{self.model}, {self.sparsity:.0%} zeros for {self.target}", *(f"- {note}" for note in self.notes))
-        caption = _yaml({"prune": self.config["prune"]}).strip()
+        caption = _PRIOR + "\n" + _yaml({"prune": self.config["prune"]}).strip()
         return make_table(COLUMNS, self.rows, title="\n".join(title), caption=caption, **TABLE_OPTIONS)
 
 
@@ -97,6 +110,7 @@ def plan(model: keras.Model | str | os.PathLike, target: str | Target = "tflite-
 
         prune a copy of the model once, as the config would prune it, and diagnose it as `tfsparse.doctor` does
         leave dense what would be neither smaller nor faster, as far as `skip_first` and `skip_last` can say that
+        prior = 1 - floor(1 / sum w**2) / size,  w = |weight| / sum |weight|      of each weight, before it is pruned
 
     Frozen weights are shown with the zeros that they have: training does not change them.
 
@@ -113,6 +127,9 @@ def plan(model: keras.Model | str | os.PathLike, target: str | Target = "tflite-
     Raises:
         ValueError: If no weight gains on the target, if all are frozen, if the target is unknown, or if the model
             cannot be read.
+
+    Source:
+        "Effective Model Pruning" (ICML 2026, arXiv 2509.25606), for the prior.
 
     Examples:
         >>> print(tfsparse.plan("configs/digits_quickstart.yaml", "tflite-cpu", sparsity=0.9))
@@ -166,17 +183,18 @@ def _granularity(target, weights, sparsity):
 
 def _choices(target, source, granularity, sparsity):
     """Yield what every weight will be, while the model is pruned as the config will prune it."""
+    priors = [effective_number.sparsity_prior(weight.array) for weight in source.weights()]
     with variables.restored(source.model.weights), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*prunes whole units")  # the training says it
         _randomize_biases(source.model)
         one_shot.prune(source.model, sparsity, pruners.Magnitude(granularity, "layer"))
         weights = sources.KerasSource(source.model).weights()
-    for weight in weights:
+    for weight, prior in zip(weights, priors, strict=True):
         own = granularities.get(granularity).for_shape(weight.shape)
         verdict = target.verdict(weight, patterns.detect(weight.array))
         chosen = str(own) if verdict.gains and not weight.is_frozen else "dense"
         why = FROZEN if weight.is_frozen else verdict.why
-        yield Choice(weight.name, weight.shape, chosen, verdict.smaller, verdict.faster, why)
+        yield Choice(weight.name, weight.shape, chosen, verdict.smaller, verdict.faster, why, prior)
 
 
 def _randomize_biases(model):

@@ -170,10 +170,11 @@ def plan(model: Path, target: str, sparsity: float, out: Path | None, overwrite:
 
 @_one_line_errors
 def frontier(directory: Path, target: str, drop: float, measure: bool, out: Path | None, overwrite: bool):
-    """Show how sparse the network of a run can be: accuracy, bytes and milliseconds at several sparsities."""
+    """Show how sparse the network of a run can be: accuracy, bytes and milliseconds; kept for its page."""
     if out:
         plots.check_target(out, overwrite)
     result = run_frontier.measure(directory, target, measure)
+    run_frontier.record(directory, result)
     console.print(result)
     _say(f"The sparsest that costs at most {drop:g} of {result.metric}: {result.knee(drop):g}")
     if out:

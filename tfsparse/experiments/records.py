@@ -21,6 +21,7 @@ _FILES = (  # of a run besides run.json, by the names that tfsparse, TensorFlow 
     "tensorboard/events.out.tfevents.*",
     "tensorboard/train/events.out.tfevents.*",
     "tensorboard/validation/events.out.tfevents.*",
+    "tensorboard/frontier/events.out.tfevents.*",
     "activation_density/run.json",
     "activation_density/model.keras",
     "activation_density/stage-[0-9]*.keras",

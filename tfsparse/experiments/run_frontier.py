@@ -3,7 +3,9 @@
 import os
 import pathlib
 
-from tfsparse.backend import run_directory, run_record
+import tensorflow as tf
+
+from tfsparse.backend import files, run_directory, run_record
 from tfsparse.doctor.frontier import Frontier, frontier
 from tfsparse.experiments import config as configs
 from tfsparse.experiments.zoo import data
@@ -36,3 +38,25 @@ def measure(directory: str | os.PathLike, target: str = "tflite-cpu", with_costs
     model = run_directory.read_model(directory / "model.keras")
     options = {"target": target, "measure": with_costs, "verbose": False}
     return frontier(model, images.validation, calibration=images.train.take(_CALIBRATION_BATCHES), **options)
+
+
+def record(directory: str | os.PathLike, frontier: Frontier) -> None:
+    """Put a frontier into the record of a run, for its page, and into its TensorBoard.
+
+        TensorBoard:  the scalar frontier/<metric>, its step is 1000 * sparsity
+
+    Args:
+        directory: The run directory, which `measure` has read.
+        frontier: What `measure` returned.
+
+    Raises:
+        ValueError: If another process trains into the directory.
+    """
+    directory = pathlib.Path(directory)
+    with files.locked(directory):
+        run = run_directory.read(directory)
+        run["frontier"] = frontier.as_dict() | {"sha256": files.digest(directory / "model.keras")}
+        run_directory.write_run(directory, run)
+    with tf.summary.create_file_writer(str(directory / "tensorboard" / "frontier")).as_default():
+        for row in frontier.rows:
+            tf.summary.scalar(f"frontier/{frontier.metric}", row.value, step=round(1000 * row.sparsity))

@@ -178,6 +178,10 @@ class MaskState(MaskedWeights):
         """Return the entries to prune of each weight at the end, read now."""
         return np.array(ops.convert_to_numpy(self.target))[self._trained]
 
+    def start_counts(self) -> np.ndarray:
+        """Return the entries of each weight that were zero before the schedule, read now."""
+        return np.array(ops.convert_to_numpy(self.start))[self._trained]
+
     def set_target_counts(self, counts) -> None:
         """Set the entries to prune of each weight at the end."""
         target = np.array(ops.convert_to_numpy(self.target))

@@ -99,6 +99,23 @@ class SparseOptimizer(OptimizerWrapper):
             self.mask_state.set_target_counts(counts)
             warn_of_missed(self.pruner, [reached_by(v, sparsity, counts[index])])
 
+    def set_target_sparsity(self, sparsity: float) -> None:
+        """Set the target of all weights that have none of their own, at most that of the constructor.
+
+        A compiled training step uses it at its next mask update. Weights that were zero before the schedule stay so.
+
+        Args:
+            sparsity: Fraction of zeros in [0, the `sparsity` of the constructor].
+
+        Raises:
+            ValueError: If the sparsity is out of range, or the optimizer is not built.
+        """
+        if selection.check_sparsity(sparsity) > self.sparsity:
+            raise ValueError(f"sparsity={sparsity:g} is above {self.sparsity:g}, the target of {self.name}.")
+        state, trained = self.mask_state, keras_internals.trained_variables(self)
+        counts = self._overrides.counts(trained, self.pruner, sparsity) if sparsity else {}
+        state.set_target_counts(np.maximum([counts.get(i, 0) for i in state.indices], state.start_counts()))
+
     def exclude_from_pruning(self, var_list=None, var_names=None) -> None:
         """Leave variables dense.
 

@@ -258,6 +258,18 @@ class Overrides:
         self.deferred = list
         self._find_indices(variables)
         self._check_sizes(variables)
+        requested, targets, shared = self._counts(variables, pruner, sparsity)
+        common = [i for i in targets if self._shares_target(i, variables[i])]
+        self._check_bounds(pruner, {i: math.prod(variables[i].shape) for i in common}, sparsity)
+        warn_of_missed(pruner, _reached(variables, requested, targets, shared))
+        return targets
+
+    def counts(self, variables, pruner, sparsity: float) -> dict[int, int]:
+        """Return what `resolve` returns, for a lower sparsity than the one for which it has checked all."""
+        return self._counts(variables, pruner, sparsity)[1]
+
+    def _counts(self, variables, pruner, sparsity):
+        """Return by index the requested sparsities and the entries to prune, and which weights share one target."""
         common = [i for i, v in enumerate(variables) if self._shares_target(i, v)]
         allocated = pruner.allocate([tuple(variables[i].shape) for i in common], sparsity)
         requested = dict(zip(common, allocated, strict=True))
@@ -269,9 +281,7 @@ class Overrides:
         if shared:
             together = pruner.num_prunable_together([tuple(variables[i].shape) for i in shared], sparsity)
             targets |= dict(zip(shared, together, strict=True))
-        self._check_bounds(pruner, {i: math.prod(variables[i].shape) for i in common if i in targets}, sparsity)
-        warn_of_missed(pruner, _reached(variables, requested, targets, shared))
-        return targets
+        return requested, targets, shared
 
     def _check_sizes(self, variables):
         """Refuse to prune a weight whose entries cannot be counted in int32."""

@@ -14,10 +14,10 @@ from rich.progress import track
 from tfsparse.backend import variables
 from tfsparse.backend.extras import require
 from tfsparse.backend.tables import Column, Printed, make_table
+from tfsparse.optimizers import evaluation
 from tfsparse.optimizers.compiled_model import check_keras3
 from tfsparse.optimizers.recalibration import batch_normalizations, recalibrate
 from tfsparse.pruners import selection
-from tfsparse.reporting import evaluation
 from tfsparse.structured.channels import Channels
 from tfsparse.structured.shrinking import mask_channels
 

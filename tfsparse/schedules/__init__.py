@@ -1,6 +1,7 @@
 """Schedules: when masks are updated, and how sparse they are then."""
 
 from tfsparse.schedules.acdc import ACDC
+from tfsparse.schedules.auto import Auto
 from tfsparse.schedules.constant import Constant
 from tfsparse.schedules.cosine import Cosine
 from tfsparse.schedules.dsd import DSD
@@ -15,6 +16,7 @@ from tfsparse.schedules.schedule import Schedule, get, names, schedules
 __all__ = [
     "ACDC",
     "DSD",
+    "Auto",
     "Constant",
     "Cosine",
     "Iterative",

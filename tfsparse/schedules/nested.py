@@ -1,12 +1,11 @@
 """Several sparsities trained at once: the target first, then at every step one of them."""
 
-import itertools
 from collections.abc import Sequence
 
 from keras import ops
 
 from tfsparse.backend import hashing
-from tfsparse.schedules.schedule import Schedule, schedules
+from tfsparse.schedules.schedule import Schedule, check_levels, schedules
 
 _ROUND_OFF = 1e-3  # of a step: in float32 0.2 * 1000 is slightly more than 200
 
@@ -66,7 +65,8 @@ class Nested(Schedule):
             )
         if not isinstance(seed, int) or seed < 0:
             raise ValueError(f"Nested got seed={seed!r}: expected a whole number of at least 0, such as seed=0.")
-        self.levels, self.ramp, self.levels_from, self.seed = _check_levels(levels), ramp, levels_from, seed
+        self.levels = check_levels("Nested", levels, 2)
+        self.ramp, self.levels_from, self.seed = ramp, levels_from, seed
 
     def progress(self, p):
         return 1 - (1 - ops.minimum(p / max(self.ramp, 1e-9), 1.0)) ** 3
@@ -107,15 +107,3 @@ class Nested(Schedule):
         """Return a whole number in [0, 2^24) as float32."""
         bits = hashing.mix32(ops.cast(step, "uint32") + hashing.mix32(ops.cast(self.seed + 1, "uint32")))
         return ops.cast(ops.right_shift(bits, ops.cast(8, "uint32")), "float32")
-
-
-def _check_levels(levels):
-    example = "expected at least two ascending sparsities in [0, 1), for example [0.0, 0.5, 0.8, 0.9]"
-    try:
-        values = tuple(map(float, levels))
-    except (TypeError, ValueError):
-        raise ValueError(f"Nested got levels={levels!r}: {example}.") from None
-    ascending = all(low < high for low, high in itertools.pairwise(values))
-    if len(values) < 2 or not ascending or not 0 <= values[0] <= values[-1] < 1:
-        raise ValueError(f"Nested got levels={levels!r}: {example}.")
-    return values

@@ -1,7 +1,9 @@
 """The base of all schedules: when masks are updated, and which fraction of the target sparsity they have then."""
 
 import abc
+import itertools
 import numbers
+from collections.abc import Sequence
 
 import numpy as np
 from keras import ops
@@ -177,6 +179,28 @@ class Schedule(Configurable, abc.ABC):
         ax.set(xlim=(0, 1), ylim=(0, 1.05 * sparsity))
         ax.grid(alpha=0.3)
         return ax
+
+
+def check_levels(name: str, levels: Sequence[float], least: int) -> tuple[float, ...]:
+    """Return the levels of a schedule as a tuple.
+
+    Args:
+        name: Name of the schedule, for the message.
+        levels: Sparsities, ascending, in [0, 1).
+        least: How many there must be.
+
+    Raises:
+        ValueError: If they are something else.
+    """
+    try:
+        values = tuple(map(float, levels))
+    except (TypeError, ValueError):
+        values = ()
+    ascending = all(low < high for low, high in itertools.pairwise(values))
+    if len(values) < least or not ascending or not 0 <= values[0] <= values[-1] < 1:
+        number = {1: "ascending sparsities", 2: "at least two ascending sparsities"}[least]
+        raise ValueError(f"{name} got levels={levels!r}: expected {number} in [0, 1), for example [0.5, 0.8, 0.9].")
+    return values
 
 
 schedules = Registry("schedule", Schedule)

@@ -2,9 +2,14 @@
 
 import pytest
 from small_config import small
+from typer.testing import CliRunner
 
+from tfsparse.backend import run_directory, run_record
 from tfsparse.experiments import assembly, config
+from tfsparse.experiments.commands import app
 from tfsparse.experiments.methods.prune import PruneConfig
+from tfsparse.reporting import page
+from tfsparse.schedules import Auto
 
 
 def test_bounds_reach_the_callback():
@@ -31,3 +36,59 @@ def test_a_pruner_without_a_scope_keeps_its_options():
 def test_a_config_written_again_is_the_same():
     read = small("prune.pruner=magnitude")
     assert config.differences(read, config.validate(read.model_dump(mode="json"))) == []
+
+
+def test_auto_reaches_the_callback_and_names_itself():
+    plain, options = small("prune.sparsity=auto"), "prune.schedule={name: auto, levels: [0.5, 0.8]}"
+    (prune,) = assembly.callbacks(plain)
+    assert (prune.schedule, assembly.label(plain)) == (Auto(), "auto, magnitude")
+    changed = small("prune.sparsity=auto", "prune.drop=0.02", options)
+    (prune,) = assembly.callbacks(changed)
+    assert prune.schedule == Auto((0.5, 0.8), drop=0.02)
+    assert assembly.label(changed) == "auto (levels=(0.5, 0.8)), drop 0.02, magnitude"
+    assert assembly.target_sparsity(changed) is None
+    assert config.differences(changed, config.validate(changed.model_dump(mode="json"))) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["prune.sparsity=automatic"],
+            "prune.sparsity='automatic': expected a fraction of zeros in [0, 1), such",
+        ),
+        (["prune.sparsity=auto", "prune.drop=-1"], "prune.drop=-1: expected null, or for sparsity: auto a drop of"),
+        (["prune.drop=0.01"], 'drop=0.01 belongs to sparsity="auto": write sparsity="auto", or leave drop out.'),
+        (["prune.sparsity=auto", "prune.schedule=linear"], "and so does Linear("),
+        (
+            ["prune.sparsity=auto", "prune.schedule={name: auto, levels: [0.8, 0.5]}"],
+            "expected ascending sparsities in",
+        ),
+        (["prune.sparsity=auto", "epochs=2"], 'Training has 2 epochs, and sparsity="auto" tries no level in it'),
+    ],
+)
+def test_mistakes_with_auto_are_one_sentence(overrides, message, tmp_path):
+    sets = [word for override in overrides for word in ("--set", override)]
+    done = CliRunner().invoke(app, ["train", *sets, "--out", str(tmp_path / "run")])
+    assert (done.exit_code, "Traceback" in done.output) == (2, False)
+    assert done.output.startswith("Error: ") and message in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_trains_to_the_sparsity_that_it_finds(tmp_path):
+    sets = [
+        "--set",
+        "prune={sparsity: auto, drop: 0.4}",
+        "--set",
+        "epochs=4",
+        "--set",
+        "model={name: mlp, widths: [16]}",
+    ]
+    done = CliRunner().invoke(app, ["train", *sets, "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    run = run_record.read(tmp_path / "run")
+    assert run["summary"]["asked_sparsity"] is None and "(target none)" in done.output
+    model = run_directory.read_model(tmp_path / "run" / "model.keras")
+    assert model.optimizer.num_zeros() == model.optimizer.mask_state.target_counts().sum() > 0
+    assert {"level_holds", "drop_limit"} <= run["epochs"][-1].keys()
+    assert "Search for the sparsity" in page.render(run)

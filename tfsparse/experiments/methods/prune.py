@@ -1,9 +1,11 @@
 """Pruning by a schedule and a pruner: `tfsparse.Prune`."""
 
 import contextlib
+from typing import Annotated, Any
 
 import pydantic
-from pydantic import Field, StrictFloat
+import pydantic_core
+from pydantic import BeforeValidator, Field, StrictFloat
 
 from tfsparse import pruners, schedules
 from tfsparse.callbacks.prune import Prune
@@ -30,10 +32,22 @@ class PrunerConfig(Named):
         return self
 
 
+def _check_sparsity(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "auto" and not (is_number and 0 <= value < 1):
+        raise pydantic_core.PydanticCustomError("sparsity", "a sparsity")
+    return float(value) if is_number else value
+
+
 class PruneConfig(MethodSection):
     """How sparse, when, and by what criterion."""
 
-    sparsity: StrictFloat = Field(ge=0, lt=1, description="a fraction of zeros in [0, 1), such as 0.9 for 90 %")
+    sparsity: Annotated[Any, BeforeValidator(_check_sparsity)] = Field(
+        description="a fraction of zeros in [0, 1), such as 0.9 for 90 %, or auto"
+    )
+    drop: StrictFloat | None = Field(
+        None, ge=0, description="null, or for sparsity: auto a drop of validation accuracy, such as 0.005"
+    )
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="one_cycle, or {name: one_cycle, alpha: 14}")
     pruner: PrunerConfig = Field(PrunerConfig(), description="magnitude, or {name: magnitude, scope: layer}")
     min_sparsity: StrictFloat = Field(0.0, ge=0, lt=1, description="the least sparsity of a kernel, such as 0.5")
@@ -47,9 +61,12 @@ class _Prune(CallbackMethod):
     combines = True
 
     def label(self, section):
-        parts = [_label(schedules, section.schedule), _label(pruners, section.pruner)]
+        parts = [_schedule_label(section), _label(pruners, section.pruner)]
         bounds = section.min_sparsity, section.max_sparsity
         return ", ".join([*parts, *[f"kernels within {bounds}"] * (bounds != (0, 1))])
+
+    def target_sparsity(self, section):
+        return None if section.sparsity == "auto" else section.sparsity
 
     def callback(self, section, validation, first_batch):
         try:
@@ -61,8 +78,15 @@ class _Prune(CallbackMethod):
                 f"prune: {section.schedule}, {section.pruner} has an option of the wrong type: {error}. "
                 "Write e.g. schedule: {name: one_cycle, alpha: 14}"
             ) from error
-        which = ("skip_first", "skip_last", "min_sparsity", "max_sparsity")
+        which = ("skip_first", "skip_last", "min_sparsity", "max_sparsity", "drop")
         return Prune(schedule, section.sparsity, pruner, **{key: getattr(section, key) for key in which})
+
+
+def _schedule_label(section):
+    if section.sparsity != "auto":
+        return _label(schedules, section.schedule)
+    schedule = section.schedule if section.schedule.name == "auto" else Named(name="auto")
+    return _label(schedules, schedule) + (f", drop {section.drop:g}" if section.drop is not None else "")
 
 
 def _label(registry, part):

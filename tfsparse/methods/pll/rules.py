@@ -4,14 +4,14 @@ import abc
 import dataclasses
 import math
 
-import numpy as np
 from keras import ops
 
 from tfsparse.backend.registry import Configurable, Registry, check_choice
+from tfsparse.backend.variables import SavedNumbers
 
 
 @dataclasses.dataclass
-class Progress:
+class Progress(SavedNumbers):
     """How far a training with PLL is. It is saved with the model as one float32 vector, in the order of the fields.
 
     Attributes:
@@ -37,15 +37,6 @@ class Progress:
     end_step: float = -1
     num_idle: float = 0
     curvature: float = math.nan
-
-    @classmethod
-    def load(cls, values) -> "Progress":
-        """Return the progress from the vector that `dump` returned."""
-        return cls(*(float(v) for v in values))
-
-    def dump(self) -> np.ndarray:
-        """Return the fields as a float32 vector."""
-        return np.array(dataclasses.astuple(self), "float32")
 
 
 def milestones(extra_state: dict) -> dict[str, float]:

@@ -54,6 +54,27 @@ def curves(epochs: Sequence[int], lines: Mapping[str, Sequence[float]]) -> Figur
     return figure
 
 
+def frontier(sparsities: Sequence[float], values: Sequence[float], metric: str) -> Figure:
+    """Return a small figure of a metric against the sparsity. The axis is that of the weights that are kept.
+
+    Args:
+        sparsities: Ascending, in [0, 1).
+        values: The metric at each of them.
+        metric: Its name.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.6, 2.5), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([1 - sparsity for sparsity in sparsities], values, marker="o", markersize=3)
+        axes.set_xscale("log")
+        axes.invert_xaxis()
+        axes.set_xticks([1 - sparsity for sparsity in sparsities], [f"{sparsity:g}" for sparsity in sparsities])
+        axes.minorticks_off()
+        axes.set(xlabel="sparsity", ylabel=metric)
+        axes.grid(alpha=0.3)
+    return figure
+
+
 def svg(figure: Figure, title: str) -> Markup:
     """Return a figure as an SVG element of a page, without the parts that only a separate file needs.
 

@@ -72,7 +72,7 @@ class Part:
 
 
 CHARTS = (
-    Chart("Accuracy", {"val_accuracy": "validation", "accuracy": "training"}),
+    Chart("Accuracy", {"val_accuracy": "validation", "accuracy": "training", "drop_limit": "limit of the search"}),
     Chart("Loss", {"val_loss": "validation", "loss": "training"}),
     Chart("Sparsity", {"sparsity": "zeros"}, "Zeros over entries of the pruned weights."),
     Chart(
@@ -109,7 +109,9 @@ def of_run(run: dict) -> Iterator[Part]:
     if entries:
         yield Part("Over the epochs", figures=[(chart, _drawn(chart, entries)) for chart in _charts(entries)])
         yield from _cut(entries[-1], _once(entries))
+        yield from _search(entries)
         yield Part("Every epoch", table=_every_epoch(entries), folded=True)
+    yield from _frontier(run)
     yield Part("Config", text=yaml.safe_dump(run["config"], sort_keys=False), folded=True)
     if "environment" in run:
         environment = run["environment"]
@@ -228,7 +230,7 @@ def _once(entries):
 
 def _charts(entries):
     """Return the charts of `CHARTS` for which there are entries, and one for each other key."""
-    keys = [key for key in entries[-1] if key not in ("epoch", *_once(entries))]
+    keys = [key for key in entries[-1] if key not in ("epoch", "level_holds", *_once(entries))]
     known = {key for chart in CHARTS for key in chart.lines}
     present = [dataclasses.replace(c, lines={k: v for k, v in c.lines.items() if k in keys}) for c in CHARTS]
     return [c for c in present if c.lines] + [
@@ -251,6 +253,50 @@ def _cut(last, keys):
     if keys:
         table = Table(("", f"epoch {last['epoch']}"), [(key, _text(last[key])) for key in keys])
         yield Part("Before and after the cut", "Measured once, after the last step.", table=table)
+
+
+def _search(entries):
+    decisions = [entry for entry in entries if "level_holds" in entry]
+    if decisions:
+        rows = [
+            (*(_text(d.get(key)) for key in ("epoch", "sparsity", "val_accuracy", "drop_limit")), _holds(d))
+            for d in decisions
+        ]
+        head = ("epoch", "sparsity", "validation", "limit", "")
+        note = "A level holds if validation is at least the limit: that of the best epoch until then, less the drop."
+        yield Part("Search for the sparsity", note, table=Table(head, rows, words=(4,)))
+
+
+def _holds(decision):
+    return "holds" if decision["level_holds"] else "misses"
+
+
+def _frontier(run):
+    """Yield the frontier, if one was measured of the model as it is now."""
+    measured = run.get("frontier")
+    if measured is None or measured["sha256"] != run["checkpoints"][-1]["sha256"]:
+        return
+    rows, metric = measured["rows"], measured["metric"]
+    chart = Chart(f"{metric} against sparsity", {}, f"On {measured['num_examples']:,} examples.")
+    figure = drawing.frontier([row["sparsity"] for row in rows], [row["value"] for row in rows], metric)
+    head = ("sparsity", metric, "95 % interval", "multiply-adds", "SavedModel, bytes", "bytes", "ms")
+    note = f"Bytes and ms: {measured['target']}, of one example; ms: median (least to most)."
+    if not measured["is_nested"]:
+        note += " Only the sparsity of this run was trained: the others are cuts of it."
+    yield Part(
+        "Frontier",
+        note,
+        [(chart, drawing.svg(figure, chart.title))],
+        Table(head, [_frontier_row(row) for row in rows], words=()),
+    )
+
+
+def _frontier_row(row):
+    interval = "–" if row["low"] is None else f"{row['low']:.4f} to {row['high']:.4f}"
+    ms = row["milliseconds"]
+    times = "–" if ms is None else "{:.3g} ({:.3g} to {:.3g})".format(*(ms[key] for key in ("median", "min", "max")))
+    counts = (_text(row[key]) for key in ("macs", "saved_model_bytes", "bytes"))
+    return (f"{row['sparsity']:g}", f"{row['value']:.4f}", interval, *counts, times)
 
 
 def _every_epoch(entries):

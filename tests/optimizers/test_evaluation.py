@@ -2,7 +2,7 @@ import keras
 import pytest
 
 from tfsparse import testing
-from tfsparse.reporting import evaluation
+from tfsparse.optimizers import evaluation
 
 
 def test_a_pruner_that_scores_gradients_cannot_cut():

@@ -1,4 +1,4 @@
-"""What measurements of cut models share: which pruner may cut, how a model is evaluated, and by which metric."""
+"""What measurements of pruned models share: which pruner may cut, how a model is evaluated, and by which metric."""
 
 import keras
 
