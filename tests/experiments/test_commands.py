@@ -128,6 +128,19 @@ def test_compare_takes_seeds_together_and_plots(workplace, tmp_path):
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_compare_says_which_differences_may_be_chance(workplace, tmp_path):
+    run = json.loads((workplace / "dense" / "run.json").read_text())
+    accuracies = {"a": (0.97, 0.98, 0.99), "b": (0.95, 0.96, 0.971), "c": (0.96, 0.985, 0.97)}
+    runs = [(method, seed, value) for method, values in accuracies.items() for seed, value in enumerate(values)]
+    for method, seed, accuracy in [*runs, ("d", 9, 0.9)]:
+        (tmp_path / f"{method}{seed}").mkdir()
+        summary = run["summary"] | {"method": method, "seed": seed, "accuracy": accuracy}
+        (tmp_path / f"{method}{seed}" / "run.json").write_text(json.dumps(run | {"summary": summary}))
+    done = invoke("compare", *sorted(tmp_path.iterdir()))
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "digits" in line]
+    assert [row[7] for row in rows] == ["", "-0.0197 ± 0.0014", "-0.0083 ± 0.0313 ~", "no common seed"], done.output
+
+
 def test_compare_takes_files_too(workplace):
     by_file, by_folder = (invoke("compare", path) for path in (workplace / "dense" / "run.json", workplace / "dense"))
     assert by_file.exit_code == 0 and by_file.stdout == by_folder.stdout

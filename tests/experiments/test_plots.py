@@ -38,6 +38,22 @@ def test_groups_take_seeds_together():
     assert found[2].deviation("accuracy") == 0.0
 
 
+def test_figures_by_seed_are_means_of_runs_with_the_same_seed():
+    (group,) = plots.groups([run(seed=3, accuracy=0.9), run(seed=5, accuracy=0.7), run(seed=3, accuracy=0.8)])
+    assert group.by_seed("accuracy") == {3: pytest.approx(0.85), 5: 0.7}
+
+
+def test_the_best_is_that_of_the_same_data_model_and_target():
+    better, other_model = run(accuracy=0.98, method="agp"), run(accuracy=0.99, model="lenet_5")
+    found = plots.best_of(plots.groups([*RUNS, better, other_model]))
+    assert {setting: group.method for setting, group in found.items()} == {
+        ("mnist", "lenet_300_100", 0.0): "dense",
+        ("mnist", "lenet_300_100", 0.9): "agp",
+        ("mnist", "lenet_300_100", 0.95): "one_cycle, magnitude",
+        ("mnist", "lenet_5", 0.9): "one_cycle, magnitude",
+    }
+
+
 def test_training_draws_accuracy_and_sparsity_over_epochs():
     accuracy, sparsity = plots.training(run()).axes
     assert lines(accuracy)["validation accuracy"] == [[1, 2, 3], pytest.approx([0.2, 0.4, 0.6])]

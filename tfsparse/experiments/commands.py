@@ -24,15 +24,20 @@ from tfsparse.doctor.planning import plan as make_plan
 from tfsparse.experiments import config as configs
 from tfsparse.experiments import experiment, migration, plots, run_frontier
 from tfsparse.experiments import matrix as comparisons
+from tfsparse.experiments.differences import paired
 from tfsparse.export.saved_model import export as export_saved_model
 from tfsparse.export.tflite import export_tflite
 from tfsparse.reporting import page
 from tfsparse.reporting.report import report as make_report
 
 # A log file has no width to keep to. Names are shown as they are: they are neither markup nor emoji.
-console = Console(width=None if sys.stdout.isatty() else 140, markup=False, emoji=False)
+console = Console(width=None if sys.stdout.isatty() else 180, markup=False, emoji=False)
 
 _TABLE_TITLE = "accuracy: validation, mean ± sample standard deviation over seeds"
+_TABLE_CAPTION = (
+    "to the best: accuracy minus that of the most accurate method of the same target, with the same seeds; "
+    "mean ± half of the 95 % t interval; ~: may be chance"
+)
 
 
 def _one_line_errors(command):
@@ -296,20 +301,30 @@ def _interrupted(directory):
 
 
 def _table(groups):
+    best = plots.best_of(groups)
     numbers = {
         "target": lambda group: _target(group.target_sparsity),
         "sparsity": lambda group: f"{group.mean('sparsity'):.4f}",
         "seeds": lambda group: len(group.runs),
         "accuracy": lambda group: _accuracy(group, "accuracy"),
+        "to the best": lambda group: _behind(group, best[group.setting]),
         "best": lambda group: _accuracy(group, "best_accuracy"),
         "seconds": lambda group: f"{group.mean('seconds'):.0f}",
     }
     columns = [Column(title, value, justify="right") for title, value in numbers.items()]
-    return make_table(["data", "model", "method", *columns], groups, title=_TABLE_TITLE)
+    return make_table(["data", "model", "method", *columns], groups, title=_TABLE_TITLE, caption=_TABLE_CAPTION)
 
 
 def _accuracy(group, key):
     return f"{group.mean(key):.4f}" + (f" ± {group.deviation(key):.4f}" if len(group.runs) > 1 else "")
+
+
+def _behind(group, best):
+    """Return the difference to the most accurate method of the same target; nothing for that method itself."""
+    if group is best:
+        return ""
+    difference = paired(group.by_seed("accuracy"), best.by_seed("accuracy"))
+    return "no common seed" if difference is None else difference.text() + " ~" * difference.is_noise
 
 
 def _target(sparsity):

@@ -40,6 +40,11 @@ class Group:
     target_sparsity: float | None
     runs: Sequence[dict]
 
+    @property
+    def setting(self) -> tuple:
+        """What methods must have in common to be compared: data, model and target sparsity."""
+        return self.data, self.model, self.target_sparsity
+
     def mean(self, key: str) -> float:
         """Return the mean over seeds of a key of the summaries."""
         return statistics.fmean(run["summary"][key] for run in self.runs)
@@ -48,6 +53,13 @@ class Group:
         """Return the sample standard deviation over seeds; 0 for a single run."""
         values = [run["summary"][key] for run in self.runs]
         return statistics.stdev(values) if len(values) > 1 else 0.0
+
+    def by_seed(self, key: str) -> dict[int, float]:
+        """Return `{seed: figure}` of a key of the summaries; the mean of runs that have the same seed."""
+        figures: dict[int, list[float]] = {}
+        for run in self.runs:
+            figures.setdefault(run["summary"]["seed"], []).append(run["summary"][key])
+        return {seed: statistics.fmean(values) for seed, values in figures.items()}
 
 
 def groups(runs: Iterable[dict]) -> list[Group]:
@@ -68,6 +80,16 @@ def groups(runs: Iterable[dict]) -> list[Group]:
         Group(method, model, data, target if has_target else None, list(same))
         for (data, model, method, has_target, target), same in ordered
     ]
+
+
+def best_of(all_groups: Iterable[Group]) -> dict[tuple, Group]:
+    """Return the group with the highest mean accuracy for each data set, model and target sparsity.
+
+    Returns:
+        `{(data, model, target sparsity): group}`.
+    """
+    ordered = sorted(all_groups, key=lambda group: group.mean("accuracy"))
+    return {group.setting: group for group in ordered}
 
 
 @_PLAIN_TEXT
