@@ -17,6 +17,7 @@ import shutil
 import tables
 
 from tfsparse.experiments import matrix, plots
+from tfsparse.experiments.differences import paired
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "comparison"
@@ -76,6 +77,27 @@ def table(*files: str) -> str:
     return tables.markdown(["", *titles], rows)
 
 
+def differences(file: str, reference: str = "one_cycle") -> str:
+    """Each method's accuracy minus the reference's, by seed, with the 95 % t interval; ~ where zero is in it."""
+    found = by_method(file)
+    accuracies = {
+        method: {asked: {run["seed"]: 100 * run["accuracy"] for run in runs} for asked, runs in row.items()}
+        for method, row in found.items()
+    }
+    columns = sorted(accuracies[reference])
+    rows = [
+        [method, *(_difference(row.get(asked, row.get("", {})), accuracies[reference][asked]) for asked in columns)]
+        for method, row in accuracies.items()
+        if method != reference
+    ]
+    return tables.markdown(["", *(f"{100 * float(asked):g} % zeros" for asked in columns)], rows)
+
+
+def _difference(ours, theirs):
+    found = paired(ours, theirs)
+    return f"{found.text(2)}{' ~' * found.is_noise}" if found else ""
+
+
 def exchanges() -> str:
     """SET and RigL by how often they exchange weights; with the default they are in the matrix of all methods."""
     default, others = by_method("mnist_lenet300"), by_method(EXCHANGE)
@@ -107,6 +129,9 @@ if __name__ == "__main__":
             train(which, arguments.runs.resolve(), arguments.methods)
         if which in FILES and (runs := finished(which)):
             tables.write("docs/comparison.md", which, table(which))
-            plots.save(plots.comparison(runs.values()), tables.ROOT / "docs" / f"comparison_{which}.png")
+            plots.save(
+                plots.comparison(runs.values()), tables.ROOT / "docs" / f"comparison_{which}.png", overwrite=True
+            )
+    tables.write("docs/comparison.md", "differences", differences("mnist_lenet300"))
     tables.write("docs/comparison.md", EXCHANGE, exchanges())
     tables.write("docs/comparison.md", "comparison", table(*FILES))

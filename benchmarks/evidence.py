@@ -304,6 +304,6 @@ if __name__ == "__main__":
         run_all()
     for network in comparison.FILES:
         tables.write("docs/evidence.md", f"costs-{network}", costs(network))
-        plots.save(picture(network), tables.ROOT / "docs" / f"evidence_{network}.png")
+        plots.save(picture(network), tables.ROOT / "docs" / f"evidence_{network}.png", overwrite=True)
     tables.write("docs/evidence.md", "ratios", ratios())
     tables.write("docs/evidence.md", "headline", headline())
