@@ -56,6 +56,7 @@ LABELS = {
     "set": "SET",
     "rigl": "RigL",
 }
+TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)  # of the picture, in training FLOPs
 PRIOR = "fine_tuned"  # the most accurate of the three stages
 
 
@@ -289,6 +290,8 @@ def _panel(axes, found, sparsity):
     points = [means(found[method][sparsity])[::-1] for method in front(found, sparsity)]
     axes.plot(*zip(*points, strict=True), color="black", linewidth=1, zorder=0, label="Pareto front of the means")
     axes.set(xscale="log", xlabel="training FLOPs (1: dense)", title=f"{100 * sparsity:g} % zeros")
+    axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    axes.set_xticks([], minor=True)
     axes.grid(alpha=0.3)
 
 
