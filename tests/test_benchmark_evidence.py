@@ -1,0 +1,84 @@
+"""What the page of evidence counts and compares: FLOPs of all trainings of a method, the front, ratios by seed."""
+
+import importlib
+import pathlib
+
+import pytest
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture
+def evidence(monkeypatch):
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[1] / "benchmarks")
+    return importlib.import_module("evidence")
+
+
+def run(share, accuracy=0.98, epochs=10, data="mnist", prune=None, asked=0.95):
+    summary = {"training_complexity": share, "accuracy": accuracy, "data": data, "asked_sparsity": asked}
+    return {"summary": summary, "epochs": [{}] * epochs, "config": {"prune": prune}}
+
+
+def results_of(evidence, monkeypatch, found):
+    monkeypatch.setattr(evidence, "records", lambda network: found)
+    return evidence.results("mnist_lenet300")
+
+
+def test_a_method_pays_for_every_training_that_it_needs(evidence, monkeypatch):
+    found = {
+        "dense-seed0": run(1.0),
+        "three_stages-0.95-seed0": run(0.7, epochs=14),
+        "fine_tuned-0.95-seed0": run(0.05, epochs=4),
+        "rewound-0.8-seed0": run(0.2),
+        "rewound-0.95-seed0": run(0.05),
+        "rewound-0.98-seed0": run(0.02),
+        "agp_0_30-0.95-seed0": run(0.12),
+    }
+    rows = results_of(evidence, monkeypatch, found)
+    costs = {(method, s): row[0][1] for method, by in rows.items() for s, row in by.items()}
+    assert costs == {
+        ("dense", 0.0): 1.0,
+        ("three_stages", 0.95): pytest.approx(0.98),
+        ("fine_tuned", 0.95): pytest.approx(1 + 0.02),
+        ("rewound", 0.8): pytest.approx(1.2),
+        ("rewound", 0.95): pytest.approx(1.25),
+        ("rewound", 0.98): pytest.approx(1.27),
+        ("agp_0_30", 0.95): pytest.approx(0.12),
+    }
+
+
+def test_dense_gradients_are_paid_for(evidence):
+    assert evidence.flops("feather", run(0.1)) == pytest.approx(0.1 + 0.9 / 3)
+    prune = {"schedule": {"name": "constant", "updates": 10}, "pruner": {"name": "rigl"}}
+    per_step = 8 / 4680  # every 468 steps, until three quarters of 4,680
+    assert evidence.flops("rigl", run(0.1, prune=prune)) == pytest.approx(0.1 + per_step * 0.9 / 3)
+
+
+def test_the_front_has_what_no_cheaper_method_reaches(evidence):
+    points = {"set": (97, 0.1), "pll": (98, 0.3), "agp": (98, 0.2), "acdc": (97.5, 0.5), "feather": (99, 0.9)}
+    found = {method: {0.95: {0: point}} for method, point in points.items()}
+    assert evidence.front(found, 0.95) == ["set", "agp", "feather"]
+    assert evidence.front({"a": {0.95: {0: (98, 0.2)}}, "b": {0.95: {0: (97, 0.2)}}}, 0.95) == ["a"]
+
+
+def test_accuracy_and_ratio_are_paired_by_seed(evidence):
+    theirs = {0: (98.0, 1.0), 1: (97.0, 1.0), 2: (96.0, 1.0)}
+    accuracy, times = evidence.compared(theirs, {seed: (a + 0.1, 0.25) for seed, (a, _) in theirs.items()})
+    assert (accuracy.mean, times.mean, times.n) == (pytest.approx(0.1), pytest.approx(4), 3)
+    assert accuracy.margin == pytest.approx(0, abs=1e-9) and times.margin == pytest.approx(0, abs=1e-9)
+
+
+def test_the_headline_is_the_cheapest_that_is_as_accurate(evidence, monkeypatch):
+    found = {f"dense-seed{seed}": run(1.0) for seed in (0, 1)}
+    for method, accuracy, share in [
+        ("fine_tuned", 0.98, 0.05),
+        ("set", 0.97, 0.05),
+        ("agp_0_30", 0.981, 0.12),
+        ("pll", 0.99, 0.3),
+    ]:
+        found |= {
+            f"{method}-0.95-seed{seed}": run(share, accuracy, 4 if method == "fine_tuned" else 10) for seed in (0, 1)
+        }
+    monkeypatch.setattr(evidence, "records", lambda network: found)
+    (row,) = evidence.headline().splitlines()[2:]
+    assert "| AGP, 0 to 30 % |" in row and f"| **{1.02 / 0.12:.1f}** ± 0.00 |" in row and "+0.10 ± 0.00 |" in row
