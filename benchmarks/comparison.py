@@ -5,7 +5,7 @@ the tables and pictures of `docs/comparison.md` and of the README. Finished runs
 resumed.
 On one CPU core a run of LeNet-300-100 takes a minute, one of ResNet-20 a quarter of an hour:
 
-    TFDS_DATA_DIR=... python benchmarks/comparison.py --files mnist_lenet300 cifar10_resnet20 mnist_exchange
+    TFDS_DATA_DIR=... python benchmarks/comparison.py
     python benchmarks/comparison.py --tables          # only tables and pictures, from benchmarks/results/comparison
 """
 
@@ -22,7 +22,8 @@ from tfsparse.experiments.differences import paired
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "comparison"
 FILES = {"mnist_lenet300": "MNIST", "cifar10_resnet20": "CIFAR-10"}
-EXCHANGE = "mnist_exchange"  # of SET and RigL, how often
+SCHEDULES = "mnist_schedules"  # by scope
+EXCHANGES = ("mnist_exchange", "digits_exchange")  # of SET and RigL, how often
 
 
 def train(file: str, folder: pathlib.Path, methods: list[str] | None) -> None:
@@ -77,13 +78,33 @@ def table(*files: str) -> str:
     return tables.markdown(["", *titles], rows)
 
 
+def schedules() -> dict[str, dict[str, list[dict]]]:
+    """Summaries of the schedules, by scope; those with a global scope of all methods' matrix among them."""
+    found = by_method("mnist_lenet300")
+    return {f"{name}_global": found[name] for name in ("one_cycle", "agp")} | by_method(SCHEDULES)
+
+
+def schedule_table() -> str:
+    """Schedules and scopes against sparsities: accuracy, and the difference to One-Cycle with a global threshold."""
+    found = schedules()
+    theirs = _accuracies(found["one_cycle_global"])
+    asked_in = sorted({asked for row in found.values() for asked in row})
+    rows = [[name, *(_with_difference(row.get(a), theirs.get(a, {})) for a in asked_in)] for name, row in found.items()]
+    return tables.markdown(["", *(f"{100 * float(asked):g} % zeros" for asked in asked_in)], rows)
+
+
+def _with_difference(runs, theirs):
+    if not runs:
+        return ""
+    ours = {run["seed"]: 100 * run["accuracy"] for run in runs}
+    difference = "" if ours == theirs else f"; {_difference(ours, theirs)}"
+    return f"{tables.mean(list(ours.values()))} (n = {len(ours)}){difference}"
+
+
 def differences(file: str, reference: str = "one_cycle") -> str:
     """Each method's accuracy minus the reference's, by seed, with the 95 % t interval; ~ where zero is in it."""
     found = by_method(file)
-    accuracies = {
-        method: {asked: {run["seed"]: 100 * run["accuracy"] for run in runs} for asked, runs in row.items()}
-        for method, row in found.items()
-    }
+    accuracies = {method: _accuracies(row) for method, row in found.items()}
     columns = sorted(accuracies[reference])
     rows = [
         [method, *(_difference(row.get(asked, row.get("", {})), accuracies[reference][asked]) for asked in columns)]
@@ -93,20 +114,29 @@ def differences(file: str, reference: str = "one_cycle") -> str:
     return tables.markdown(["", *(f"{100 * float(asked):g} % zeros" for asked in columns)], rows)
 
 
+def _accuracies(row):
+    """`{asked: {seed: accuracy in per cent}}` of a method."""
+    return {asked: {run["seed"]: 100 * run["accuracy"] for run in runs} for asked, runs in row.items()}
+
+
 def _difference(ours, theirs):
     found = paired(ours, theirs)
     return f"{found.text(2)}{' ~' * found.is_noise}" if found else ""
 
 
-def exchanges() -> str:
-    """SET and RigL by how often they exchange weights; with the default they are in the matrix of all methods."""
-    default, others = by_method("mnist_lenet300"), by_method(EXCHANGE)
-    found = {(method, 100): default[method] for method in ("set", "rigl")}
-    found |= {(name.split("_")[0], int(name.split("_")[1])): row for name, row in others.items()}
+def exchanges(file: str) -> str:
+    """SET and RigL by how often they exchange weights; on MNIST the default is among the runs of all methods."""
+    found = by_method(file)
+    if file == "mnist_exchange":
+        found |= {f"{method}_100": by_method("mnist_lenet300")[method] for method in ("set", "rigl")}
+    names = sorted(found, key=lambda name: (not name.startswith("set"), -_times(name)))
     asked = sorted({asked for row in found.values() for asked in row})
-    names = sorted(found, key=lambda name: (name[0] != "set", -name[1]))
-    rows = [[f"{method}, {times} times", *(_cell(found[method, times], a) for a in asked)] for method, times in names]
+    rows = [[f"{name.split('_')[0]}, {_times(name)} times", *(_cell(found[name], a) for a in asked)] for name in names]
     return tables.markdown(["", *(f"{100 * float(a):g} % zeros" for a in asked)], rows)
+
+
+def _times(name):
+    return int(name.split("_")[1])
 
 
 def _cell(row, asked):
@@ -119,7 +149,9 @@ def _cell(row, asked):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", nargs="+", choices=[*FILES, EXCHANGE], default=[*FILES, EXCHANGE])
+    parser.add_argument(
+        "--files", nargs="+", choices=[*FILES, SCHEDULES, *EXCHANGES], default=[*FILES, SCHEDULES, *EXCHANGES]
+    )
     parser.add_argument("--methods", nargs="+", help="only these, by their names in the file")
     parser.add_argument("--runs", type=pathlib.Path, default=tables.ROOT / "runs" / "comparison", help="for the runs")
     parser.add_argument("--tables", action="store_true", help="only write tables and pictures")
@@ -133,5 +165,7 @@ if __name__ == "__main__":
                 plots.comparison(runs.values()), tables.ROOT / "docs" / f"comparison_{which}.png", overwrite=True
             )
     tables.write("docs/comparison.md", "differences", differences("mnist_lenet300"))
-    tables.write("docs/comparison.md", EXCHANGE, exchanges())
+    tables.write("docs/comparison.md", SCHEDULES, schedule_table())
+    for file in EXCHANGES:
+        tables.write("docs/comparison.md", file, exchanges(file))
     tables.write("docs/comparison.md", "comparison", table(*FILES))

@@ -23,7 +23,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 MORE_PAGES = [f"docs/{page}.md" for page in ("command_line", "comparison", "doctor", "migrate", "quick_start")]
 PAGES = ["README.md", *also(MORE_PAGES)]
 BEFORE = {"docs/doctor.md": [["train", "configs/mnist_lenet300_one_cycle.yaml", "--out", "runs/mnist"]]}
-BENCHMARKS = ["activation_density", "cifar", "comparison", "mnist", "mnist_dst", "mnist_gsm", "pll"]
+BENCHMARKS = ["activation_density", "cifar", "comparison", "doctor_page", "durations", "evidence"]
+BENCHMARKS += ["mnist", "mnist_dst", "mnist_gsm", "pll"]
 
 
 def blocks(page, language):
@@ -91,5 +92,6 @@ def test_tables_are_those_of_the_runs_in_the_repository(name, tmp_path, monkeypa
     monkeypatch.syspath_prepend(tmp_path / "benchmarks")
     monkeypatch.setattr(sys, "argv", [name, "--tables"])
     runpy.run_path(str(tmp_path / "benchmarks" / f"{name}.py"), run_name="__main__")
-    for page in (tmp_path / "README.md", *(tmp_path / "docs").glob("*.md")):
+    pages = [path for folder in (tmp_path, tmp_path / "benchmarks", tmp_path / "docs") for path in folder.glob("*.md")]
+    for page in pages:
         assert page.read_text(encoding="utf-8") == (ROOT / page.relative_to(tmp_path)).read_text(encoding="utf-8")
