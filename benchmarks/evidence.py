@@ -27,6 +27,7 @@ from tfsparse.backend import run_directory
 from tfsparse.experiments import config as configs
 from tfsparse.experiments import matrix, plots
 from tfsparse.experiments.differences import Difference, paired
+from tfsparse.experiments.run_config import RunConfig
 
 FILE = tables.ROOT / "configs" / "comparison" / "mnist_cost.yaml"
 RESULTS = tables.ROOT / "benchmarks" / "results" / "evidence"
@@ -60,60 +61,10 @@ TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)  # of the picture, in training FLOPs
 PRIOR = "fine_tuned"  # the most accurate of the three stages
 
 
-def train(name: str, config) -> None:
-    """One run into the current folder, unless it is finished, and its run.json among the results."""
-    if not (RESULTS / f"{name}.json").exists():
-        matrix.train({name: config}, ".", on_run_begin=lambda name: print(name, flush=True))
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        shutil.copy(pathlib.Path(name, "run.json"), RESULTS / f"{name}.json")
-
-
-def train_matrix(*methods: str) -> None:
-    """The runs of some methods of the file, or of all."""
-    for name, config in matrix.load(FILE).items():
-        if not methods or name.split("-")[0] in methods:
-            train(name, config)
-
-
-def fine_tune(method: str, sparsity: float, seed: int) -> None:
-    """The second and third stage: cut the trained dense network in the first step, and fine-tune."""
-    prune = f"{{schedule: {{name: one_shot, start: 0.0}}, pruner: {PRUNER}, sparsity: {sparsity}}}"
-    sets = [f"optimizer.learning_rate={FINE_TUNING[method]}", f"prune={prune}"]
-    sets += [f"start={{weights: dense-seed{seed}/model.keras}}", f"seed={seed}", f"epochs={FINE_TUNING_EPOCHS}"]
-    train(f"{method}-{sparsity:g}-seed{seed}", configs.validate(configs.read(FILE)["base"], sets, source=str(FILE)))
-
-
-def rewind(seed: int) -> None:
-    """Iterative magnitude pruning: train, cut, go back to the first weights; as many rounds as there are sparsities."""
-    before = f"dense-seed{seed}"
-    for sparsity in ROUNDS:
-        name, mask = f"rewound-{sparsity:g}-seed{seed}", f"cut-{sparsity:g}-seed{seed}.keras"
-        if not (RESULTS / f"{name}.json").exists():
-            model = run_directory.read_model(pathlib.Path(before, "model.keras"), compiled=False)
-            tfsparse.prune(model, sparsity, tfsparse.Magnitude(scope="global"))
-            model.save(mask)
-        sets = [f"start={{mask: {mask}}}", f"seed={seed}"]
-        train(name, configs.validate(configs.read(FILE)["base"], sets, source=str(FILE)))
-        before = name
-
-
-def run_all() -> None:
-    """Everything that is missing, into the current folder."""
-    train_matrix()
-    for seed in SEEDS:
-        for sparsity in SPARSITIES:
-            for method in FINE_TUNING:
-                fine_tune(method, sparsity, seed)
-        rewind(seed)
-
-
-# ------------------------------------------------------------------------------------------------- accuracy and FLOPs
-
-
-def records(network: str) -> dict[str, dict]:
-    """All runs of a network that are there, by name: those of `comparison.py`, and of MNIST those of this file."""
-    own = sorted(RESULTS.glob("*.json")) if network == "mnist_lenet300" else []
-    return comparison.finished(network) | {path.stem: json.loads(path.read_text()) for path in own}
+def names() -> list[str]:
+    """All runs, in the order in which they are trained."""
+    tuned = [f"{method}-{s:g}-seed{seed}" for seed in SEEDS for s in SPARSITIES for method in FINE_TUNING]
+    return [*matrix.load(FILE), *tuned, *(f"rewound-{s:g}-seed{seed}" for seed in SEEDS for s in ROUNDS)]
 
 
 def parts(name: str) -> tuple[str, float, int]:
@@ -127,6 +78,54 @@ def earlier(name: str) -> list[str]:
     method, sparsity, seed = parts(name)
     rounds = [f"rewound-{s:g}-seed{seed}" for s in ROUNDS if s < sparsity] if method == "rewound" else []
     return [f"dense-seed{seed}", *rounds] if method in (*FINE_TUNING, "rewound") else []
+
+
+def config_of(name: str) -> RunConfig:
+    """The config of a run, with the files of the runs before it relative to the current folder."""
+    known = matrix.load(FILE)
+    if name in known:
+        return known[name]
+    method, sparsity, seed = parts(name)
+    if method == "rewound":  # iterative pruning: the first weights again, with the mask of the last cut
+        sets = [f"start={{mask: {_mask(name)}}}"]
+    else:  # the second and the third stage: cut the dense network in the first step, and fine-tune
+        prune = f"{{schedule: {{name: one_shot, start: 0.0}}, pruner: {PRUNER}, sparsity: {sparsity}}}"
+        sets = [f"optimizer.learning_rate={FINE_TUNING[method]}", f"prune={prune}", f"epochs={FINE_TUNING_EPOCHS}"]
+        sets += [f"start={{weights: {earlier(name)[-1]}/model.keras}}"]
+    return configs.validate(configs.read(FILE)["base"], [*sets, f"seed={seed}"], source=str(FILE))
+
+
+def train(name: str) -> None:
+    """Train a run into the current folder, after the runs that it needs. What is finished is not trained again."""
+    for before in earlier(name)[-1:]:
+        train(before)
+    if parts(name)[0] == "rewound" and not pathlib.Path(_mask(name)).exists():
+        model = run_directory.read_model(pathlib.Path(earlier(name)[-1], "model.keras"), compiled=False)
+        tfsparse.prune(model, parts(name)[1], tfsparse.Magnitude(scope="global"))
+        model.save(_mask(name))
+    matrix.train({name: config_of(name)}, ".", on_run_begin=lambda name: print(name, flush=True))
+
+
+def _mask(name):
+    return name.replace("rewound", "cut") + ".keras"
+
+
+def run_all() -> None:
+    """Train every run that is not among the results, in the current folder, and keep its run.json."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name in names():
+        if not (RESULTS / f"{name}.json").exists():
+            train(name)
+            shutil.copy(pathlib.Path(name, "run.json"), RESULTS / f"{name}.json")
+
+
+# ------------------------------------------------------------------------------------------------- accuracy and FLOPs
+
+
+def records(network: str) -> dict[str, dict]:
+    """All runs of a network that are there, by name: those of `comparison.py`, and of MNIST those of this file."""
+    own = sorted(RESULTS.glob("*.json")) if network == "mnist_lenet300" else []
+    return comparison.finished(network) | {path.stem: json.loads(path.read_text()) for path in own}
 
 
 def flops(method: str, run: dict) -> float:

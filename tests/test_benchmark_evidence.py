@@ -82,3 +82,44 @@ def test_the_headline_is_the_cheapest_that_is_as_accurate(evidence, monkeypatch)
     monkeypatch.setattr(evidence, "records", lambda network: found)
     (row,) = evidence.headline().splitlines()[2:]
     assert "| AGP, 0 to 30 % |" in row and f"| **{1.02 / 0.12:.1f}** ± 0.00 |" in row and "+0.10 ± 0.00 |" in row
+
+
+def test_runs_begin_with_the_files_of_the_runs_before_them(evidence):
+    tuned, first, second = map(evidence.config_of, ("fine_tuned-0.95-seed1", "rewound-0.8-seed2", "rewound-0.95-seed2"))
+    assert (tuned.start.weights, tuned.epochs, tuned.prune.sparsity, tuned.seed) == (
+        "dense-seed1/model.keras",
+        4,
+        0.95,
+        1,
+    )
+    assert tuned.prune.schedule.options == {"start": 0.0} and tuned.optimizer.learning_rate.max == 0.1
+    assert (first.start.mask, second.start.mask) == ("cut-0.8-seed2.keras", "cut-0.95-seed2.keras")
+    assert (second.prune, second.epochs, second.seed) == (None, 10, 2)
+    assert set(evidence.names()) >= {
+        "dense-seed0",
+        "three_stages-0.9-seed2",
+        "fine_tuned_low-0.98-seed0",
+        "rewound-0.98-seed1",
+    }
+
+
+def test_a_later_round_is_trained_from_the_cut_of_the_round_before(evidence, tmp_path, monkeypatch):
+    """The networks that come out of the rounds, told apart by their zeros."""
+    monkeypatch.chdir(tmp_path)
+    trained, cuts = [], []
+    monkeypatch.setattr(evidence.matrix, "train", lambda runs, folder, on_run_begin: trained.extend(runs))
+    monkeypatch.setattr(evidence.run_directory, "read_model", lambda path, compiled: _Model(str(path), cuts))
+    monkeypatch.setattr(evidence.tfsparse, "prune", lambda model, sparsity, pruner: cuts.append((model.path, sparsity)))
+    evidence.train("rewound-0.95-seed0")
+    assert trained == ["dense-seed0", "rewound-0.8-seed0", "rewound-0.95-seed0"]
+    assert cuts == [
+        ("dense-seed0/model.keras", 0.8),
+        "cut-0.8-seed0.keras",
+        ("rewound-0.8-seed0/model.keras", 0.95),
+        "cut-0.95-seed0.keras",
+    ]
+
+
+class _Model:
+    def __init__(self, path, written):
+        self.path, self.save = path, written.append
