@@ -60,7 +60,7 @@ def test_the_pruners_of_the_documentation_pass(monkeypatch):
     scope = {}
     for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         exec(compile(code, page.name, "exec"), scope)
-    assert scope["Movement"]() == pruners.get("movement")
+    assert scope["MagnitudeAndGradient"]() == pruners.get("magnitude_and_gradient")
 
 
 # ---- planted bugs: the battery must fail ----------------------------------------------------------------------------

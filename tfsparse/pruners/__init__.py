@@ -3,22 +3,26 @@
 from tfsparse.pruners.drop_and_grow import DropAndGrow
 from tfsparse.pruners.feather import Feather
 from tfsparse.pruners.magnitude import Magnitude
+from tfsparse.pruners.movement import Movement
 from tfsparse.pruners.pruner import Pruner, ScorePruner, get, names, pruners
 from tfsparse.pruners.random import Random
 from tfsparse.pruners.rigl import RigL
 from tfsparse.pruners.saliency import Saliency
 from tfsparse.pruners.set import SET
+from tfsparse.pruners.taylor import Taylor
 
 __all__ = [
     "SET",
     "DropAndGrow",
     "Feather",
     "Magnitude",
+    "Movement",
     "Pruner",
     "Random",
     "RigL",
     "Saliency",
     "ScorePruner",
+    "Taylor",
     "get",
     "names",
     "pruners",
