@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 import tfsparse
-from tfsparse import testing
+from tfsparse import pruners, testing
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -35,9 +35,38 @@ def test_prune_once_globally():
     assert smallest_kept >= 0
 
 
-def test_prune_once_needs_no_gradients():
-    with pytest.raises(ValueError, match="none outside training"):
+def test_a_pruner_that_scores_gradients_needs_data():
+    with pytest.raises(ValueError, match=r"none outside training. Write prune\(model, 0.5, pruner, data="):
         tfsparse.prune(testing.small_model(), 0.5, "saliency")
+
+
+@pytest.mark.parametrize("name", ["saliency", "taylor"])
+def test_gradients_of_the_data_are_scored_once(name):
+    masks = []
+    for pruner in (name, pruners.SNIP(rounds=1)):  # the same order for single weights
+        model = testing.small_model()
+        model.compile("sgd", LOSS)
+        tfsparse.prune(model, 0.7, pruner, data=testing.small_data())
+        masks.append([ops.convert_to_numpy(v) != 0 for v in model.trainable_variables])
+    assert all(np.array_equal(a, b) for a, b in zip(*masks, strict=True))
+
+
+def test_masks_of_initialisation_stay_in_training():
+    model = testing.small_model()
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), LOSS)
+    x, y = testing.small_data()
+    tfsparse.prune(model, 0.8, pruners.SNIP(rounds=3), data=(x, y), exclude="head")
+    masks = [ops.convert_to_numpy(v) != 0 for v in model.trainable_variables[::2]]
+    assert [int(np.sum(~m)) for m in masks][2] == 0 and sum(np.sum(~m) for m in masks) == round(0.8 * (36 + 512))
+    tfsparse.keep_zeros(model)
+    model.fit(x, y, epochs=2, verbose=0)
+    for kernel, mask in zip(model.trainable_variables[::2], masks, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(kernel) != 0, mask)
+
+
+def test_data_without_use_is_refused():
+    with pytest.raises(ValueError, match="scores the weights alone, and data was given"):
+        tfsparse.prune(testing.small_model(), 0.5, data=testing.small_data())
 
 
 def _ticket_pair():

@@ -10,7 +10,9 @@ Files of a run directory:
 """
 
 import contextlib
+import functools
 import importlib.metadata
+import itertools
 import math
 import os
 import pathlib
@@ -20,6 +22,7 @@ import time
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from tfsparse.backend import files, run_directory
 from tfsparse.backend.precision import dtype_policy
@@ -147,7 +150,7 @@ def _fit(config, directory, run, start, callbacks):
         if run["checkpoints"]
         else assembly.compiled_model(config, data, *start)
     )
-    pruning = assembly.callbacks(config, data.validation, lambda: _first_batch(config))
+    pruning = assembly.callbacks(config, data.validation, functools.partial(_first_batches, config))
     logs = str(directory / "tensorboard")
     loggers = [SparsityLogger(logs)] if pruning else []
     recorders = [StopAtDivergence(), _RunRecorder(directory, run), _TensorBoard(logs, write_graph=False)]
@@ -235,9 +238,10 @@ def _data(config, first_epoch=0):
     return data
 
 
-def _first_batch(config):
-    """Return the first batch of the first epoch, also when a run is resumed in a later one."""
-    return next(iter(_data(config).train))
+def _first_batches(config, number=1):
+    """Return the first batches of the first epoch as one, also when a run is resumed in a later epoch."""
+    batches = list(itertools.islice(_data(config).train, number))
+    return batches[0] if number == 1 else tuple(np.concatenate(arrays) for arrays in zip(*batches, strict=True))
 
 
 @contextlib.contextmanager

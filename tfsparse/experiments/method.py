@@ -61,8 +61,8 @@ class CallbackMethod(Method):
         Args:
             section: The section of the config.
             validation: The validation data, or None if the callback is created only to check the section.
-            first_batch: Function that returns the first batch of the first epoch, or None. It is the same batch when
-                the training is resumed.
+            first_batch: `number -> (x, y)`: the first batches of the first epoch as one, by default one; or None. They
+                are the same when the training is resumed.
 
         Returns:
             The callback.

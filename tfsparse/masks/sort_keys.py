@@ -23,10 +23,11 @@ def nonnegative(scores) -> list:
     """Return float32 tensors >= 0 that have the order of the scores, which may have any sign."""
     floats = [ops.cast(s, "float32") for s in scores]
     smallest = ops.stack([ops.min(ops.cast(bits(f), "float32")) for f in floats])
-    return backend_ops.cond(ops.any(smallest < 0), lambda: [*map(_shifted, floats)], lambda: floats)
+    return backend_ops.cond(ops.any(smallest < 0), lambda: [*map(ordered, floats)], lambda: floats)
 
 
-def _shifted(values):
+def ordered(values):
+    """Return a float32 tensor > 0 in the order of float32 values of any sign; neighbouring floats tie."""
     ordered = ops.where(values == 0, 0, bits(values))  # -0.0 ties with 0.0
     ordered = ops.bitwise_xor(ordered, ops.bitwise_and(ops.right_shift(ordered, 31), MAX_INT))
     return of_integers(ops.bitwise_and(ops.bitwise_xor(ops.right_shift(ordered, 1), 1 << 30), MAX_INT))  # + 2**30

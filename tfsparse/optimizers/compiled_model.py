@@ -10,6 +10,7 @@ from tfsparse.optimizers import masked_layer, recompiled
 from tfsparse.optimizers.kernel_checks import check_kernels
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import left_dense, selection
+from tfsparse.pruners.calibrated import in_training
 
 
 def sparsify(
@@ -67,6 +68,8 @@ def sparsify(
 def wrap_optimizer(model, schedule, sparsity: float, pruner, choice: selection.Choice, total_steps: int | None):
     """Do what `sparsify` does, for a `Choice` of weights."""
     pruner = pruners.get(pruner)
+    if pruner.needs_calibration:
+        raise ValueError(in_training(pruner))
     check = check_ready if pruner.straight_through else check_compiled  # dense copies start from the weights
     check(model)
     previous, records = sparse_optimizer(model), recompiled.last_records(model.trainable_variables)

@@ -1,5 +1,7 @@
 """Pruning without training: cut a model once, or start again from a winning ticket."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,6 +9,7 @@ from keras import ops
 from tfsparse import pruners
 from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
+from tfsparse.optimizers.calibration import Calibration
 from tfsparse.optimizers.compiled_model import check_keras3, check_ready
 from tfsparse.optimizers.fixed_masks import check_masks, train_with
 from tfsparse.optimizers.kernel_checks import check_kernels
@@ -19,6 +22,7 @@ def prune(
     sparsity: float,
     pruner="magnitude",
     *,
+    data=None,
     sparsities=(),
     exclude=(),
     min_sparsity: float = 0.0,
@@ -28,14 +32,17 @@ def prune(
 
         weights = weights * pruner.masks(weights, num_pruned)
 
-    Nothing keeps them at zero if training goes on; `tfsparse.Prune` does. If the model has BatchNormalization, most of
-    what the cut costs may be its statistics: `tfsparse.recalibrate(model, data)` measures them again.
+    Nothing keeps them at zero if training goes on; `tfsparse.keep_zeros` does, and `tfsparse.Prune` prunes further. If
+    the model has BatchNormalization, most of what the cut costs may be its statistics: `tfsparse.recalibrate(model,
+    data)` measures them again.
 
     Args:
         model: A built model.
         sparsity: Target in [0, 1): of all kernels together, or with `scope="layer"` of each of them.
-        pruner: Which weights are pruned: a pruner that needs no gradients, its name or its config. Default:
-            "magnitude".
+        pruner: Which weights are pruned: a pruner, its name or its config. A pruner that scores gradients gets those of
+            the loss on `data`. Default: "magnitude".
+        data: One batch on which the pruner scores the weights: `x`, `(x, y)` or `(x, y, sample_weight)`, arrays or
+            nests of arrays. Default: None, for pruners that need none.
         sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own. A
             layer may be given by its name. A pair `(least, largest)` in place of a sparsity bounds a weight that
             competes for the common target.
@@ -46,26 +53,74 @@ def prune(
 
     Raises:
         TypeError: If the model is no Keras 3 model.
-        ValueError: If the pruner scores gradients, or if there is nothing to prune.
+        ValueError: If there is nothing to prune, or if `data` does not fit: it is missing, has no labels for a loss,
+            another shape than the model's inputs or fewer samples of a class than the pruner needs, or the pruner uses
+            none.
 
     Examples:
-        >>> tfsparse.prune(model, 0.8)
+        >>> tfsparse.prune(model, 0.95, "snip", data=(x[:256], y[:256]))   # before training
+        >>> tfsparse.keep_zeros(model)
+
+        >>> tfsparse.prune(model, 0.8)                                     # after training
         >>> tfsparse.report(model).sparsity
         0.8
     """
     check_keras3(model, f"tfsparse.prune(tfsparse.tfmot.to_keras3(model), {sparsity})")
     chosen = pruners.get(pruner)
-    if chosen.needs_gradients:
-        raise ValueError(
-            f"{chosen!r} scores gradients, and there are none outside training. Write prune(model, {sparsity}, "
-            'pruner="magnitude"), or train with callbacks=[tfsparse.Prune("one_shot", ...)].'
-        )
+    _check_data(chosen, data, sparsity)
     check_kernels(model, sparsities)
     choice = selection.Choice(sparsities, exclude, min_sparsity=min_sparsity, max_sparsity=max_sparsity)
     optimizer = SparseOptimizer("sgd", "constant", sparsity, chosen, total_steps=2)
     optimizer.choose_when_built(lambda: left_dense.resolve(choice, model, sparsity))
     optimizer.build(model.trainable_variables)
-    optimizer.prune_now()
+    if data is None and not chosen.needs_calibration:
+        optimizer.prune_now()
+    else:
+        _prune_in_rounds(optimizer, Calibration(model, optimizer.pruned_variables, data))
+
+
+def _check_data(pruner, data, sparsity):
+    if pruner.needs_gradients and data is None:
+        raise ValueError(
+            f"{pruner!r} scores gradients, and there are none outside training. Write prune(model, {sparsity}, pruner, "
+            'data=(x, y)) or pruner="magnitude", or train with callbacks=[tfsparse.Prune("one_shot", ...)].'
+        )
+    if data is not None and not (pruner.needs_gradients or pruner.needs_calibration):
+        raise ValueError(
+            f"{pruner!r} scores the weights alone, and data was given: leave it out, or write for example "
+            f'prune(model, {sparsity}, "snip", data=data).'
+        )
+
+
+def _prune_in_rounds(optimizer, calibration):
+    """Prune a model in rounds, and score it in each of them with the zeros of the rounds before."""
+    pruner, state = optimizer.pruner, optimizer.mask_state
+    if pruner.needs_calibration:
+        sensitivities = backend_ops.compiled(functools.partial(pruner.sensitivities, calibration))
+    else:
+        sensitivities = backend_ops.compiled(functools.partial(calibration.gradients, calibration.loss))
+    for fraction in _fractions(optimizer.sparsity, getattr(pruner, "rounds", 1)):
+        found = sensitivities([backend_ops.read(v) for v in state.weights])
+        _check_finite(pruner, state.weights, found)
+        state.update(list(found), state.num_pruned(ops.convert_to_tensor(fraction, "float32")))
+        state.apply()
+    optimizer.raise_nonfinite()
+
+
+def _fractions(sparsity, rounds):
+    """Return for each round the fraction of the target, so that each keeps the same share of what is left."""
+    if not sparsity:
+        return [1.0]
+    return [(1 - (1 - sparsity) ** (r / rounds)) / sparsity for r in range(1, rounds)] + [1.0]
+
+
+def _check_finite(pruner, weights, sensitivities):
+    for weight, values in zip(weights, sensitivities, strict=True):
+        if not np.all(np.isfinite(ops.convert_to_numpy(values))):
+            raise ValueError(
+                f"{pruner!r} found NaN or infinity for {weight.path}, so its weights cannot be ranked: check the data "
+                'and the weights of the model, or write pruner="magnitude".'
+            )
 
 
 def winning_ticket(model: keras.Model, initial_weights, mask) -> SparseOptimizer:

@@ -1,7 +1,9 @@
 """Pruners: which weights are kept."""
 
+from tfsparse.pruners.calibrated import CalibratedPruner
 from tfsparse.pruners.drop_and_grow import DropAndGrow
 from tfsparse.pruners.feather import Feather
+from tfsparse.pruners.grasp import GraSP
 from tfsparse.pruners.magnitude import Magnitude
 from tfsparse.pruners.movement import Movement
 from tfsparse.pruners.pruner import Pruner, ScorePruner, get, names, pruners
@@ -9,12 +11,17 @@ from tfsparse.pruners.random import Random
 from tfsparse.pruners.rigl import RigL
 from tfsparse.pruners.saliency import Saliency
 from tfsparse.pruners.set import SET
+from tfsparse.pruners.snip import SNIP
+from tfsparse.pruners.synflow import Synflow
 from tfsparse.pruners.taylor import Taylor
 
 __all__ = [
     "SET",
+    "SNIP",
+    "CalibratedPruner",
     "DropAndGrow",
     "Feather",
+    "GraSP",
     "Magnitude",
     "Movement",
     "Pruner",
@@ -22,6 +29,7 @@ __all__ = [
     "RigL",
     "Saliency",
     "ScorePruner",
+    "Synflow",
     "Taylor",
     "get",
     "names",

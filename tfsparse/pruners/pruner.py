@@ -31,9 +31,12 @@ class Pruner(Configurable, abc.ABC):
         straight_through: True if pruned weights keep a hidden dense copy that is trained on, and may return with the
             value that the copy has reached. Then the masks are computed at every step until the end of training,
             whatever the schedule's `updates`.
+        needs_calibration: True if the masks are computed once of a whole model, by `tfsparse.prune`. Such a pruner is a
+            `tfsparse.pruners.CalibratedPruner`.
     """
 
     needs_gradients = False
+    needs_calibration = False
     monotone = True
     straight_through = False
 

@@ -2,10 +2,10 @@
 
 import keras
 
-from tfsparse.backend import keras_internals
+from tfsparse.backend import derivatives, keras_internals
 from tfsparse.backend import ops as backend_ops
-from tfsparse.methods.pll.batch_loss import batch, chosen_variables, inference_calls, mean_loss
-from tfsparse.methods.pll.hessian import Hessian, tensorflow_hvp
+from tfsparse.backend.batch_loss import batch, chosen_variables, inference_calls, mean_loss
+from tfsparse.methods.pll.hessian import Hessian
 from tfsparse.pruners.selection import is_prunable
 
 
@@ -61,12 +61,7 @@ class Curvature(Hessian):
 
     def _hessian_product(self, state, vectors):
         weights, others, data = state
-        if keras.backend.backend() == "jax":
-            import jax
-
-            gradient = jax.grad(lambda w: self._loss_value((w, others, data)))
-            return jax.jvp(gradient, (weights,), (vectors,))[1]
-        return tensorflow_hvp(lambda: self._loss_value(state), weights, vectors)
+        return derivatives.hessian_product(lambda w: self._loss_value((w, others, data)), weights, vectors)
 
 
 def _compiled_loss(model):

@@ -4,8 +4,9 @@ import tensorflow as tf
 import tf_keras
 
 from tfsparse.backend import keras_internals
-from tfsparse.methods.pll.batch_loss import batch, chosen_variables, inference_calls, mean_loss
-from tfsparse.methods.pll.hessian import Hessian, tensorflow_hvp
+from tfsparse.backend.batch_loss import batch, chosen_variables, inference_calls, mean_loss
+from tfsparse.backend.derivatives import tensorflow_hvp
+from tfsparse.methods.pll.hessian import Hessian
 from tfsparse.tfmot import kernels
 from tfsparse.tfmot.constraints import native
 from tfsparse.tfmot.wrapper import PruneLowMagnitude

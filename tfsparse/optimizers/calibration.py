@@ -1,0 +1,141 @@
+"""A model and data: what weights are scored on outside of training."""
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from tfsparse.backend import derivatives, keras_internals
+from tfsparse.backend import ops as backend_ops
+from tfsparse.backend.batch_loss import batch, inference_calls
+
+
+class Calibration:
+    """The outputs and the loss of a model on one batch, as functions of the weights that are pruned.
+
+    BatchNormalization uses the statistics of the batch and keeps its moving ones. Layers that draw random numbers
+    behave as in inference. No variable is written.
+
+    Args:
+        model: A built Keras 3 model.
+        weights: The variables that are pruned.
+        data: One batch: `x`, `(x, y)` or `(x, y, sample_weight)`, arrays or nests of arrays; or None.
+
+    Raises:
+        TypeError: If `data` is something else.
+        ValueError: If the inputs have another shape than those of the model, or arrays have different numbers of rows.
+    """
+
+    gradients, hessian_product = staticmethod(derivatives.gradients), staticmethod(derivatives.hessian_product)
+
+    def __init__(self, model: keras.Model, weights: list, data=None):
+        self.model, self.weights = model, list(weights)
+        has_only_inputs = data is None or isinstance(data, (np.ndarray, dict)) or ops.is_tensor(data)
+        self._data = batch((data, None) if has_only_inputs else data)
+        _check_inputs(model, self._data[0])
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows of the data."""
+        return tree.flatten(self._data[0])[0].shape[0]
+
+    def outputs(self, weights: list, x=None, training: bool = True, others=()):
+        """Return the outputs of the model.
+
+        Args:
+            weights: Values of the weights.
+            x: Inputs. Default: None, those of the data.
+            training: Whether layers behave as in training. Default: True.
+            others: Pairs of a further variable and its value. Default: none, all have their present values.
+        """
+        values = [*zip(self.weights, weights, strict=True), *others]
+        with keras.StatelessScope(values), keras_internals.replaced(inference_calls(self.model, keras.layers)):
+            return self.model(self._data[0] if x is None else x, training=training)
+
+    def loss(self, weights: list, rows=None, temperature: float = 1.0):
+        """Return the loss of `compile`, without regularisation.
+
+        Args:
+            weights: Values of the weights.
+            rows: Indices of rows of the data. Default: None, all rows.
+            temperature: What the outputs are divided by. Default: 1.0.
+
+        Raises:
+            ValueError: If the model is not compiled with a loss, or if the data has no labels.
+        """
+        loss = self._loss()
+        x, y, sample_weight = tree.map_structure(lambda a: _rows_of(a, rows), self._data)
+        outputs = tree.map_structure(lambda output: output / temperature, self.outputs(weights, x))
+        return loss(y, outputs, sample_weight)
+
+    def flow(self, weights: list):
+        """Return the sum of the outputs for inputs of ones, where all other variables have their absolute values."""
+        own = {id(v) for v in self.weights}
+        others = [v for v in self.model.variables if id(v) not in own and "float" in v.dtype]
+        absolute = [(v, ops.abs(backend_ops.read(v))) for v in others]
+        outputs = self.outputs(weights, self._ones(), training=False, others=absolute)
+        return sum(ops.sum(ops.cast(output, "float32")) for output in tree.flatten(outputs))
+
+    def class_labels(self, weights: list):
+        """Return the class of each row and the number of classes; None if the labels are no classes."""
+        self._loss()  # without labels there are no classes
+        y, outputs = self._data[1], self.outputs(weights)
+        if tree.is_nested(y) or tree.is_nested(outputs):
+            return None
+        y = backend_ops.to_numpy(y)
+        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+        if y.ndim == 2 and np.all((y == 0) | (y == 1)) and np.all(y.sum(axis=1) == 1):
+            return y.argmax(axis=1), y.shape[1]
+        num_classes = max(outputs.shape[-1], 2)
+        are_classes = y.ndim == 1 and np.all((y == np.floor(y)) & (y >= 0) & (y < num_classes))
+        return (y.astype(int), num_classes) if are_classes else None
+
+    def _loss(self):
+        loss = keras_internals.compiled_loss(self.model)
+        if loss is None:
+            raise ValueError(
+                f"Model {self.model.name!r} is not compiled, so its loss is not known: write model.compile(optimizer, "
+                "loss) first."
+            )
+        if self._data[1] is None:
+            raise ValueError("data has no labels, and the loss needs them: expected data=(x, y), one batch of arrays.")
+        return loss
+
+    def _ones(self):
+        """Return one row of inputs that are all 1."""
+        if self._data[0] is not None:
+            return tree.map_structure(lambda a: ops.ones_like(a[:1]), self._data[0])
+        inputs = _inputs(self.model)
+        if inputs is None or any(None in tensor.shape[1:] for tensor in tree.flatten(inputs)):
+            raise ValueError(
+                f"The shape of the inputs of {self.model.name!r} is not known, because it is subclassed or open: "
+                "expected an example of them, data=x[:1]."
+            )
+        return tree.map_structure(lambda tensor: ops.ones((1, *tensor.shape[1:]), tensor.dtype), inputs)
+
+
+def _rows_of(array, rows):
+    return array if array is None or rows is None else ops.take(array, rows, axis=0)
+
+
+def _inputs(model):
+    """Return the symbolic inputs of a model as its call takes them; None if it has no graph."""
+    graph = keras_internals.graph(model)
+    return None if graph is None else graph.input
+
+
+def _check_inputs(model, x):
+    """Refuse inputs of another shape than the model expects."""
+    inputs = _inputs(model)
+    if x is None or inputs is None:
+        return
+    expected, given = ([tuple(a.shape) for a in tree.flatten(nest)] for nest in (inputs, x))
+    fits = len(given) == len(expected) and all(map(_fits, given, expected))
+    if not fits:
+        raise ValueError(
+            f"data has inputs of shape {', '.join(map(str, given))}, and model {model.name!r} expects "
+            f"{', '.join(map(str, expected))}: pass a batch like those of training, data=(x, y)."
+        )
+
+
+def _fits(given, expected):
+    return len(given) == len(expected) and all(e in (None, g) for g, e in zip(given, expected, strict=True))

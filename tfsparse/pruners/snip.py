@@ -1,0 +1,49 @@
+"""SNIP: single-shot network pruning."""
+
+from keras import ops
+
+from tfsparse.pruners.calibrated import CalibratedPruner
+from tfsparse.pruners.pruner import pruners
+
+
+@pruners.register
+class SNIP(CalibratedPruner):
+    """Prune before training the connections without which the loss of one batch would change least.
+
+        score = |w * dL/dw|                         for rounds r = 1, ..., R, see `CalibratedPruner`
+
+    With one round, as in the paper, a high sparsity can empty a layer. Rounds repair this: a layer that gets thin gets
+    higher scores. BatchNormalization uses the statistics of the batch.
+
+    Args:
+        granularity: "weight", "channel", a block `(outputs, inputs)`, "n:m", or `{"dense": ..., "conv": ...}`. Default:
+            "weight".
+        scope: "global": one threshold for all weights, or "layer". Default: None, which is "global", or "layer" with an
+            allocation.
+        allocation: "uniform" or "erk", for scope="layer". Default: "uniform".
+        rounds: Number R of rounds, >= 1; each computes the gradient of the batch. 1: single-shot. Default: 100.
+
+    Raises:
+        ValueError: If an argument is none of these.
+
+    Source:
+        Lee, Ajanthan, Torr, "SNIP: Single-shot Network Pruning based on Connection Sensitivity" (ICLR 2019). The
+        rounds: de Jorge et al., "Progressive Skeletonization" (ICLR 2021); Verdenius et al., "Pruning via Iterative
+        Ranking of Sensitivity Statistics" (2020).
+
+    Examples:
+        >>> tfsparse.prune(model, 0.95, "snip", data=(x[:256], y[:256]))
+        >>> tfsparse.keep_zeros(model)
+        >>> model.fit(x, y, epochs=10)
+    """
+
+    def __init__(
+        self, granularity="weight", scope: str | None = None, allocation: str = "uniform", *, rounds: int = 100
+    ):
+        super().__init__(granularity, scope, allocation, rounds=rounds)
+
+    def sensitivities(self, calibration, weights):
+        return calibration.gradients(calibration.loss, weights)
+
+    def score(self, weight, gradient, mask):
+        return ops.abs(weight * gradient)

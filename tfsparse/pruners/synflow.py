@@ -1,0 +1,49 @@
+"""SynFlow: synaptic flow."""
+
+from keras import ops
+
+from tfsparse.pruners.calibrated import CalibratedPruner
+from tfsparse.pruners.pruner import pruners
+
+
+@pruners.register
+class Synflow(CalibratedPruner):
+    """Prune before training, without data: what carries least of the signal from the inputs to the outputs.
+
+        R = sum of the outputs for an input of ones, where every variable v of the model is |v|
+        score = |w * dR/dw|                         for rounds r = 1, ..., R, see `CalibratedPruner`
+
+    No layer is emptied before all others are nearly empty. The model computes as in inference, and its own variables
+    keep their values. In very deep or wide models R can overflow float32; then pruning raises an error.
+
+    Args:
+        granularity: "weight", "channel", a block `(outputs, inputs)`, "n:m", or `{"dense": ..., "conv": ...}`. Default:
+            "weight".
+        scope: "global": one threshold for all weights, or "layer". Default: None, which is "global", or "layer" with an
+            allocation.
+        allocation: "uniform" or "erk", for scope="layer". Default: "uniform".
+        rounds: Number of rounds, >= 1; each computes one gradient of one row. Default: 100.
+
+    Raises:
+        ValueError: If an argument is none of these.
+
+    Source:
+        Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic flow" (NeurIPS
+        2020).
+
+    Examples:
+        >>> tfsparse.prune(model, 0.95, "synflow")
+        >>> tfsparse.keep_zeros(model)
+        >>> model.fit(x, y, epochs=10)
+    """
+
+    def __init__(
+        self, granularity="weight", scope: str | None = None, allocation: str = "uniform", *, rounds: int = 100
+    ):
+        super().__init__(granularity, scope, allocation, rounds=rounds)
+
+    def sensitivities(self, calibration, weights):
+        return calibration.gradients(calibration.flow, [ops.abs(w) for w in weights])
+
+    def score(self, weight, gradient, mask):
+        return ops.abs(weight * gradient)
