@@ -75,6 +75,24 @@ class Calibration:
         outputs = self.outputs(weights, self._ones(), training=False, others=absolute)
         return sum(ops.sum(ops.cast(output, "float32")) for output in tree.flatten(outputs))
 
+    def layer_inputs(self, weights: list) -> list:
+        """Return for each weight the inputs that it is multiplied with in inference.
+
+        Returns:
+            Tensors of the shape `(rows, inputs of one output)`: rows of a Dense layer's inputs, patches of a
+            convolution's. The columns are in the order of `kernel.reshape(-1, outputs)`.
+
+        Raises:
+            ValueError: If there is no data, or if a weight is no kernel of a Dense or Conv2D layer.
+        """
+        if self._data[0] is None:
+            raise ValueError("data is None, and the inputs of layers are measured on it: expected data=x, one batch.")
+        layers, recorded = [layer_of(self.model, v) for v in self.weights], {}
+        calls = [(layer, "call", _recording(layer, recorded.setdefault(id(layer), []))) for layer in layers]
+        with keras_internals.replaced(calls):
+            self.outputs(weights, training=False)
+        return [ops.concatenate([_patches(layer, x) for x in recorded[id(layer)]]) for layer in layers]
+
     def class_labels(self, weights: list):
         """Return the class of each row and the number of classes; None if the labels are no classes."""
         self._loss()  # without labels there are no classes
@@ -111,6 +129,39 @@ class Calibration:
                 "expected an example of them, data=x[:1]."
             )
         return tree.map_structure(lambda tensor: ops.ones((1, *tensor.shape[1:]), tensor.dtype), inputs)
+
+
+def layer_of(model, kernel):
+    """Return the layer whose kernel this is."""
+    found = [x for x in keras_internals.all_layers(model) if kernel is getattr(x, "kernel", None)]
+    layer = found[0] if found else None
+    if isinstance(layer, keras.layers.Dense):
+        return layer
+    if isinstance(layer, keras.layers.Conv2D) and layer.groups == 1 and layer.data_format == "channels_last":
+        return layer
+    raise ValueError(
+        f"{kernel.path} is no kernel of a Dense layer or of a Conv2D layer without groups, so its inputs are not "
+        "known: leave it dense with exclude=[layer]."
+    )
+
+
+def _recording(layer, inputs):
+    """Return the layer's `call`, which also appends its inputs to a list."""
+    call = layer.call
+
+    def recording_call(x, *args, **kwargs):
+        inputs.append(x)
+        return call(x, *args, **kwargs)
+
+    return recording_call
+
+
+def _patches(layer, x):
+    """Return what the kernel of a layer is multiplied with, one row for each of its outputs' positions."""
+    if isinstance(layer, keras.layers.Conv2D):
+        options = {"strides": layer.strides, "dilation_rate": layer.dilation_rate, "padding": layer.padding}
+        x = ops.image.extract_patches(x, layer.kernel_size, **options)
+    return ops.reshape(ops.cast(x, "float32"), (-1, x.shape[-1]))
 
 
 def _rows_of(array, rows):

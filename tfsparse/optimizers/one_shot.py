@@ -9,6 +9,7 @@ from keras import ops
 from tfsparse import pruners
 from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
+from tfsparse.optimizers import recovery
 from tfsparse.optimizers.calibration import Calibration
 from tfsparse.optimizers.compiled_model import check_keras3, check_ready
 from tfsparse.optimizers.fixed_masks import check_masks, train_with
@@ -23,6 +24,7 @@ def prune(
     pruner="magnitude",
     *,
     data=None,
+    recover: bool = False,
     sparsities=(),
     exclude=(),
     min_sparsity: float = 0.0,
@@ -43,6 +45,8 @@ def prune(
             the loss on `data`. Default: "magnitude".
         data: One batch on which the pruner scores the weights: `x`, `(x, y)` or `(x, y, sample_weight)`, arrays or
             nests of arrays. Default: None, for pruners that need none.
+        recover: Whether the living weights and the biases of the pruned layers, Dense and Conv2D, are fitted to the
+            outputs that each layer had before, on `data`, in closed form and without labels. Default: False.
         sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own. A
             layer may be given by its name. A pair `(least, largest)` in place of a sparsity bounds a weight that
             competes for the common target.
@@ -61,34 +65,45 @@ def prune(
         >>> tfsparse.prune(model, 0.95, "snip", data=(x[:256], y[:256]))   # before training
         >>> tfsparse.keep_zeros(model)
 
-        >>> tfsparse.prune(model, 0.8)                                     # after training
+        >>> tfsparse.prune(model, 0.6, "wanda", data=x[:512], recover=True)   # after training, without labels
+
+        >>> tfsparse.prune(model, 0.8)
         >>> tfsparse.report(model).sparsity
         0.8
     """
     check_keras3(model, f"tfsparse.prune(tfsparse.tfmot.to_keras3(model), {sparsity})")
     chosen = pruners.get(pruner)
-    _check_data(chosen, data, sparsity)
+    _check_data(chosen, data, recover, sparsity)
     check_kernels(model, sparsities)
     choice = selection.Choice(sparsities, exclude, min_sparsity=min_sparsity, max_sparsity=max_sparsity)
     optimizer = SparseOptimizer("sgd", "constant", sparsity, chosen, total_steps=2)
     optimizer.choose_when_built(lambda: left_dense.resolve(choice, model, sparsity))
     optimizer.build(model.trainable_variables)
-    if data is None and not chosen.needs_calibration:
-        optimizer.prune_now()
+    calibration = Calibration(model, optimizer.pruned_variables, data)
+    dense = [np.array(ops.convert_to_numpy(v)) for v in optimizer.pruned_variables] if recover else []
+    if chosen.needs_calibration or chosen.needs_gradients:
+        _prune_in_rounds(optimizer, calibration)
     else:
-        _prune_in_rounds(optimizer, Calibration(model, optimizer.pruned_variables, data))
+        optimizer.prune_now()
+    if recover:
+        recovery.recover(calibration, dense)
 
 
-def _check_data(pruner, data, sparsity):
+def _check_data(pruner, data, recover, sparsity):
+    if recover and data is None:
+        raise ValueError(
+            f"recover=True fits weights to data, and data is None: write prune(model, {sparsity}, data=x, "
+            "recover=True)."
+        )
     if pruner.needs_gradients and data is None:
         raise ValueError(
             f"{pruner!r} scores gradients, and there are none outside training. Write prune(model, {sparsity}, pruner, "
             'data=(x, y)) or pruner="magnitude", or train with callbacks=[tfsparse.Prune("one_shot", ...)].'
         )
-    if data is not None and not (pruner.needs_gradients or pruner.needs_calibration):
+    if data is not None and not (recover or pruner.needs_gradients or pruner.needs_calibration):
         raise ValueError(
             f"{pruner!r} scores the weights alone, and data was given: leave it out, or write for example "
-            f'prune(model, {sparsity}, "snip", data=data).'
+            f'prune(model, {sparsity}, "snip", data=data) or recover=True.'
         )
 
 

@@ -14,6 +14,7 @@ from tfsparse.pruners.set import SET
 from tfsparse.pruners.snip import SNIP
 from tfsparse.pruners.synflow import Synflow
 from tfsparse.pruners.taylor import Taylor
+from tfsparse.pruners.wanda import Wanda
 
 __all__ = [
     "SET",
@@ -31,6 +32,7 @@ __all__ = [
     "ScorePruner",
     "Synflow",
     "Taylor",
+    "Wanda",
     "get",
     "names",
     "pruners",

@@ -1,0 +1,60 @@
+"""Wanda: pruning by weights and activations."""
+
+import math
+
+from keras import ops
+
+from tfsparse.pruners.calibrated import CalibratedPruner
+from tfsparse.pruners.pruner import pruners
+
+
+@pruners.register
+class Wanda(CalibratedPruner):
+    """Prune a trained network by its weights and the inputs that they meet: of each output the same number.
+
+        value = |w| * norm of the entry's input over the data
+        score = rank of the value among those of its output
+
+    Inputs are those of inference. For a convolution the input of an entry is a pixel of each patch. The layers may be
+    Dense and Conv2D.
+
+    Args:
+        granularity: "weight" or "n:m" such as "2:4". Default: "weight".
+        scope: "layer", the only choice.
+        allocation: "uniform" or "erk". Default: "uniform".
+
+    Raises:
+        ValueError: If an argument is none of these.
+
+    Source:
+        Sun, Liu, Bair, Kolter, "A Simple and Effective Pruning Approach for Large Language Models" (ICLR 2024).
+
+    Examples:
+        >>> tfsparse.prune(model, 0.6, "wanda", data=x[:512], recover=True)
+    """
+
+    def __init__(self, granularity="weight", scope: str = "layer", allocation: str = "uniform"):
+        super().__init__(granularity, scope, allocation)
+        if self.scope != "layer":
+            raise ValueError('Wanda got scope="global": expected "layer", since all outputs keep as many: Wanda().')
+        if self.granularity != "weight" and not self._granularity.has_pattern:
+            raise ValueError(
+                f'Wanda got granularity={self.granularity!r}: expected "weight" or a pattern such as "2:4", since '
+                "entries are ranked within each output."
+            )
+
+    def sensitivities(self, calibration, weights):
+        squares = [ops.sum(ops.square(inputs), axis=0) for inputs in calibration.layer_inputs(weights)]
+        norms = [ops.sqrt(s) for s in squares]
+        return [_for_all_outputs(norm, weight) for norm, weight in zip(norms, weights, strict=True)]
+
+    def score(self, weight, gradient, mask):
+        values = ops.reshape(ops.abs(weight) * gradient, (-1, weight.shape[-1]))
+        ranks = 1 + ops.argsort(ops.argsort(values, axis=0), axis=0)
+        return ops.reshape(ops.cast(ranks, weight.dtype), weight.shape) * mask
+
+
+def _for_all_outputs(norm, weight):
+    """Return one number per entry of a kernel, of one number per input of an output."""
+    columns = ops.broadcast_to(ops.expand_dims(norm, 1), (math.prod(weight.shape[:-1]), weight.shape[-1]))
+    return ops.reshape(columns, weight.shape)
