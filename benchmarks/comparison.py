@@ -74,7 +74,7 @@ def table(*files: str) -> str:
     columns = [(file, asked) for file in files for asked in asked_in[file]]
     titles = [f"{FILES[file]}, {100 * float(asked):g} % zeros" for file, asked in columns]
     methods = dict.fromkeys(method for rows in found.values() for method in rows)
-    rows = [[method, *(_cell(found[f].get(method, {}), asked) for f, asked in columns)] for method in methods]
+    rows = [[method, *(cell(found[f].get(method, {}), asked) for f, asked in columns)] for method in methods]
     return tables.markdown(["", *titles], rows)
 
 
@@ -131,7 +131,7 @@ def exchanges(file: str) -> str:
         found |= {f"{method}_100": by_method("mnist_lenet300")[method] for method in ("set", "rigl")}
     names = sorted(found, key=lambda name: (not name.startswith("set"), -_times(name)))
     asked = sorted({asked for row in found.values() for asked in row})
-    rows = [[f"{name.split('_')[0]}, {_times(name)} times", *(_cell(found[name], a) for a in asked)] for name in names]
+    rows = [[f"{name.split('_')[0]}, {_times(name)} times", *(cell(found[name], a) for a in asked)] for name in names]
     return tables.markdown(["", *(f"{100 * float(a):g} % zeros" for a in asked)], rows)
 
 
@@ -139,7 +139,8 @@ def _times(name):
     return int(name.split("_")[1])
 
 
-def _cell(row, asked):
+def cell(row: dict[str, list[dict]], asked: str) -> str:
+    """Mean accuracy and training complexity of a method's runs; an empty string if there are none."""
     runs = row.get(asked, row.get("", []))
     if not runs:
         return ""

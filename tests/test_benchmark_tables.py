@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import re
 import sys
 
 import pytest
@@ -44,6 +45,17 @@ def test_the_page_shows_the_results_that_are_there(benchmark):
     table = importlib.import_module(benchmark).table()
     page = (tables.ROOT / "docs" / "sensitivity.md").read_text(encoding="utf-8")
     assert f"<!-- table: {benchmark} -->\n{table}\n<!-- end: {benchmark} -->\n" in page
+
+
+def test_the_page_of_all_methods_shows_the_results_that_are_there():
+    page = (tables.ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert f"<!-- table: one_shot -->\n{importlib.import_module('one_shot').table()}\n<!-- end: one_shot -->\n" in page
+    comparison = importlib.import_module("comparison")
+    measured = comparison.by_method("mnist_lenet300")
+    shown = dict(re.findall(r"\| (\w+): ([\d. ±]+ \([\d.]+\)) \|$", page, re.MULTILINE))
+    assert set(shown) == set(measured) - {"dense"}
+    assert shown == {method: comparison.cell(measured[method], "0.98") for method in shown}
+    assert f"dense: {comparison.cell(measured['dense'], '')}".removesuffix(" (1.00)") in page
 
 
 def test_the_page_of_speed_is_what_the_results_say():
