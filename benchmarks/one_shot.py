@@ -74,6 +74,8 @@ def _accuracy(model, data):
 def table() -> str:
     """Pruners against sparsities, mean of the seeds that are there."""
     runs = [json.loads(file.read_text())["accuracies"] for file in sorted(RESULTS.glob("lenet300-seed*.json"))]
+    if not runs:
+        return "Not measured yet."
     rows = [["dense", *[tables.mean([100 * run["dense"] for run in runs])] * len(SPARSITIES)]]
     for pruner in PRUNERS:
         for recover in (False, True):

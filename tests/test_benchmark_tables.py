@@ -53,7 +53,7 @@ def test_the_page_of_all_methods_shows_the_results_that_are_there():
     comparison = importlib.import_module("comparison")
     measured = comparison.by_method("mnist_lenet300")
     shown = dict(re.findall(r"\| (\w+): ([\d. ±]+ \([\d.]+\)) \|$", page, re.MULTILINE))
-    assert set(shown) == set(measured) - {"dense"}
+    assert set(shown) == {method for method, row in measured.items() if "0.98" in row}
     assert shown == {method: comparison.cell(measured[method], "0.98") for method in shown}
     assert f"dense: {comparison.cell(measured['dense'], '')}".removesuffix(" (1.00)") in page
 

@@ -54,7 +54,8 @@ def test_later_layers_are_fitted_to_what_earlier_ones_give_now():
     before = ops.convert_to_numpy(model(X))
     tfsparse.prune(model, 0.0, data=X, recover=True, sparsities={model.layers[0]: 0.4})
     # the second layer stays dense and makes up for what the first has lost
-    np.testing.assert_allclose(ops.convert_to_numpy(model(X)), before, atol=0.05 * np.std(before))
+    error = ops.convert_to_numpy(model(X)) - before
+    assert np.sqrt(np.mean(error**2)) < 0.02 * np.std(before)
 
 
 def test_recovery_needs_data():

@@ -14,7 +14,8 @@ class Movement(ScorePruner):
                 1e-30 / (1e-8 - m)                  else: below every m > 0, and in the order of m
 
     The authors train the sum of m over all steps as a variable of its own. Here the score is that of one step, so it
-    needs no memory, and its masks depend on a single batch. The gradient is that of the step's global batch. With
+    needs no memory, and its masks depend on a single batch. Use few mask updates, as in `Polynomial(updates=10)`: over
+    hundreds of them nearly every important weight is the lowest once, and the network is destroyed. The gradient is that of the step's global batch. With
     gradient accumulation it is that of the last micro-batch.
 
     Args:
@@ -31,7 +32,7 @@ class Movement(ScorePruner):
         Sanh, Wolf, Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning" (NeurIPS 2020).
 
     Examples:
-        >>> tfsparse.Prune("polynomial", 0.8, "movement")
+        >>> tfsparse.Prune(tfsparse.Polynomial(updates=10), 0.8, "movement")
     """
 
     needs_gradients = True
