@@ -15,8 +15,9 @@ class Movement(ScorePruner):
 
     The authors train the sum of m over all steps as a variable of its own. Here the score is that of one step, so it
     needs no memory, and its masks depend on a single batch. Use few mask updates, as in `Polynomial(updates=10)`: over
-    hundreds of them nearly every important weight is the lowest once, and the network is destroyed. The gradient is that of the step's global batch. With
-    gradient accumulation it is that of the last micro-batch.
+    hundreds of them nearly every important weight is the lowest once, and the network is destroyed.
+
+    The gradient is that of the step's global batch. With gradient accumulation it is that of the last micro-batch.
 
     Args:
         granularity: "weight", "channel", a block `(outputs, inputs)`, "n:m", or `{"dense": ..., "conv": ...}`. Default:
