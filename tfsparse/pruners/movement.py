@@ -14,8 +14,8 @@ class Movement(ScorePruner):
                 1e-30 / (1e-8 - m)                  else: below every m > 0, and in the order of m
 
     The authors train the sum of m over all steps as a variable of its own. Here the score is that of one step, so it
-    needs no memory, and its masks depend on a single batch. Use few mask updates, as in `Polynomial(updates=10)`: over
-    hundreds of them nearly every important weight is the lowest once, and the network is destroyed.
+    needs no memory, and its masks depend on a single batch. With the hundreds of mask updates of a training from
+    scratch this destroys the network: an important weight has large scores of both signs, and is the lowest once.
 
     The gradient is that of the step's global batch. With gradient accumulation it is that of the last micro-batch.
 
