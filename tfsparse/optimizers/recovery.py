@@ -6,14 +6,14 @@ from keras import ops
 from tfsparse.backend import ops as backend_ops
 from tfsparse.optimizers.calibration import layer_of
 
-_RIDGE = 0.01  # times the mean square of the inputs, as in SparseGPT
+_RIDGE = 0.01  # as the damping of SparseGPT
 
 
 def recover(calibration, dense: list) -> None:
     """Fit the living weights and the biases of each pruned layer to the outputs before pruning, layer after layer.
 
         X: inputs of the pruned layer, X0: of the dense one; each minus its mean
-        w = argmin over the living weights of an output: |X w - X0 w0|^2 + ridge * mean square of X * |w - w0|^2
+        w = argmin over the living weights of an output: |X w - X0 w0|^2 + ridge * mean |column of X|^2 * |w - w0|^2
         b = b + mean output before - mean output now
 
     Args:
