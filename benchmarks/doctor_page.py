@@ -1,7 +1,8 @@
 """What does the doctor measure of the examples in its documentation?
 
-Diagnoses the network of `docs/doctor.md`, pruned in blocks and weight by weight, and the one that `mine.py` of the quick start
-trains, and writes what it found into `docs/doctor.md` and `docs/quick_start.md`. A minute on two idle CPU cores:
+Diagnoses the network of `docs/doctor.md`, pruned in blocks and weight by weight, and the one that `mine.py` of the
+quick start trains, and writes what it found into `docs/doctor.md` and `docs/quick_start.md`. A minute on two idle CPU
+cores:
 
     python benchmarks/doctor_page.py
     python benchmarks/doctor_page.py --tables            # only the pages, from benchmarks/results/doctor.json
