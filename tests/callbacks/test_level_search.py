@@ -135,7 +135,7 @@ def training(tmp_path_factory):
     model, output = compiled(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.setattr(level_search, "evaluate", seen := Scripted(until(0.76)))
-        fixtures.fit_compiled(model, [tfsparse.AtTarget(record), prune(verbose=1), after, checkpoint], EPOCHS)
+        fixtures.fit_compiled(model, [prune(verbose=1), tfsparse.AtTarget(record), after, checkpoint], EPOCHS)
     return types.SimpleNamespace(
         model=model, folder=folder, passed=passed, ends=ends, seen=seen.weights, output=output.getvalue()
     )
