@@ -154,16 +154,16 @@ def plateau():
     return keras.callbacks.ReduceLROnPlateau("age", patience=2, mode="min", factor=0.1)
 
 
-def check_the_three_callbacks(model, path):
+def check_the_three_callbacks(model, path, *others, first_epoch=0):
     """Each chooses or counts from the third of six epochs on."""
     ends = Ends()
-    epochs = fit(model, prune(), ends, *map(AtTarget, (best_only(path), stop(3), plateau())), epochs=6)
-    loaded = keras.models.load_model(path)
-    for file, restored, third in zip(loaded.get_weights(), model.get_weights(), ends.weights[2], strict=True):
+    epochs = fit(model, prune(), ends, *map(AtTarget, (best_only(path), stop(3), plateau())), *others, epochs=6)
+    loaded, weights = keras.models.load_model(path), ends.weights[2 - first_epoch]
+    for file, restored, third in zip(loaded.get_weights(), model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(file, third)
         np.testing.assert_array_equal(restored, third)
     assert tfsparse.report(loaded).sparsity == tfsparse.report(model).sparsity == 0.75
-    assert epochs.epoch == [0, 1, 2, 3, 4, 5]  # it stops after the sixth, with a patience of three
+    assert epochs.epoch == [*range(first_epoch, 6)]  # it stops after the sixth, with a patience of three
     np.testing.assert_allclose(epochs.history["learning_rate"], [0.01] * 3 + [0.001])  # of the epochs that it sees
 
 
@@ -231,17 +231,28 @@ def test_a_file_that_best_only_has_written_before_the_target_is_told_apart(tmp_p
 # ---- resumed --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stopped_in", [3, *also([1])])
-def test_a_resumed_fit_sees_what_the_straight_one_does(stopped_in, tmp_path):
+def interruption(first_epoch):
     def interrupt(epoch, logs):
-        if epoch == stopped_in:
+        if epoch == first_epoch:
             raise KeyboardInterrupt
 
+    return keras.callbacks.LambdaCallback(on_epoch_begin=interrupt)
+
+
+def test_the_three_callbacks_in_a_resumed_fit(tmp_path):
+    backup, path = (lambda: keras.callbacks.BackupAndRestore(tmp_path / "backup")), tmp_path / "best.keras"
+    with pytest.raises(KeyboardInterrupt):
+        check_the_three_callbacks(compiled(), path, backup(), interruption(1))
+    assert not path.exists()
+    check_the_three_callbacks(compiled(), path, backup(), first_epoch=1)
+
+
+@pytest.mark.parametrize("stopped_in", [3, *also([1])])
+def test_a_resumed_fit_sees_what_the_straight_one_does(stopped_in, tmp_path):
     straight, resumed, backup = Seen(), Seen(), keras.callbacks.BackupAndRestore
     fit(compiled(), prune(), AtTarget(straight), epochs=5)
     with pytest.raises(KeyboardInterrupt):
-        interruption = keras.callbacks.LambdaCallback(on_epoch_begin=interrupt)
-        fit(compiled(), backup(tmp_path), AtTarget(Seen()), prune(), interruption, epochs=5)
+        fit(compiled(), backup(tmp_path), AtTarget(Seen()), prune(), interruption(stopped_in), epochs=5)
     fit(compiled(), AtTarget(resumed), prune(), backup(tmp_path), epochs=5)
     began = 2 if stopped_in == 1 else straight.calls.index("3 begins")
     assert resumed.calls == ["params", "train begins", *straight.calls[began:]]

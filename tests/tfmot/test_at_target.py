@@ -82,17 +82,18 @@ def plateau():
     return callbacks.ReduceLROnPlateau("age", patience=2, mode="min", factor=0.1)
 
 
-def check_the_three_callbacks(model, path):
+def check_the_three_callbacks(model, path, *others, first_epoch=0):
     """Each chooses or counts from the third of six epochs on."""
     epochs = []
     collect = callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epochs.append(model.get_weights()))
-    history = fit(model, prune(), collect, *map(tfmot.AtTarget, (best_only(path), stop(3), plateau())))
-    of_third = dict(zip((w.name for w in model.weights), epochs[2], strict=True))
+    wrapped_callbacks = map(tfmot.AtTarget, (best_only(path), stop(3), plateau()))
+    history = fit(model, prune(), collect, *wrapped_callbacks, *others)
+    of_third = dict(zip((w.name for w in model.weights), epochs[2 - first_epoch], strict=True))
     loaded = tf_keras.models.load_model(path, compile=False)
     for weight, file in zip(model.weights, loaded.get_weights(), strict=True):
         np.testing.assert_array_equal(file, of_third[weight.name])
         np.testing.assert_array_equal(weight.numpy(), of_third[weight.name])
-    assert num_zeros(model) == COUNT and len(epochs) == 6  # it stops after the sixth, with a patience of three
+    assert num_zeros(model) == COUNT and len(epochs) == 6 - first_epoch  # it stops after the sixth, with a patience of three
     np.testing.assert_allclose(history.history["lr"], [0.05] * 3 + [0.005])  # of the epochs that it sees
 
 
@@ -114,16 +115,28 @@ def test_early_stopping_ends_a_fit_at_the_target_and_nothing_is_cut():
     assert seen.epochs == [0, 1, 2, 3] and num_zeros(model) == COUNT
 
 
-@pytest.mark.parametrize("stopped_in", [3, *also([1])])
-def test_a_resumed_fit_sees_what_the_straight_one_does(stopped_in, tmp_path):
+def interruption(first_epoch):
     def interrupt(epoch, logs):
-        if epoch == stopped_in:
+        if epoch == first_epoch:
             raise KeyboardInterrupt
 
+    return callbacks.LambdaCallback(on_epoch_begin=interrupt)
+
+
+def test_the_three_callbacks_in_a_resumed_fit(tmp_path):
+    backup, path = str(tmp_path / "backup"), tmp_path / "best.keras"
+    with pytest.raises(KeyboardInterrupt):
+        check_the_three_callbacks(wrapped(), path, callbacks.BackupAndRestore(backup), interruption(1))
+    assert not path.exists()
+    check_the_three_callbacks(wrapped(), path, callbacks.BackupAndRestore(backup), first_epoch=1)
+
+
+@pytest.mark.parametrize("stopped_in", [3, *also([1])])
+def test_a_resumed_fit_sees_what_the_straight_one_does(stopped_in, tmp_path):
     straight, resumed = Seen(), Seen()
     fit(wrapped(), prune(), tfmot.AtTarget(straight), epochs=5)
     with pytest.raises(KeyboardInterrupt):
-        others = tfmot.AtTarget(Seen()), prune(), callbacks.LambdaCallback(on_epoch_begin=interrupt)
+        others = tfmot.AtTarget(Seen()), prune(), interruption(stopped_in)
         fit(wrapped(), callbacks.BackupAndRestore(str(tmp_path)), *others, epochs=5)
     fit(wrapped(), tfmot.AtTarget(resumed), prune(), callbacks.BackupAndRestore(str(tmp_path)), epochs=5)
     began = 1 if stopped_in == 1 else straight.calls.index("3 begins")
