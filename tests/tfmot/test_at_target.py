@@ -93,7 +93,7 @@ def check_the_three_callbacks(model, path, *others, first_epoch=0):
     for weight, file in zip(model.weights, loaded.get_weights(), strict=True):
         np.testing.assert_array_equal(file, of_third[weight.name])
         np.testing.assert_array_equal(weight.numpy(), of_third[weight.name])
-    assert num_zeros(model) == COUNT and len(epochs) == 6 - first_epoch  # it stops after the sixth, with a patience of three
+    assert num_zeros(model) == COUNT and len(epochs) == 6 - first_epoch  # stopped by patience
     np.testing.assert_allclose(history.history["lr"], [0.05] * 3 + [0.005])  # of the epochs that it sees
 
 
