@@ -24,12 +24,12 @@ class Difference:
 
     @property
     def is_noise(self) -> bool:
-        """Whether zero is in the interval, or there is no interval: the difference may be chance."""
-        return self.margin is None or abs(self.mean) <= self.margin
+        """Whether zero is in the interval: the difference may be chance. One seed has no interval, and cannot tell."""
+        return self.margin is not None and abs(self.mean) <= self.margin
 
     def text(self, digits: int = 4) -> str:
-        """Return `-0.0034 ± 0.0016`, and the mean alone if there is no interval."""
-        margin = "" if self.margin is None else f" ± {self.margin:.{digits}f}"
+        """Return `-0.0034 ± 0.0016`, or `-0.0034 (n = 1)` if there is no interval."""
+        margin = " (n = 1)" if self.margin is None else f" ± {self.margin:.{digits}f}"
         return f"{self.mean:+.{digits}f}{margin}"
 
 
