@@ -63,8 +63,8 @@ MISTAKES = {
     "no run": (["{}/nothing"], "nothing holds no run: cannot read"),
     "unknown target": (["{run}", "--target", "toaster"], "Unknown target 'toaster': expected one of"),
     "no image": (["{run}", "--out", "{}/plot.txt"], "plot.txt does not end in an image format; write"),
-    "others' file": (["{run}", "--out", "{}/mine.png"], "mine.png exists and was not written by tfsparse"),
-    "no drop": (["{run}", "--drop", "-1"], "Invalid value for '--drop': -1.0 is not in the range x>=0.0"),
+    "others' file": (["{run}", "--out", "{}/mine.png"], "mine.png exists, and tfsparse replaces only what it wrote"),
+    "no drop": (["{run}", "--drop", "-1"], "greater than or equal to 0"),
 }
 
 

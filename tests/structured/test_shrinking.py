@@ -173,6 +173,7 @@ def unusual(layer):
     ],
     ids=["shrink", "slim", "dst"],
 )
+@pytest.mark.filterwarnings("ignore:slim makes only a part of")
 def test_a_layer_without_weights_needs_no_config(surgery):
     net = unusual(layers.Lambda(lambda x: x / 2))
     assert surgery(net)(images(net)).shape == (3, 4)

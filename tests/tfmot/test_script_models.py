@@ -4,6 +4,8 @@ import pathlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tf_keras
 from thoroughly import also
 from typer.testing import CliRunner
 
@@ -28,6 +30,7 @@ model.fit(tf.ones((64, 20)), tf.ones((64, 10)), epochs=100, callbacks=[sparsity.
 @pytest.fixture
 def in_this_process(monkeypatch):
     monkeypatch.setattr(child_process, "call", lambda function, *arguments, seconds: function(*arguments))
+    monkeypatch.setattr(tf, "keras", tf_keras)  # another test may have imported Keras 3 under this name
 
 
 @pytest.mark.parametrize("name", SITUATIONS)

@@ -75,8 +75,12 @@ class Calibration:
         outputs = self.outputs(weights, self._ones(), training=False, others=absolute)
         return sum(ops.sum(ops.cast(output, "float32")) for output in tree.flatten(outputs))
 
-    def layer_inputs(self, weights: list) -> list:
+    def layer_inputs(self, weights: list, others=()) -> list:
         """Return for each weight the inputs that it is multiplied with in inference.
+
+        Args:
+            weights: Values of the weights.
+            others: Pairs of a further variable and its value. Default: none, all have their present values.
 
         Returns:
             Tensors of the shape `(rows, inputs of one output)`: rows of a Dense layer's inputs, patches of a
@@ -90,7 +94,7 @@ class Calibration:
         layers, recorded = [layer_of(self.model, v) for v in self.weights], {}
         calls = [(layer, "call", _recording(layer, recorded.setdefault(id(layer), []))) for layer in layers]
         with keras_internals.replaced(calls):
-            self.outputs(weights, training=False)
+            self.outputs(weights, training=False, others=others)
         return [ops.concatenate([_patches(layer, x) for x in recorded[id(layer)]]) for layer in layers]
 
     def class_labels(self, weights: list):

@@ -24,15 +24,24 @@ def recover(calibration, dense: list) -> None:
         Ridge regression; a closed form for all weights at once instead of the column order of Frantar & Alistarh,
         "SparseGPT" (ICML 2023).
     """
-    inputs = backend_ops.compiled(calibration.layer_inputs)
-    dense_inputs = [_float64(x) for x in inputs([ops.convert_to_tensor(w) for w in dense])]
-    for i, variable in enumerate(calibration.weights):
-        now = _float64(inputs([backend_ops.read(v) for v in calibration.weights])[i])
+    biases = [layer_of(calibration.model, weight).bias for weight in calibration.weights]
+    present = [bias for bias in biases if bias is not None]
+
+    def inputs_of(weights, values):
+        return calibration.layer_inputs(weights, zip(present, values, strict=True))
+
+    def inputs(weights):
+        # biases are arguments: JAX compiles all other variables as constants, and biases change between the calls
+        return [_float64(x) for x in compiled(weights, [*map(backend_ops.read, present)])]
+
+    compiled = backend_ops.compiled(inputs_of)
+    dense_inputs = inputs([ops.convert_to_tensor(w) for w in dense])
+    for i, (variable, bias) in enumerate(zip(calibration.weights, biases, strict=True)):
+        now = inputs([*map(backend_ops.read, calibration.weights)])[i]
         kernel = _float64(variable).reshape(-1, variable.shape[-1])
         before = dense_inputs[i] @ np.asarray(dense[i], "float64").reshape(kernel.shape)
         fitted = _fitted(now, before, kernel)
         variable.assign(fitted.reshape(variable.shape).astype("float32"))
-        bias = layer_of(calibration.model, variable).bias
         if bias is not None:
             bias.assign_add((before.mean(axis=0) - now.mean(axis=0) @ fitted).astype("float32"))
 

@@ -6,10 +6,10 @@ from typer.testing import CliRunner
 
 from tfsparse.backend import run_directory, run_record
 from tfsparse.experiments import assembly, config
-from tfsparse.experiments.commands import app
 from tfsparse.experiments.methods.prune import PruneConfig
 from tfsparse.reporting import page
 from tfsparse.schedules import Auto
+from tfsparse_command.app import app
 
 
 def test_bounds_reach_the_callback():
