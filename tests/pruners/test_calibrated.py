@@ -21,6 +21,9 @@ def deep_network():
     end = [layers.GlobalAveragePooling2D(), layers.Dense(4)]
     model = keras.Sequential([keras.Input((8, 8, 2)), *[layer for block in blocks for layer in block], *end])
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    draw = np.random.default_rng(2)
+    for kernel in kernels(model):  # the same on all backends
+        kernel.assign(draw.normal(scale=np.sqrt(2 / np.prod(kernel.shape[:-1])), size=kernel.shape))
     return model
 
 
