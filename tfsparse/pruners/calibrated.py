@@ -2,6 +2,8 @@
 
 import abc
 
+from keras import ops
+
 from tfsparse.pruners.pruner import ScorePruner
 
 
@@ -52,6 +54,18 @@ class CalibratedPruner(ScorePruner):
         if gradient is None:
             raise ValueError(in_training(self))
         return super().score_at(index, weight, gradient, mask)
+
+
+class FirstOrderPruner(CalibratedPruner):
+    """Base of the pruners whose score is |w * sensitivity|, in many rounds. A subclass writes `sensitivities`."""
+
+    def __init__(
+        self, granularity="weight", scope: str | None = None, allocation: str = "uniform", *, rounds: int = 100
+    ):
+        super().__init__(granularity, scope, allocation, rounds=rounds)
+
+    def score(self, weight, gradient, mask):
+        return ops.abs(weight * gradient)
 
 
 def in_training(pruner) -> str:

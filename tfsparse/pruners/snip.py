@@ -1,13 +1,11 @@
 """SNIP: single-shot network pruning."""
 
-from keras import ops
-
-from tfsparse.pruners.calibrated import CalibratedPruner
+from tfsparse.pruners.calibrated import FirstOrderPruner
 from tfsparse.pruners.pruner import pruners
 
 
 @pruners.register
-class SNIP(CalibratedPruner):
+class SNIP(FirstOrderPruner):
     """Prune before training the connections without which the loss of one batch would change least.
 
         score = |w * dL/dw|                         for rounds r = 1, ..., R, see `CalibratedPruner`
@@ -37,13 +35,5 @@ class SNIP(CalibratedPruner):
         >>> model.fit(x, y, epochs=10)
     """
 
-    def __init__(
-        self, granularity="weight", scope: str | None = None, allocation: str = "uniform", *, rounds: int = 100
-    ):
-        super().__init__(granularity, scope, allocation, rounds=rounds)
-
     def sensitivities(self, calibration, weights):
         return calibration.gradients(calibration.loss, weights)
-
-    def score(self, weight, gradient, mask):
-        return ops.abs(weight * gradient)

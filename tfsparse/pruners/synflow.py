@@ -2,12 +2,12 @@
 
 from keras import ops
 
-from tfsparse.pruners.calibrated import CalibratedPruner
+from tfsparse.pruners.calibrated import FirstOrderPruner
 from tfsparse.pruners.pruner import pruners
 
 
 @pruners.register
-class Synflow(CalibratedPruner):
+class Synflow(FirstOrderPruner):
     """Prune before training, without data: what carries least of the signal from the inputs to the outputs.
 
         R = sum of the outputs for an input of ones, where every variable v of the model is |v|
@@ -37,13 +37,5 @@ class Synflow(CalibratedPruner):
         >>> model.fit(x, y, epochs=10)
     """
 
-    def __init__(
-        self, granularity="weight", scope: str | None = None, allocation: str = "uniform", *, rounds: int = 100
-    ):
-        super().__init__(granularity, scope, allocation, rounds=rounds)
-
     def sensitivities(self, calibration, weights):
         return calibration.gradients(calibration.flow, [ops.abs(w) for w in weights])
-
-    def score(self, weight, gradient, mask):
-        return ops.abs(weight * gradient)
