@@ -132,11 +132,11 @@ def page(rows: list[dict], versions: dict) -> str:
 _PAGE = """# Compatibility with keras.applications
 
 The smallest model of every family in `keras.applications`, with random weights and small images, is trained on CPU
-for {steps} steps on {examples} random examples with `tfsparse.Prune("one_cycle", {sparsity:g})`, which has one threshold
-for all layers. Then the zeros of the pruned kernels are counted. {done} of {total} models have exactly
-`round({sparsity:g} * size)` zeros, where `size` counts the entries of all pruned kernels, and no kernel is empty. TFMOT gets
-the same model from tf_keras, wraps it by `prune_low_magnitude(model, ...)` and trains it for one step. It fails on
-{refused}.
+for {steps} steps on {examples} random examples with `tfsparse.Prune("one_cycle", {sparsity:g})`, which has one
+threshold for all layers. Then the zeros of the pruned kernels are counted. {done} of {total} models have exactly
+`round({sparsity:g} * size)` zeros, where `size` counts the entries of all pruned kernels, and no kernel is empty. TFMOT
+gets the same model from tf_keras, wraps it by `prune_low_magnitude(model, ...)` and trains it for one step. It fails
+on {refused}.
 
 {table}
 
