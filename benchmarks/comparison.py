@@ -162,7 +162,8 @@ if __name__ == "__main__":
             train(which, arguments.runs.resolve(), arguments.methods)
         if which in FILES and (runs := finished(which)):
             tables.write("docs/comparison.md", which, table(which))
-            plots.save(plots.comparison(list(runs.values())), tables.ROOT / "docs" / f"comparison_{which}.png", overwrite=True)
+            picture = tables.ROOT / "docs" / f"comparison_{which}.png"
+            plots.save(plots.comparison(list(runs.values())), picture, overwrite=True)
     tables.write("docs/comparison.md", "differences", differences("mnist_lenet300"))
     tables.write("docs/comparison.md", SCHEDULES, schedule_table())
     for file in EXCHANGES:

@@ -21,9 +21,9 @@ class Movement(ScorePruner):
     every step until the end of training, whatever the schedule's `updates`. If you assign to a model variable once
     training has begun, call `optimizer.apply_masks()` to make the assigned value the new w.
 
-    The authors train S with an optimizer of its own, for fine-tuning. Here S is the plain sum of their equation 3, so it
-    has no learning rate: a constant factor would not change the masks. Ours, too: one threshold for all layers, and
-    that weights which are zero rank last. In a channel or a block, entries with S < 0 count as nothing.
+    The authors train S with an optimizer of its own, for fine-tuning. Here S is the plain sum, without a learning rate:
+    a constant factor would not change the masks. Ours, too: one threshold for all layers, and that weights which are
+    zero rank last. In a channel or a block, entries with S < 0 count as nothing.
 
     Args:
         granularity: "weight", "channel", a block `(outputs, inputs)`, "n:m", or `{"dense": ..., "conv": ...}`. Default:
