@@ -306,8 +306,11 @@ class SparseOptimizer(OptimizerWrapper):
         gradients = self._global_gradients(dict(zip(indices, grads, strict=True)))
         iterations = backend_ops.read(self.iterations)
         storage.before_step()
+        scored = self._scored_gradients(gradients)
+        if self.pruner.accumulates:
+            replicas.once(self._state.accumulate, scored)
         self.inner_optimizer.apply(list(storage.gradients(gradients).values()), variables)
-        replicas.once(self._update_masks, iterations, self._scored_gradients(gradients))
+        replicas.once(self._update_masks, iterations, scored)
         if not backend_ops.is_symbolic(backend_ops.read(self.iterations)):
             self.raise_nonfinite()
 
@@ -380,9 +383,9 @@ class SparseOptimizer(OptimizerWrapper):
         """Prune to the final sparsity at once, for a training that ended before its schedule.
 
         Raises:
-            ValueError: If the pruner needs gradients, or if a weight holds NaN or infinity.
+            ValueError: If the pruner needs gradients of now, or if a weight holds NaN or infinity.
         """
-        if self.pruner.needs_gradients:
+        if self.pruner.needs_gradients and not self.pruner.accumulates:
             raise ValueError(
                 f"{self.pruner!r} needs gradients and there are none outside a training step. Train to the end of the "
                 'schedule, or prune now with tfsparse.prune(model, sparsity, pruner="magnitude").'
