@@ -13,6 +13,7 @@ RESULTS = tables.ROOT / "benchmarks" / "results"
 COMMANDS = {  # of a file or folder of results: the script, and the page that shows it
     "comparison": ("comparison.py", "docs/comparison.md"),
     "evidence": ("evidence.py", "docs/evidence.md"),
+    "addons": ("addons.py", "docs/methods.md"),
     "nested": ("nested.py", "docs/how_sparse.md"),
     "auto": ("auto.py", "docs/how_sparse.md"),
     "mnist": ("mnist.py", "docs/mnist.md"),

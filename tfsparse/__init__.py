@@ -26,6 +26,7 @@ from tfsparse.methods.activation_density import ActivationDensity
 from tfsparse.methods.dst import DST, Thresholded, dst, finalize
 from tfsparse.methods.gsm import GSM, PruneGSM
 from tfsparse.methods.pll import PLL
+from tfsparse.optimizers.addons import HAM, SparseOpt
 from tfsparse.optimizers.compiled_model import sparsify
 from tfsparse.optimizers.fixed_masks import keep_zeros
 from tfsparse.optimizers.learning_rates import OneCycleAdam, OneCycleAdamW, OneCycleRate, OneCycleSGD, StepRate
@@ -37,7 +38,19 @@ from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import SET, Feather, Magnitude, Random, RigL, Saliency
 from tfsparse.reporting.report import Report, report
 from tfsparse.reporting.sensitivity import ChannelSensitivity, Sensitivity, channel_sensitivity, sensitivity
-from tfsparse.schedules import ACDC, DSD, Constant, Cosine, Iterative, Linear, Nested, OneCycle, OneShot, Polynomial
+from tfsparse.schedules import (
+    ACDC,
+    DSD,
+    Constant,
+    Cosine,
+    Iterative,
+    Linear,
+    Nested,
+    OneCycle,
+    OneShot,
+    Polynomial,
+    SoftBound,
+)
 from tfsparse.structured import Channels, mask_channels, shrink, slim
 from tfsparse.version import __version__
 
