@@ -37,7 +37,7 @@ from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import SET, Feather, Magnitude, Random, RigL, Saliency
 from tfsparse.reporting.report import Report, report
 from tfsparse.reporting.sensitivity import ChannelSensitivity, Sensitivity, channel_sensitivity, sensitivity
-from tfsparse.schedules import ACDC, DSD, Constant, Cosine, Iterative, Linear, Nested, OneCycle, OneShot, Polynomial
+from tfsparse.schedules import ACDC, DSD, Auto, Constant, Cosine, Iterative, Linear, Nested, OneCycle, OneShot, Polynomial
 from tfsparse.structured import Channels, mask_channels, shrink, slim
 from tfsparse.version import __version__
 
