@@ -41,6 +41,7 @@ from tfsparse.reporting.sensitivity import ChannelSensitivity, Sensitivity, chan
 from tfsparse.schedules import (
     ACDC,
     DSD,
+    Auto,
     Constant,
     Cosine,
     Iterative,

@@ -43,7 +43,7 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         schedule: When masks are updated: a schedule, its name or its config, see `tfsparse.schedules`. Default:
             "one_cycle".
         sparsity: Target in [0, 1): of all kernels together, or with `scope="layer"` of each of them. "auto": the
-            highest at which validation holds, see `tfsparse.schedules.Auto`; then leave the schedule out. Default: 0.5.
+            highest at which validation holds, see `tfsparse.Auto`; then leave the schedule out. Default: 0.5.
         pruner: Which weights are pruned: a pruner, its name or its config, see `tfsparse.pruners`. Default:
             "magnitude".
         total_steps: Length of the schedule in optimizer steps, at least 2. Set it when one schedule spans several calls

@@ -55,7 +55,7 @@ class Auto(Schedule):
 
     Examples:
         >>> model.fit(x, y, validation_split=0.1, epochs=10, callbacks=[tfsparse.Prune(sparsity="auto", drop=0.005)])
-        >>> levels = tfsparse.schedules.Auto([0.8, 0.9, 0.95], drop=0.01, dense_until=0.3)
+        >>> levels = tfsparse.Auto([0.8, 0.9, 0.95], drop=0.01, dense_until=0.3)
         >>> model.fit(x, y, validation_split=0.1, epochs=10, callbacks=[tfsparse.Prune(levels, "auto")])
     """
 
@@ -134,7 +134,7 @@ def for_prune(schedule, sparsity, drop: float | None) -> tuple:
     if not isinstance(chosen, Auto):
         raise ValueError(
             f'sparsity="auto" decides itself when to prune, and so does {chosen!r}: leave the schedule out, or write '
-            "tfsparse.schedules.Auto(...)."
+            "tfsparse.Auto(...)."
         )
     if drop is not None:
         chosen = Auto.from_config(chosen.get_config() | {"drop": drop})
