@@ -121,11 +121,11 @@ def compare(directories: list[Path], out: Path | None, overwrite: bool):
 
 
 @_one_line_errors
-def report(file: Path, html: Path | None, overwrite: bool):
+def report(file: Path, html: Path | None, dense: Path | None, overwrite: bool):
     """Print the target and the actual sparsity of each weight of a saved model, or write an HTML page."""
     if html:
         files.check_target(html, overwrite)
-        page.write(file, html, overwrite, _milliseconds(file))
+        page.write(file, html, overwrite, _milliseconds(file), dense)
         _say(f"Page: {html}")
         return
     console.print(make_report(run_directory.read_model(file)))
