@@ -22,6 +22,7 @@ COMMANDS = {  # of a file or folder of results: the script, and the page that sh
     "mnist_gsm": ("mnist_gsm.py", "docs/gsm.md"),
     "free_tickets": ("free_tickets.py", "docs/free_tickets.md"),
     "activation_density": ("activation_density.py", "docs/activation_density.md"),
+    "tost": ("tost.py", "docs/methods.md"),
     "pll.json": ("pll.py", "docs/pll.md"),
     "recalibration": ("recalibration.py", "docs/sensitivity.md"),
     "sensitivity": ("sensitivity.py", "docs/sensitivity.md"),

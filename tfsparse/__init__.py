@@ -23,15 +23,17 @@ from tfsparse.export.saved_model import export
 from tfsparse.export.sizes import sizes
 from tfsparse.export.tflite import export_tflite, inspect_tflite
 from tfsparse.methods.activation_density import ActivationDensity
-from tfsparse.methods.dst import DST, Thresholded, dst, finalize
+from tfsparse.methods.dst import DST, Thresholded, dst
 from tfsparse.methods.free_tickets import EnsembleQuality, FreeTickets, FreeTicketsRate, ensemble, evaluate_ensemble
 from tfsparse.methods.gsm import GSM, PruneGSM
 from tfsparse.methods.pll import PLL
+from tfsparse.methods.tost import SmoothedCrossentropy, SmoothReLU, ToST, gradinit, tost
 from tfsparse.optimizers.addons import HAM, SparseOpt
 from tfsparse.optimizers.compiled_model import sparsify
 from tfsparse.optimizers.fixed_masks import keep_zeros
 from tfsparse.optimizers.learning_rates import OneCycleAdam, OneCycleAdamW, OneCycleRate, OneCycleSGD, StepRate
 from tfsparse.optimizers.lora import merge_lora
+from tfsparse.optimizers.masked_layer import finalize
 from tfsparse.optimizers.nested import at
 from tfsparse.optimizers.one_shot import prune, winning_ticket
 from tfsparse.optimizers.recalibration import recalibrate
