@@ -32,6 +32,7 @@ REST = ["methods/dst", "methods/tost", "consistency", "methods/pll/test_curvatur
                 [BATTERY, *REST, "-m", "", "-k", "not test_battery or test_registered and not rigl"],
                 ["testing/methods/test_dst.py", "-k", "test_vector"],
                 ["methods/activation_density", "-k", "test_density or killed_between"],
+                ["callbacks/test_level_search.py", "schedules/test_nested.py"],
             ]
         ),
     ],
