@@ -108,14 +108,25 @@ def test_a_loss_scale_is_undone():
     np.testing.assert_allclose(numpy(scaled_up), numpy(plain), rtol=1e-6)
 
 
+def apply_scaled(outer, gradient, variable):
+    """Make a step as `fit` does it: LossScaleOptimizer has no other on JAX."""
+    if keras.backend.backend() != "jax":
+        apply(outer, [gradient], [variable])
+        return
+    state = [v.value for v in outer.variables]
+    (value,), state = outer.stateless_apply(state, [ops.convert_to_tensor(np.float32(gradient))], [variable.value])
+    for each, new in zip([variable, *outer.variables], [value, *state], strict=True):
+        each.assign(new)
+
+
 def test_a_skipped_step_changes_nothing():
     """`LossScaleOptimizer` skips a step whose gradients are not finite."""
     w = kernel([[1.0, -2.0], [3.0, 0.5]])
     outer = keras.optimizers.LossScaleOptimizer(make(keras.optimizers.SGD(0.1), sparsity=0.0), initial_scale=1.0)
     outer.build([w])
-    apply(outer, [[[np.inf, 1.0], [1.0, 1.0]]], [w])
+    apply_scaled(outer, [[np.inf, 1.0], [1.0, 1.0]], w)
     np.testing.assert_array_equal(numpy(w), [[1.0, -2.0], [3.0, 0.5]])
-    apply(outer, [np.ones((2, 2))], [w])
+    apply_scaled(outer, np.ones((2, 2)), w)
     assert np.all(numpy(w) != [[1.0, -2.0], [3.0, 0.5]])
 
 
@@ -140,7 +151,7 @@ def test_pruners_score_the_gradients_of_the_loss():
     np.testing.assert_array_equal(numpy(optimizer.masks[0]), [[1, 1], [0, 0], [0, 1]])
 
 
-@pytest.mark.parametrize("pruner", [tfsparse.RigL(), *also([tfsparse.Magnitude(), tfsparse.Feather()])], ids=repr)
+@pytest.mark.parametrize("pruner", [tfsparse.Magnitude(), *also([tfsparse.RigL(), tfsparse.Feather()])], ids=repr)
 @pytest.mark.parametrize(
     "check",
     [check if check.__name__ in ALWAYS else also([check])[0] for check in testing.checks()],
