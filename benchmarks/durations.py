@@ -20,6 +20,7 @@ COMMANDS = {  # of a file or folder of results: the script, and the page that sh
     "cifar": ("cifar.py", "docs/dst.md"),
     "mnist_gsm": ("mnist_gsm.py", "docs/gsm.md"),
     "activation_density": ("activation_density.py", "docs/activation_density.md"),
+    "channel_training": ("channel_training.py", "docs/channel_training.md"),
     "pll.json": ("pll.py", "docs/pll.md"),
     "recalibration": ("recalibration.py", "docs/sensitivity.md"),
     "sensitivity": ("sensitivity.py", "docs/sensitivity.md"),
