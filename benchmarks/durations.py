@@ -23,6 +23,7 @@ COMMANDS = {  # of a file or folder of results: the script, and the page that sh
     "free_tickets": ("free_tickets.py", "docs/free_tickets.md"),
     "activation_density": ("activation_density.py", "docs/activation_density.md"),
     "tost": ("tost.py", "docs/methods.md"),
+    "channel_training": ("channel_training.py", "docs/channel_training.md"),
     "pll.json": ("pll.py", "docs/pll.md"),
     "recalibration": ("recalibration.py", "docs/sensitivity.md"),
     "sensitivity": ("sensitivity.py", "docs/sensitivity.md"),

@@ -24,6 +24,8 @@ from tfsparse.export.sizes import sizes
 from tfsparse.export.tflite import export_tflite, inspect_tflite
 from tfsparse.methods.activation_density import ActivationDensity
 from tfsparse.methods.dst import DST, Thresholded, dst
+from tfsparse.methods.feature_relevance import FeatureRelevance
+from tfsparse.methods.filter_pruning import FilterPruning
 from tfsparse.methods.free_tickets import EnsembleQuality, FreeTickets, FreeTicketsRate, ensemble, evaluate_ensemble
 from tfsparse.methods.gsm import GSM, PruneGSM
 from tfsparse.methods.pll import PLL
