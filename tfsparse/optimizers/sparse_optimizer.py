@@ -65,6 +65,7 @@ class SparseOptimizer(OptimizerWrapper):
         self._overrides, self._knows_layers = selection.Overrides(), False
         self._total_steps = check_total_steps(total_steps)
         self._extra_state_shapes, self._untrained, self._is_loaded = {}, [], False
+        self._is_calibrated = False
         self._state = None
         self.sync_stats = SyncStats()
 
@@ -209,8 +210,19 @@ class SparseOptimizer(OptimizerWrapper):
         """Steps of the schedule that are done."""
         return self._state.num_steps() - backend_ops.to_int(self._state.begin) if self.built else 0
 
+    def keep_masks(self) -> None:
+        """Keep the masks as they are in all steps: those of a pruner that needs calibration, when it has set them."""
+        self._is_calibrated = True
+
+    @property
+    def has_fixed_masks(self) -> bool:
+        """Whether no step updates the masks, because the pruner has set them before the first one."""
+        return self.pruner.needs_calibration and (self._is_calibrated or self._is_loaded)
+
     def reached_target(self) -> bool:
         """Return whether the schedule has ended, or the masks have as many zeros as at its end."""
+        if self.has_fixed_masks:
+            return True
         if self.total_steps is not None and self.steps_done >= self.total_steps:
             return True
         target = np.sum(self.mask_state.target_counts(), dtype="int64")
@@ -332,6 +344,9 @@ class SparseOptimizer(OptimizerWrapper):
     def _update_masks(self, iterations_before, gradients):
         state, iterations = self._state, backend_ops.read(self.iterations)
         if not state.masks:  # no gradient of this step is that of a pruned weight
+            return
+        if self.has_fixed_masks:
+            state.apply()
             return
         step, total = iterations - backend_ops.read(state.begin), backend_ops.read(state.total_steps)
         state.storage.after_step()
