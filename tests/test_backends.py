@@ -15,7 +15,7 @@ HERE = pathlib.Path(__file__).parent
 CORE = ["masks", "optimizers", "backend/test_ops.py"]
 STRUCTURED = ["structured/test_constant_channels.py", "structured/test_optimizer_slots.py"]
 BATTERY = "testing/test_battery.py"
-REST = ["methods/dst", "consistency", "methods/pll/test_curvature.py"]
+REST = ["methods/dst", "methods/tost", "consistency", "methods/pll/test_curvature.py", "methods/free_tickets"]
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="runs on JAX already")
@@ -32,6 +32,7 @@ REST = ["methods/dst", "consistency", "methods/pll/test_curvature.py"]
                 [BATTERY, *REST, "-m", "", "-k", "not test_battery or test_registered and not rigl"],
                 ["testing/methods/test_dst.py", "-k", "test_vector"],
                 ["methods/activation_density", "-k", "test_density or killed_between"],
+                ["callbacks/test_level_search.py", "schedules/test_nested.py"],
             ]
         ),
     ],

@@ -1,8 +1,7 @@
-"""`Prune(sparsity="auto")`: the decisions alone, in `fit`, resumed, and what is said if no level holds."""
+"""`Prune(sparsity="auto")`: in `fit`, resumed, and what is said if no level holds."""
 
 import contextlib
 import io
-import math
 import types
 import warnings
 
@@ -13,76 +12,12 @@ from thoroughly import also
 
 import tfsparse
 from tfsparse.callbacks import level_search
-from tfsparse.callbacks.level_search import SearchState
 from tfsparse.optimizers import compiled_model
 from tfsparse.schedules import Auto
 from tfsparse.testing import fixtures
 
 SCHEDULE = Auto((0.5, 0.75, 0.875), drop=0.1, resolution=0.2)
 EPOCHS, SIZE = 10, 36 + 8 * 64 + 32  # SIZE: entries of the pruned weights
-
-
-# ---- the decisions alone --------------------------------------------------------------------------------------------
-
-
-def decide(values, schedule=SCHEDULE, num_left=9):
-    """Return the level and whether it is final after each value."""
-    state, decisions = SearchState(num_left=num_left), []
-    for step, value in enumerate(values):
-        state = level_search.after_epoch(state, schedule, value, step, num_left - step - 1)
-        decisions.append((round(state.level, 4), state.is_final))
-    return decisions
-
-
-def test_levels_go_up_while_they_hold_and_back_to_the_last_that_held():
-    found = decide([0.9, 0.9, 0.85, 0.7, 0.7], num_left=6)
-    assert found == [(0.5, False), (0.75, False), (0.875, False), (0.75, True), (0.75, True)]
-
-
-def test_all_levels_may_hold():
-    assert decide([0.9, 0.9, 0.9, 0.9]) == [(0.5, False), (0.75, False), (0.875, False), (0.875, True)]
-
-
-def test_the_limit_rises_with_the_best_epoch():
-    assert decide([0.5, 0.9, 0.79], num_left=3)[-1] == (0.5, True)
-    assert decide([0.5, 0.9, 0.81], num_left=3)[-1] == (0.75, True)
-
-
-def test_the_middle_is_tried_between_a_level_that_held_and_one_that_missed():
-    schedule = Auto((0.5, 0.9), drop=0.1, resolution=0.05)
-    assert [level for level, _ in decide([0.9, 0.9, 0.7, 0.85, 0.7], schedule, 5)] == [0.5, 0.9, 0.7, 0.8, 0.7]
-
-
-def test_a_level_has_its_share_of_epochs_before_it_misses():
-    assert [level for level, _ in decide([0.9, 0.7, 0.7, 0.7, 0.7], num_left=21)] == [0.5, 0.5, 0.5, 0.5, 0.25]
-    assert [level for level, _ in decide([0.9, 0.7, 0.85], num_left=21)] == [0.5, 0.5, 0.75]
-
-
-def test_if_nothing_else_is_left_a_level_has_half_of_the_epochs():
-    schedule = Auto((0.5,), drop=0.1, resolution=0.6)
-    assert [final for _, final in decide([0.9, *[0.7] * 5], schedule, 9)] == [False] * 4 + [True] * 2
-
-
-def test_the_dense_network_is_not_pruned_before_it_holds_itself():
-    state = SearchState(best=0.9, num_left=9)
-    for step in range(1, 8):
-        state = level_search.after_epoch(state, SCHEDULE, 0.7, step, 9 - step)
-        assert (state.level, state.held, state.is_final) == (0, -1, False)
-    assert level_search.after_epoch(state, SCHEDULE, 0.7, 2, 0).is_final
-    assert level_search.after_epoch(state, SCHEDULE, 0.85, 2, 7).level == 0.5
-
-
-def test_the_search_begins_at_the_sparsity_of_a_pruned_network():
-    state = SearchState(level=0.6, base=0.6, num_left=9)
-    state = level_search.after_epoch(state, SCHEDULE, 0.9, 1, 8)
-    assert state.level == 0.75
-    state = level_search.after_epoch(state, SCHEDULE, 0.7, 2, 0)
-    assert (state.level, state.final_step) == (0.6, 2)
-
-
-def test_a_state_is_the_same_after_float32():
-    state = SearchState(level=0.5, best=0.75, final_step=12.0, value=0.25, dense=-math.inf)
-    assert SearchState.load(state.dump()) == state
 
 
 # ---- in fit ---------------------------------------------------------------------------------------------------------
@@ -215,7 +150,8 @@ def test_validation_of_fit_is_read_if_there_is_no_other():
     callback = tfsparse.Prune(Auto((0.5,), drop=0.49), "auto")
     history = compiled().fit(x, y, epochs=5, verbose=0, validation_data=(x, y), callbacks=[callback]).history
     best = np.maximum.accumulate(history["val_accuracy"])
-    np.testing.assert_allclose(history["drop_limit"], best - 0.49, atol=1e-6)
+    assert history["drop_limit"][-1] == pytest.approx(best[-1] - 0.49, abs=1e-6)  # after the search
+    assert history["drop_limit"][1] == pytest.approx(best[0] - 0.49, abs=1e-6)
     assert history["sparsity"][-1] == pytest.approx(0.5, abs=0.001)
 
 
@@ -226,7 +162,9 @@ def test_a_loss_is_limited_from_above():
         .fit(x, y, epochs=5, verbose=0, validation_data=(x, y), callbacks=[tfsparse.Prune(schedule, "auto")])
         .history
     )
-    np.testing.assert_allclose(history["drop_limit"], np.minimum.accumulate(history["val_loss"]) + 3.0, rtol=1e-5)
+    best = np.minimum.accumulate(history["val_loss"])
+    np.testing.assert_allclose(history["drop_limit"][:2], [best[0] + 3.0] * 2, rtol=1e-5)
+    np.testing.assert_allclose(history["drop_limit"][-1], best[-1] + 3.0, rtol=1e-5)  # after the search
     assert history["sparsity"][-1] == pytest.approx(0.5, abs=0.001)
 
 
@@ -253,18 +191,34 @@ def test_a_layer_with_a_sparsity_of_its_own_has_it_from_the_first_level_on(scrip
     assert model.optimizer.num_zeros() == model.optimizer.mask_state.target_counts().sum() > 128
 
 
-# ---- resumed --------------------------------------------------------------------------------------------------------
+# ---- resumed -------------------------------------------------------------------------------------------------------
+
+DECISIONS = ("sparsity", "level_holds", "drop_limit", "at_target")
 
 
 @pytest.mark.exhaustive
-def test_backup_and_restore_continues_the_search(scripted, tmp_path):
+@pytest.mark.parametrize("pruner", ["magnitude", "feather"])
+@pytest.mark.parametrize("epoch", [1, 3, 5, 8], ids=["dense", "on the way up", "after a miss", "after the search"])
+def test_backup_and_restore_continues_the_search(epoch, pruner, scripted, tmp_path):
+    """The decisions of both parts of the training are those of the straight one, and so is every bit at its end."""
     scripted(until(0.6))
-    straight = fixtures.fit_compiled(compiled(), [prune()], EPOCHS)
+    straight = fixtures.fit_compiled(compiled(), [prune(pruner)], EPOCHS)
+    broken, backup = compiled(), keras.callbacks.BackupAndRestore(tmp_path)
     with pytest.raises(fixtures.Interruption):
-        backup = keras.callbacks.BackupAndRestore(tmp_path)
-        fixtures.fit_compiled(compiled(), [prune(), backup, fixtures.interrupt(5)], EPOCHS)
-    resumed = fixtures.fit_compiled(compiled(), [prune(), keras.callbacks.BackupAndRestore(tmp_path)], EPOCHS)
-    fixtures.assert_same(resumed, straight, "resumed from BackupAndRestore")
+        fixtures.fit_compiled(broken, [prune(pruner), backup, fixtures.interrupt(epoch)], EPOCHS)
+    resumed = fixtures.fit_compiled(compiled(), [prune(pruner), keras.callbacks.BackupAndRestore(tmp_path)], EPOCHS)
+    for name in DECISIONS:
+        parts = [m.history.history[name] for m in (broken, resumed, straight)]
+        assert [len(part) for part in parts] == [epoch, EPOCHS - epoch, EPOCHS]
+        assert parts[0] + parts[1] == parts[2], name
+    assert_same_bits(resumed, straight)
+
+
+def assert_same_bits(model, other):
+    """Of the weights and of everything in the optimizer: masks, dense weights, kept weights and the search."""
+    pairs = zip(*([*m.variables, *m.optimizer.variables] for m in (model, other)), strict=True)
+    for variable, expected in pairs:
+        np.testing.assert_array_equal(*fixtures.to_arrays([variable, expected]), variable.path)
 
 
 # ---- what cannot work is one sentence -------------------------------------------------------------------------------

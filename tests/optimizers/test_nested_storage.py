@@ -63,3 +63,55 @@ def test_the_battery_of_pruners_passes_with_this_schedule(check, monkeypatch):
     monkeypatch.setattr(training, "Prune", prune)
     monkeypatch.setattr(devices, "SparseOptimizer", optimizer)
     check(tfsparse.Feather())
+
+
+# ---- what is saved --------------------------------------------------------------------------------------------------
+
+EPOCHS = 5  # of 4 steps: levels are drawn from step 11 on, within the third epoch
+
+
+def fit(*callbacks):
+    keras.utils.set_random_seed(7)
+    hidden = [keras.layers.Dense(8), keras.layers.BatchNormalization(momentum=0.9), keras.layers.ReLU()]
+    model = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), *hidden, keras.layers.Dense(4)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss)
+    prune = tfsparse.Prune(tfsparse.Nested(LEVELS), 0.5, "feather")
+    return fixtures.fit_compiled(model, [prune, *callbacks], EPOCHS)
+
+
+@pytest.fixture(scope="module")
+def straight():
+    return fit()
+
+
+def assert_same_bits(variables, others):
+    for variable, other in zip(variables, others, strict=True):
+        np.testing.assert_array_equal(*numpy([variable, other]), variable.path)
+
+
+def assert_same_family(model, straight):
+    """Weights, statistics, dense weights and masks, and of every level what `at` cuts and measures."""
+    assert_same_bits(*([*m.variables, *m.optimizer.variables] for m in (model, straight)))
+    for level in LEVELS:
+        cuts = [tfsparse.at(m, level, data=fixtures.small_data()[0]) for m in (model, straight)]
+        assert_same_bits(*(cut.variables for cut in cuts))
+
+
+@pytest.mark.parametrize("epoch", [3, *also([2, 4])])
+def test_a_resumed_training_has_all_levels_of_the_straight_one(epoch, straight, tmp_path):
+    with pytest.raises(fixtures.Interruption):
+        fit(keras.callbacks.BackupAndRestore(tmp_path), fixtures.interrupt(epoch))
+    assert_same_family(fit(keras.callbacks.BackupAndRestore(tmp_path)), straight)
+
+
+def test_a_file_has_all_levels_and_one_of_a_cut_has_the_statistics_of_its_level(straight, tmp_path):
+    straight.save(tmp_path / "family.keras")
+    assert_same_family(keras.models.load_model(tmp_path / "family.keras"), straight)
+    means = []
+    for level in (0.2, 0.5):
+        cut = tfsparse.at(straight, level, data=fixtures.small_data()[0])
+        cut.save(tmp_path / "cut.keras")
+        assert_same_bits(keras.models.load_model(tmp_path / "cut.keras").variables, cut.variables)
+        means.append(numpy([cut.layers[2].moving_mean])[0])
+    assert np.max(np.abs(means[0] - means[1])) > 1e-3, "each level has statistics of its own"

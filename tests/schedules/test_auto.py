@@ -43,7 +43,7 @@ def test_auto_in_prune_means_this_schedule_and_its_last_level():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("polynomial", "auto", None), r"so does Polynomial\(.*\): leave the schedule out, or write tfsparse.sch"),
+        (("polynomial", "auto", None), r"so does Polynomial\(.*\): leave the schedule out, or write tfsparse.Auto"),
         (("linear", 0.9, 0.01), 'drop=0.01 belongs to sparsity="auto"'),
         (("one_cycle", "auto", 0.5), r"half a point of accuracy is drop=0.005. Did you mean drop=0.005\?"),
         (("one_cycle", "auto", -1), "expected a number >= 0 in units of the metric"),

@@ -1,4 +1,4 @@
-"""What `Prune(sparsity="auto")` decides at the end of every epoch, and where it is saved."""
+"""How `Prune` knows its target: it is given, or `sparsity="auto"` searches for it at the end of every epoch."""
 
 import abc
 import dataclasses
@@ -9,83 +9,10 @@ import numpy as np
 
 from tfsparse.backend import ops as backend_ops
 from tfsparse.backend import replicas
-from tfsparse.backend.variables import SavedNumbers
+from tfsparse.callbacks.search_state import SearchState, after_epoch
 from tfsparse.optimizers import compiled_model
 from tfsparse.optimizers.evaluation import check_metric, evaluate
 from tfsparse.schedules import Auto
-
-
-@dataclasses.dataclass
-class SearchState(SavedNumbers):
-    """How far a search is. It is saved with the optimizer. Of a loss, the values are those of -loss.
-
-    Attributes:
-        level: The sparsity on trial, or the result.
-        final_step: Optimizer step at which the search ended; -1 before it did.
-        base: Sparsity before the search; that of the dense network is 0.
-        held: The highest sparsity that held; -1 before one did.
-        missed: The lowest sparsity that missed the limit; 1 if none did.
-        best: Largest value of all epochs.
-        value: Value of the last epoch.
-        dense: Value of the last epoch before anything was pruned.
-        num_epochs: Epochs of the trial that are done.
-        num_left: Epochs that were left for the search when the trial began.
-        last_step: Optimizer step at the end of the last epoch.
-    """
-
-    level: float = 0
-    final_step: float = -1
-    base: float = 0
-    held: float = -1
-    missed: float = 1
-    best: float = -math.inf
-    value: float = math.nan
-    dense: float = math.nan
-    num_epochs: float = 0
-    num_left: float = 0
-    last_step: float = 0
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the search has ended."""
-        return self.final_step >= 0
-
-    def holds(self, drop: float) -> bool:
-        """Return whether the last epoch is at most `drop` worse than the best."""
-        return self.value >= self.best - drop - 1e-6
-
-
-def after_epoch(state: SearchState, schedule: Auto, value: float, step: int, num_left: int) -> SearchState:
-    """Return the state after an epoch that the search counts.
-
-    Args:
-        state: The state before.
-        schedule: The schedule.
-        value: The metric; of a loss, -loss.
-        step: Optimizer steps that are done.
-        num_left: Epochs that are left for the search.
-    """
-    state = dataclasses.replace(state, value=value, best=max(state.best, value), num_epochs=state.num_epochs + 1)
-    holds = state.holds(schedule.drop)
-    if state.is_final or (not holds and num_left > 0 and _may_go_on(state, schedule)):
-        return state
-    if holds:
-        state.held = state.level
-    else:
-        state.missed = state.level
-    best = max(state.held, state.base)
-    following = schedule.next_level(best, state.missed) if num_left > 0 else None
-    if following is None:
-        return dataclasses.replace(state, level=best, final_step=step)
-    return dataclasses.replace(state, level=following, num_epochs=0, num_left=num_left)
-
-
-def _may_go_on(state, schedule):
-    """Return whether a level that has missed may train on. The dense network always may."""
-    share = schedule.num_epochs(state.level, int(state.num_left))
-    if schedule.next_level(max(state.held, state.base), state.level) is None:  # nothing else is left to try
-        share = max(share, state.num_left // 2)
-    return state.level <= state.base or state.num_epochs < share
 
 
 class TargetRule(abc.ABC):
@@ -192,7 +119,7 @@ class LevelSearch(TargetRule):
         if not math.isfinite(shown):
             return
         now = self._judged(before, optimizer, sign * shown)
-        holds, limit = now.holds(self.schedule.drop), sign * (now.best - self.schedule.drop)
+        holds, limit = now.holds(self.schedule.drop), sign * (now.reference - self.schedule.drop)
         logs |= {"level_holds": int(holds), "drop_limit": limit}
         if verbose:
             does = "holds" if holds else "misses the limit"
@@ -239,7 +166,7 @@ class LevelSearch(TargetRule):
         step, total = optimizer.steps_done, optimizer.total_steps
         num_left = int((self.schedule.search_until * total - step) / max(step - state.last_step, 1) + 1e-3)
         if step < self.schedule.dense_until * total - 1e-3:
-            now = dataclasses.replace(state, value=value, best=max(state.best, value), num_left=num_left)
+            now = dataclasses.replace(state.with_value(value), num_left=num_left)
         else:
             now = after_epoch(state, self.schedule, value, step, num_left)
         dense = value if state.level <= state.base and not state.is_final else state.dense
