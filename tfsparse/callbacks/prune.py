@@ -12,7 +12,7 @@ from tfsparse.callbacks.fit_hooks import check_reaches_end
 from tfsparse.callbacks.prune_core import PruneCore, Unfinished, last_due
 from tfsparse.callbacks.sparse_training import SparseTraining
 from tfsparse.optimizers import addons as all_addons
-from tfsparse.optimizers import compiled_model
+from tfsparse.optimizers import compiled_model, one_shot
 from tfsparse.optimizers.validation import ChecksTrainingLength, check_total_steps
 from tfsparse.pruners import selection
 from tfsparse.schedules import auto
@@ -22,6 +22,7 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
     """Trains a model sparse: `model.fit(..., callbacks=[Prune("one_cycle", sparsity=0.9)])`.
 
         before the first step:   model.optimizer = SparseOptimizer(model.optimizer, schedule, sparsity, pruner)
+                                 a pruner that needs calibration, as SNIP does, sets the masks, and they stay
         after every epoch:       logs["sparsity"] = zeros in the masks / entries of the pruned weights
                                  logs["at_target"] = 1 if the schedule has ended or as many are zero as then, else 0
 
@@ -53,6 +54,9 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own. A
             layer may be given by its name. A pair `(least, largest)` in place of a sparsity bounds a weight that
             competes for the common target.
+        data: For a pruner that needs calibration, one batch on which it scores the weights before the first step: `x`,
+            `(x, y)` or `(x, y, sample_weight)`, arrays or nests of arrays. A `fit` that resumes does not use it.
+            Default: None.
         exclude: Layers, their names, or variables to leave dense; one of them or several.
         skip_first: Whether to leave the first kernel of the model dense. Default: False.
         skip_last: Whether to leave the last kernel of the model dense. Default: False.
@@ -70,14 +74,18 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
 
     Raises:
         TypeError: If the model is no Keras 3 model.
-        ValueError: Before the first step, if the target cannot be reached: the model is not compiled, the dataset's
-            length is unknown, training has fewer than 2 steps, the schedule would end after this `fit`, or another
-            callback prunes the model too. After the first batches, if `model.optimizer` has made no step. After the
-            first epoch, if `sparsity="auto"` has no validation data.
+        ValueError: If arguments do not fit together. Before the first step, if the target cannot be reached: the model
+            is not compiled, the dataset's length is unknown, training has fewer than 2 steps, the schedule would end
+            after this `fit`, another callback prunes the model too, or `data` is not what the pruner needs. After the
+            first batches, if `model.optimizer` has made no step. After the first epoch, if `sparsity="auto"` has no
+            validation data.
 
     Examples:
         >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", sparsity=0.9)])
         >>> model.fit(x, y, validation_split=0.1, epochs=10, callbacks=[tfsparse.Prune(sparsity="auto", drop=0.005)])
+
+        >>> snip = tfsparse.Prune("constant", 0.95, "snip", data=(x[:256], y[:256]))   # a fixed mask before training
+        >>> model.fit(x, y, epochs=10, callbacks=[snip])
     """
 
     def __init__(
@@ -88,6 +96,7 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         *,
         total_steps: int | None = None,
         addons=(),
+        data=None,
         sparsities=(),
         exclude=(),
         skip_first: bool = False,
@@ -105,6 +114,8 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         self.addons = all_addons.get_all(addons)
         self._target_rule = level_search.for_prune(self.schedule, validation)
         self.schedule.check_target(self.sparsity, self.pruner)
+        one_shot.check_before_training(self.schedule, self.sparsity, self.pruner, data)
+        self._data = data
         self.choice = selection.Choice(sparsities, exclude, skip_first, skip_last, min_sparsity, max_sparsity)
 
     def set_model(self, model):
@@ -140,6 +151,11 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         return self._optimizer.gradient_accumulation_steps or 1
 
     def _set_schedule(self, first_epoch, num_steps):
+        self._set_length(first_epoch, num_steps)
+        if self.pruner.needs_calibration:
+            one_shot.prune_before_training(self.model, self._optimizer, self._data)
+
+    def _set_length(self, first_epoch, num_steps):
         optimizer = self._optimizer
         optimizer.set_total_steps(self.total_steps or optimizer.total_steps or num_steps)
         if num_steps:

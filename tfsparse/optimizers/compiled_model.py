@@ -59,11 +59,14 @@ def sparsify(
 
     Raises:
         TypeError: If the model is no Keras 3 model.
-        ValueError: If the model is not compiled, or has nothing to prune.
+        ValueError: If the model is not compiled, or has nothing to prune, or if the pruner needs calibration.
 
     Examples:
         >>> tfsparse.sparsify(model, "polynomial", sparsity=0.8, total_steps=10_000)
     """
+    pruner = pruners.get(pruner)
+    if pruner.needs_calibration:
+        raise ValueError(in_training(pruner))
     choice = selection.Choice(sparsities, exclude, skip_first, skip_last, min_sparsity, max_sparsity)
     return wrap_optimizer(model, schedule, sparsity, pruner, choice, total_steps, addons)
 
@@ -73,9 +76,8 @@ def wrap_optimizer(
 ):
     """Do what `sparsify` does, for a `Choice` of weights."""
     pruner = pruners.get(pruner)
-    if pruner.needs_calibration:
-        raise ValueError(in_training(pruner))
-    check = check_ready if pruner.straight_through else check_compiled  # dense copies start from the weights
+    needs_weights = pruner.straight_through or pruner.needs_calibration  # dense copies start from the weights
+    check = check_ready if needs_weights else check_compiled
     check(model)
     previous, records = sparse_optimizer(model), recompiled.last_records(model.trainable_variables)
     with replicas.strategy_scope(model):

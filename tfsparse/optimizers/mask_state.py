@@ -319,7 +319,7 @@ def _rounded_together(values):
 
 def _by_magnitude(pruner):
     """Return the pruner if it ranks by the weights alone, else one that ranks the same units by their magnitudes."""
-    if pruner.monotone and not pruner.needs_gradients:
+    if pruner.monotone and not pruner.needs_gradients and not pruner.needs_calibration:
         return pruner
     return Magnitude(**{name: getattr(pruner, name) for name in ("granularity", "scope") if hasattr(pruner, name)})
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfsparse import pruners
-from tfsparse.backend import keras_internals
+from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend import ops as backend_ops
 from tfsparse.optimizers import recovery
 from tfsparse.optimizers.calibration import Calibration
@@ -16,6 +16,7 @@ from tfsparse.optimizers.fixed_masks import check_masks, train_with
 from tfsparse.optimizers.kernel_checks import check_kernels
 from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import left_dense, selection
+from tfsparse.schedules import Constant
 
 
 def prune(
@@ -34,9 +35,10 @@ def prune(
 
         weights = weights * pruner.masks(weights, num_pruned)
 
-    Nothing keeps them at zero if training goes on; `tfsparse.keep_zeros` does, and `tfsparse.Prune` prunes further. If
-    the model has BatchNormalization, most of what the cut costs may be its statistics: `tfsparse.recalibrate(model,
-    data)` measures them again.
+    Nothing keeps them at zero if training goes on; `tfsparse.keep_zeros` does, and `tfsparse.Prune` prunes further. To
+    prune before training with SNIP, GraSP or SynFlow, give `fit` a `tfsparse.Prune("constant", 0.95, "snip",
+    data=data)`. If the model has BatchNormalization, most of what the cut costs may be its statistics:
+    `tfsparse.recalibrate(model, data)` measures them again.
 
     Args:
         model: A built model.
@@ -62,9 +64,6 @@ def prune(
             none.
 
     Examples:
-        >>> tfsparse.prune(model, 0.95, "snip", data=(x[:256], y[:256]))   # before training
-        >>> tfsparse.keep_zeros(model)
-
         >>> tfsparse.prune(model, 0.6, "wanda", data=x[:512], recover=True)   # after training, without labels
 
         >>> tfsparse.prune(model, 0.8)
@@ -82,7 +81,7 @@ def prune(
     calibration = Calibration(model, optimizer.pruned_variables, data)
     dense = [np.array(ops.convert_to_numpy(v)) for v in optimizer.pruned_variables] if recover else []
     if chosen.needs_calibration or chosen.needs_gradients:
-        _prune_in_rounds(optimizer, calibration)
+        prune_in_rounds(optimizer, calibration)
     else:
         optimizer.prune_now()
     if recover:
@@ -107,8 +106,16 @@ def _check_data(pruner, data, recover, sparsity):
         )
 
 
-def _prune_in_rounds(optimizer, calibration):
-    """Prune a model in rounds, and score it in each of them with the zeros of the rounds before."""
+def prune_in_rounds(optimizer: SparseOptimizer, calibration: Calibration) -> None:
+    """Prune a model to its target in rounds, and score it in each of them with the zeros of the rounds before.
+
+    Args:
+        optimizer: Built on the model's weights, with a pruner that needs calibration or gradients.
+        calibration: The model and the data.
+
+    Raises:
+        ValueError: If the data does not fit, or weights or scores are not finite.
+    """
     pruner, state = optimizer.pruner, optimizer.mask_state
     if pruner.needs_calibration:
         sensitivities = backend_ops.compiled(functools.partial(pruner.sensitivities, calibration))
@@ -122,6 +129,41 @@ def _prune_in_rounds(optimizer, calibration):
         state.update(list(found), state.num_pruned(ops.convert_to_tensor(fraction, "float32")))
         state.apply()
     optimizer.raise_nonfinite()
+
+
+def check_before_training(schedule, sparsity: float, pruner, data) -> None:
+    """Refuse arguments of `Prune` that do not fit a pruner which needs calibration, or one which needs none.
+
+    Raises:
+        ValueError: If the schedule is not `Constant`, or if the pruner uses no data and there are some.
+    """
+    if pruner.needs_calibration and not isinstance(schedule, Constant):
+        raise ValueError(
+            f"{pruner!r} prunes once, before the first step, and {schedule!r} updates masks in training: write "
+            f'Prune("constant", {sparsity:g}, pruner, data=(x, y)).'
+        )
+    if data is not None and not pruner.needs_calibration:
+        raise ValueError(
+            f"{pruner!r} scores weights in training, and data was given, which only pruners that score them before the "
+            f'first step use: leave data out, or write for example Prune("constant", {sparsity:g}, "snip", data=data).'
+        )
+
+
+def prune_before_training(model: keras.Model, optimizer: SparseOptimizer, data) -> None:
+    """Set the masks of a pruner that needs calibration and keep them; in a training that resumes only keep them.
+
+    Args:
+        model: The model, built.
+        optimizer: Its `SparseOptimizer`.
+        data: One batch, as in `prune`.
+
+    Raises:
+        ValueError: If `data` is not what the pruner needs.
+    """
+    if not (optimizer.steps_done or optimizer.reached_target()):
+        with replicas.strategy_scope(optimizer):
+            prune_in_rounds(optimizer, Calibration(model, optimizer.pruned_variables, data))
+    optimizer.keep_masks()
 
 
 def _fractions(sparsity, rounds):

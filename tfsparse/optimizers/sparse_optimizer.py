@@ -77,7 +77,7 @@ class SparseOptimizer(OptimizerWrapper):
         self._overrides, self._knows_layers = selection.Overrides(), False
         self._total_steps = check_total_steps(total_steps)
         self._extra_state_shapes, self._untrained, self._is_loaded = {}, [], False
-        self._state = self._addon_step = None
+        self._is_calibrated, self._state, self._addon_step = False, None, None
         self.sync_stats = SyncStats()
 
     # ---- what is pruned, and how far --------------------------------------------------------------------------------
@@ -221,8 +221,19 @@ class SparseOptimizer(OptimizerWrapper):
         """Steps of the schedule that are done."""
         return self._state.num_steps() - backend_ops.to_int(self._state.begin) if self.built else 0
 
+    def keep_masks(self) -> None:
+        """Keep the masks as they are in all steps: those of a pruner that needs calibration, when it has set them."""
+        self._is_calibrated = True
+
+    @property
+    def has_fixed_masks(self) -> bool:
+        """Whether no step updates the masks, because the pruner has set them before the first one."""
+        return self.pruner.needs_calibration and (self._is_calibrated or self._is_loaded)
+
     def reached_target(self) -> bool:
         """Return whether the schedule has ended, or the masks have as many zeros as at its end."""
+        if self.has_fixed_masks:
+            return True
         if self.total_steps is not None and self.steps_done >= self.total_steps:
             return True
         target = np.sum(self.mask_state.target_counts(), dtype="int64")
@@ -348,16 +359,21 @@ class SparseOptimizer(OptimizerWrapper):
         state, iterations = self._state, backend_ops.read(self.iterations)
         if not state.masks:  # no gradient of this step is that of a pruned weight
             return
-        step, total = iterations - backend_ops.read(state.begin), backend_ops.read(state.total_steps)
         stepped = ops.not_equal(iterations, iterations_before)  # not so with gradient accumulation or loss scaling
         self._addon_step.change_weights(addon_inputs, stepped)
         state.storage.after_step()
+        if not self.has_fixed_masks:
+            self._update_if_due(iterations, stepped, gradients)
+        state.apply()
+
+    def _update_if_due(self, iterations, stepped, gradients):
+        state = self._state
+        step, total = iterations - backend_ops.read(state.begin), backend_ops.read(state.total_steps)
         due = ops.logical_and(state.storage.update_is_due(self.schedule, step, total), stepped)
         # computed here, not in the branch: a branch of JAX knows only the variables that it assigns
         num_pruned = state.num_pruned(self.schedule.fraction(step, total))
         pruner = self.pruner.at_step(step, total)
         backend_ops.when(due, lambda: state.update(gradients, num_pruned, pruner), state.assigned())
-        state.apply()
 
     def raise_nonfinite(self) -> None:
         """Raise ValueError if a weight held NaN or infinity at the last mask update."""

@@ -1,6 +1,7 @@
 """Pruners: which weights are kept."""
 
 from tfsparse.pruners.calibrated import CalibratedPruner
+from tfsparse.pruners.drive import DRIVE
 from tfsparse.pruners.drop_and_grow import DropAndGrow
 from tfsparse.pruners.feather import Feather
 from tfsparse.pruners.grasp import GraSP
@@ -17,6 +18,7 @@ from tfsparse.pruners.taylor import Taylor
 from tfsparse.pruners.wanda import Wanda
 
 __all__ = [
+    "DRIVE",
     "SET",
     "SNIP",
     "CalibratedPruner",

@@ -14,8 +14,8 @@ class CalibratedPruner(ScorePruner):
             sensitivities of the model with its present zeros
             mask = 1 for the n (1 - sparsity)^(r / R) highest score(w, sensitivity, mask) of n weights
 
-    Such a pruner works in `tfsparse.prune(model, sparsity, pruner, data=...)`, not in a training step. To train with
-    its masks, call `tfsparse.keep_zeros(model)` after it.
+    Such a pruner works before training in `tfsparse.Prune("constant", sparsity, pruner, data=...)`, which keeps its
+    masks, and at any time in `tfsparse.prune(model, sparsity, pruner, data=...)`.
 
     Args:
         granularity: As in `ScorePruner`. Default: "weight".
@@ -71,6 +71,7 @@ class FirstOrderPruner(CalibratedPruner):
 def in_training(pruner) -> str:
     """Return the message for a `CalibratedPruner` that is to prune in a training step."""
     return (
-        f"{pruner!r} scores a whole model before or after training, not in a step of it. Prune once and keep the "
-        "masks: tfsparse.prune(model, sparsity, pruner, data=(x, y)); tfsparse.keep_zeros(model)."
+        f"{pruner!r} scores a whole model before or after training, not in a step of it. Prune before the first step "
+        'and keep the masks: fit(..., callbacks=[tfsparse.Prune("constant", sparsity, pruner, data=(x, y))]), or '
+        "tfsparse.prune(model, sparsity, pruner, data=(x, y)) and tfsparse.keep_zeros(model)."
     )

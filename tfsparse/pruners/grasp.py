@@ -37,9 +37,8 @@ class GraSP(CalibratedPruner):
         Wang, Zhang, Grosse, "Picking Winning Tickets Before Training by Preserving Gradient Flow" (ICLR 2020).
 
     Examples:
-        >>> tfsparse.prune(model, 0.95, "grasp", data=(x[:500], y[:500]))
-        >>> tfsparse.keep_zeros(model)
-        >>> model.fit(x, y, epochs=10)
+        >>> grasp = tfsparse.Prune("constant", 0.95, "grasp", data=(x[:500], y[:500]))
+        >>> model.fit(x, y, epochs=10, callbacks=[grasp])
     """
 
     def __init__(

@@ -33,8 +33,8 @@ class Pruner(Configurable, abc.ABC):
             whatever the schedule's `updates`.
         accumulates: True if `masks` gets instead of gradients the sums over all steps of what `term` returns. They are
             float32 variables of the optimizer. `needs_gradients` must be True, too.
-        needs_calibration: True if the masks are computed once of a whole model, by `tfsparse.prune`. Such a pruner is a
-            `tfsparse.pruners.CalibratedPruner`.
+        needs_calibration: True if the masks are computed once of a whole model: by `tfsparse.prune`, or by
+            `tfsparse.Prune` before the first step. Such a pruner is a `tfsparse.pruners.CalibratedPruner`.
     """
 
     needs_gradients = False

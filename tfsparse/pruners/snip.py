@@ -30,9 +30,8 @@ class SNIP(FirstOrderPruner):
         Ranking of Sensitivity Statistics" (2020).
 
     Examples:
-        >>> tfsparse.prune(model, 0.95, "snip", data=(x[:256], y[:256]))
-        >>> tfsparse.keep_zeros(model)
-        >>> model.fit(x, y, epochs=10)
+        >>> snip = tfsparse.Prune("constant", 0.95, "snip", data=(x[:256], y[:256]))
+        >>> model.fit(x, y, epochs=10, callbacks=[snip])
     """
 
     def sensitivities(self, calibration, weights):

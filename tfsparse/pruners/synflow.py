@@ -32,9 +32,8 @@ class Synflow(FirstOrderPruner):
         2020).
 
     Examples:
-        >>> tfsparse.prune(model, 0.95, "synflow")
-        >>> tfsparse.keep_zeros(model)
-        >>> model.fit(x, y, epochs=10)
+        >>> synflow = tfsparse.Prune("constant", 0.95, "synflow")
+        >>> model.fit(x, y, epochs=10, callbacks=[synflow])
     """
 
     def sensitivities(self, calibration, weights):

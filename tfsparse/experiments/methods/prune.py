@@ -3,7 +3,6 @@
 import contextlib
 from typing import Annotated, Any
 
-import keras
 import pydantic
 import pydantic_core
 from pydantic import BeforeValidator, Field, StrictFloat
@@ -13,7 +12,6 @@ from tfsparse.callbacks.prune import Prune
 from tfsparse.experiments.method import CallbackMethod, with_options
 from tfsparse.experiments.sections import ConfigError, MethodSection, Named
 from tfsparse.optimizers import addons as all_addons
-from tfsparse.optimizers import compiled_model, fixed_masks, one_shot
 
 _CALIBRATION_BATCHES = 4  # GraSP needs ten samples of every class
 
@@ -83,24 +81,10 @@ class _Prune(CallbackMethod):
 
     def callback(self, section, validation, first_batch):
         schedule, pruner, addons = self._parts(section)
-        if pruner.needs_calibration:
-            return self._at_start(section, schedule, pruner, first_batch)
+        data = first_batch(_CALIBRATION_BATCHES) if pruner.needs_calibration and first_batch else None
         which = ("skip_first", "skip_last", "min_sparsity", "max_sparsity", "drop")
         options = {key: getattr(section, key) for key in which}
-        return Prune(schedule, section.sparsity, pruner, addons=addons, **options)
-
-    def _at_start(self, section, schedule, pruner, first_batch):
-        if not isinstance(schedule, schedules.Constant):
-            raise ConfigError(
-                f"prune: {section.pruner.name} prunes once, before the first step: expected schedule: constant, "
-                f"got {section.schedule.name}."
-            )
-        if section.skip_first or section.skip_last:
-            raise ConfigError(f"prune: {section.pruner.name} takes no skip_first and no skip_last: remove them.")
-        if section.addons:
-            raise ConfigError(f"prune: {section.pruner.name} takes no add-ons: remove addons.")
-        bounds = {key: getattr(section, key) for key in ("min_sparsity", "max_sparsity")}
-        return PruneAtStart(section.sparsity, pruner, first_batch, bounds)
+        return Prune(schedule, section.sparsity, pruner, data=data, addons=addons, **options)
 
     @staticmethod
     def _parts(section):
@@ -115,31 +99,6 @@ class _Prune(CallbackMethod):
                 "Write e.g. schedule: {name: one_cycle, alpha: 14}"
             ) from error
         return schedule, pruner, addons
-
-
-class PruneAtStart(keras.callbacks.Callback):
-    """Prunes before the first step, and keeps the masks.
-
-    Args:
-        sparsity: The target in [0, 1).
-        pruner: A pruner that needs calibration.
-        first_batches: `number -> (x, y)`, the rows of the first batches.
-        bounds: Further arguments of `tfsparse.prune`.
-    """
-
-    def __init__(self, sparsity, pruner, first_batches, bounds):
-        super().__init__()
-        self._sparsity, self._pruner, self._first_batches, self._bounds = sparsity, pruner, first_batches, bounds
-
-    def set_model(self, model):
-        super().set_model(model)
-        if compiled_model.sparse_optimizer(model) is None:  # a resumed run has its masks
-            data = self._first_batches(_CALIBRATION_BATCHES)
-            one_shot.prune(model, self._sparsity, self._pruner, data=data, **self._bounds)
-            fixed_masks.keep_zeros(model)
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs["sparsity"] = compiled_model.sparse_optimizer(self.model).current_sparsity()
 
 
 def _schedule_label(section):
