@@ -28,6 +28,7 @@ COMMANDS = {  # of a file or folder of results: the script, and the page that sh
     "recalibration": ("recalibration.py", "docs/sensitivity.md"),
     "sensitivity": ("sensitivity.py", "docs/sensitivity.md"),
     "first_screen": ("first_screen.py", "README.md"),
+    "startup.json": ("startup.py", "docs/command_line.md"),
     "doctor.json": ("doctor_page.py", "docs/doctor.md"),
     "tflite.json": ("tflite.py", "docs/tflite.md"),
     "saved_model.json": ("saved_model.py", "docs/export.md"),
