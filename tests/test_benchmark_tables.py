@@ -47,6 +47,12 @@ def test_the_page_shows_the_results_that_are_there(benchmark):
     assert f"<!-- table: {benchmark} -->\n{table}\n<!-- end: {benchmark} -->\n" in page
 
 
+def test_the_page_of_channels_that_go_in_training_shows_the_results_that_are_there():
+    table = importlib.import_module("channel_training").table()
+    page = (tables.ROOT / "docs" / "channel_training.md").read_text(encoding="utf-8")
+    assert f"<!-- table: channel_training -->\n{table}\n<!-- end: channel_training -->\n" in page
+
+
 def test_the_page_of_all_methods_shows_the_results_that_are_there():
     page = (tables.ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     assert f"<!-- table: one_shot -->\n{importlib.import_module('one_shot').table()}\n<!-- end: one_shot -->\n" in page

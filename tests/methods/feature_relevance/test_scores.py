@@ -56,7 +56,5 @@ def test_labels_are_classes_or_one_hot_rows(labels):
 
 @pytest.mark.parametrize("labels", [np.array([0, 3]), np.array([0.5, 1]), np.zeros((2, 3)), np.zeros((2, 4))])
 def test_labels_that_are_no_classes_are_refused(labels):
-    with pytest.raises(
-        ValueError, match="are no classes of a model with 3 outputs: .* numbers from 0 to 2"
-    ):
+    with pytest.raises(ValueError, match="are no classes of a model with 3 outputs: .* numbers from 0 to 2"):
         scores.class_indices(labels, 3)
