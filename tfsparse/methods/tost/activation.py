@@ -5,7 +5,7 @@ from keras import ops
 
 from tfsparse.optimizers.masked_layer import TrainingActivation
 
-_SMALLEST = 1e-6  # smoothness to divide by; at 0 the division is not used, but must be finite
+_SMALLEST = 1e-4  # what is divided by at least: a normal number of float16, too
 
 
 def smooth_relu(x, smoothness):
