@@ -17,7 +17,7 @@ import tables
 
 from tfsparse.experiments import config as configs
 from tfsparse.experiments import matrix
-from tfsparse.schedules import Auto
+from tfsparse.schedules import Auto, auto
 
 RESULTS = tables.ROOT / "benchmarks" / "results" / "auto"
 FILES = {
@@ -26,6 +26,7 @@ FILES = {
     "auto_cifar10": "CIFAR-10 at 16x16, LeNet-5",
 }
 MORE = 0.02
+AFTER = ("zeros further", "accuracy", "verdict")
 
 
 def train(file: str, folder: pathlib.Path) -> None:
@@ -51,27 +52,37 @@ def further(config, found: float):
     """Return the config of a run whose levels all hold: those up to the one that was found, and the next one."""
     more = min(found + MORE, (1 + found) / 2)
     levels = [*(level for level in Auto().levels if level < found - 1e-3), round(found, 4), round(more, 4)]
-    prune = {"sparsity": "auto", "drop": 0.49, "schedule": {"name": "auto", "levels": levels}}
-    return configs.validate(config.model_dump(mode="json") | {"prune": prune})
+    values = config.model_dump(mode="json")
+    schedule = search(values).get_config() | {"name": "auto", "levels": levels, "drop": 0.49}
+    return configs.validate(values | {"prune": {"sparsity": "auto", "schedule": schedule}})
+
+
+def search(config: dict) -> Auto:
+    """Return the schedule of an automatic run."""
+    prune = config["prune"]
+    return auto.for_prune(prune["schedule"], "auto", prune["drop"])[0]
 
 
 def table() -> str:
     """One row for each automatic run."""
     return tables.markdown(
-        ["data, network", "seed", "`drop`", "dense", "zeros found", "accuracy", "zeros further", "accuracy", "verdict"],
-        [row(file, path) for file in FILES for path in sorted((RESULTS / file).glob("auto-*.json"))],
+        ["data, network", "seed", "dense until", "`drop`", "dense", "zeros found", "accuracy", *AFTER],
+        [row(file, path) for file in FILES for path in sorted((RESULTS / file).glob("auto*-*.json"))],
     )
 
 
 def row(file: str, path: pathlib.Path) -> list[str]:
     """The cells of an automatic run, with the dense one and the one that goes further."""
-    runs = {name: path.with_name(path.name.replace("auto", name)) for name in ("auto", "dense", "further")}
-    auto, dense, more = (json.loads(p.read_text())["summary"] if p.exists() else None for p in runs.values())
-    drop = json.loads(path.read_text())["config"]["prune"]["drop"]
-    limit = dense["accuracy"] - drop - 1e-6
+    seed = path.stem.split("-")[1]
+    paths = (path, path.with_name(f"dense-{seed}.json"), path.with_name(path.name.replace("auto", "further")))
+    record, dense, more = (json.loads(p.read_text()) if p.exists() else None for p in paths)
+    found, dense, more = (r and r["summary"] for r in (record, dense, more))
+    schedule = search(record["config"])
+    limit = dense["accuracy"] - schedule.drop - 1e-6
     beyond = [f"{more['sparsity']:.3f}", accuracy(more)] if more else ["", ""]
-    first = [FILES[file], str(auto["seed"]), f"{100 * drop:g} points", accuracy(dense)]
-    return [*first, f"{auto['sparsity']:.3f}", accuracy(auto), *beyond, verdict(auto, more, limit)]
+    first = [FILES[file], seed.removeprefix("seed"), f"{schedule.dense_until:.0%}", f"{100 * schedule.drop:g} points"]
+    reached = [accuracy(dense), f"{found['sparsity']:.3f}", accuracy(found)]
+    return [*first, *reached, *beyond, verdict(found, more, limit)]
 
 
 def accuracy(summary: dict) -> str:
@@ -79,9 +90,9 @@ def accuracy(summary: dict) -> str:
     return f"{100 * summary['accuracy']:.2f}"
 
 
-def verdict(auto: dict, more: dict | None, limit: float) -> str:
+def verdict(found: dict, more: dict | None, limit: float) -> str:
     """Whether the run is within the drop of the dense run, and the run that goes further is not."""
-    if auto["accuracy"] < limit:
+    if found["accuracy"] < limit:
         return "too far"
     return "kept; further misses" if more is None or more["accuracy"] < limit else "kept; further too"
 

@@ -23,7 +23,6 @@ HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "comparison"
 FILES = {"mnist_lenet300": "MNIST", "cifar10_resnet20": "CIFAR-10"}
 SCHEDULES = "mnist_schedules"  # by scope
-NOT_DRAWN = ("movement",)  # its accuracy is that of chance; beside it the others could not be told apart
 EXCHANGES = ("mnist_exchange", "digits_exchange")  # of SET and RigL, how often
 
 
@@ -163,8 +162,8 @@ if __name__ == "__main__":
             train(which, arguments.runs.resolve(), arguments.methods)
         if which in FILES and (runs := finished(which)):
             tables.write("docs/comparison.md", which, table(which))
-            drawn = [run for name, run in runs.items() if name.split("-")[0] not in NOT_DRAWN]
-            plots.save(plots.comparison(drawn), tables.ROOT / "docs" / f"comparison_{which}.png", overwrite=True)
+            picture = tables.ROOT / "docs" / f"comparison_{which}.png"
+            plots.save(plots.comparison(list(runs.values())), picture, overwrite=True)
     tables.write("docs/comparison.md", "differences", differences("mnist_lenet300"))
     tables.write("docs/comparison.md", SCHEDULES, schedule_table())
     for file in EXCHANGES:

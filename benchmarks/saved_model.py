@@ -59,7 +59,7 @@ def measure(name: str, sparsity: float, rounds: int) -> dict:
     architecture, shape, classes = MODELS[name]
     keras.utils.set_random_seed(0)
     model = models.build(architecture, shape, classes)
-    tfsparse.prune(model, sparsity, tfsparse.Magnitude(scope="layer"))
+    tfsparse.prune(model, sparsity)
     images = np.random.default_rng(0).normal(size=(max(BATCHES), *shape)).astype("float32")
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)

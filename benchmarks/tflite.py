@@ -44,7 +44,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 OUT = ROOT / "benchmarks" / "results" / "tflite.json"
 SPARSITIES, VALUES, BATCHES = (0.8, 0.9, 0.95), ("float32", "float16", "int8"), (1, 16, 64)
 TRAINING = ("data.batch_size=256", "epochs=2", "model={name: mlp, widths: [2048, 2048, 2048, 2048]}")
-PRUNER = "prune.pruner={name: magnitude, granularity: [1, 4], scope: layer}"
+PRUNER = "prune.pruner={name: magnitude, granularity: [1, 4]}"
 NETWORKS, CACHE_SPARSITIES = ((3, 256), (3, 384), (12, 256), (3, 512), (24, 256), (48, 128)), (0.75, 0.8, 0.9, 0.95)
 PARTS = ("converter", "integers", "kernel", "cache", "convolutions", "reference", "trained")
 WIDTHS, KERNEL_SPARSITIES = (256, 512, 1024, 2048), (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -116,7 +116,7 @@ def convolutions(sparsity: float, rounds: int) -> dict:
     """Compare the files of a network of convolutions."""
     keras.utils.set_random_seed(0)
     model = models.build("resnet_20", (32, 32, 3), 10)
-    tfsparse.prune(model, sparsity, tfsparse.Magnitude(scope="layer"))
+    tfsparse.prune(model, sparsity)
     images = np.random.default_rng(0).normal(size=(max(BATCHES), 32, 32, 3)).astype("float32")
     return _compared(model, images, None, rounds)
 

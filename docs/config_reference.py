@@ -9,6 +9,7 @@ from tfsparse import pruners, schedules
 from tfsparse.experiments.run_config import RunConfig
 from tfsparse.experiments.sections import Section
 from tfsparse.experiments.zoo import models
+from tfsparse.optimizers import addons
 
 _INTRODUCTION = """# YAML reference
 
@@ -27,8 +28,8 @@ def page() -> str:
             names = [value for value in typing.get_args(named) if isinstance(value, str)]
             parts += [f"### {key}.{inner}{f': {names[0]}' if names else ''}\n", _text(subsection), _table(subsection)]
     parts += ["## Names\n"]
-    known = {"schedules": schedules.names(), "pruners": pruners.names(), "models": models.names()}
-    parts += [f"- {kind}: {', '.join(f'`{name}`' for name in names)}" for kind, names in known.items()]
+    known = {"schedules": schedules, "pruners": pruners, "add-ons": addons, "models": models}
+    parts += [f"- {kind}: {', '.join(f'`{name}`' for name in room.names())}" for kind, room in known.items()]
     return "\n".join(parts) + "\n"
 
 

@@ -57,10 +57,12 @@ def n_of_m(scores, n, m):
     return result
 
 
-def num_within_budget(weights, budget, masks):
-    """Sort the magnitudes that are not pruned and add their squares until the budget is used up."""
+def num_within_budget(weights, budget, masks, most=None):
+    """Sort the magnitudes that are not pruned and add their squares until the budget is used up; and all the sums."""
     magnitudes = np.concatenate([np.abs(w[m > 0]) for w, m in zip(weights, masks, strict=True)])
-    return int(np.sum(np.cumsum(np.sort(magnitudes.astype("float64")) ** 2) <= budget))
+    sums = np.cumsum(np.sort(magnitudes.astype("float64")) ** 2)
+    number = int(np.sum(sums <= budget))
+    return number if most is None else min(number, most), np.concatenate([[0.0], sums])
 
 
 def drop_and_grow(weight, growth, mask, sparsity, fraction):

@@ -15,7 +15,7 @@ HERE = pathlib.Path(__file__).parent
 CORE = ["masks", "optimizers", "backend/test_ops.py"]
 STRUCTURED = ["structured/test_constant_channels.py", "structured/test_optimizer_slots.py"]
 BATTERY = "testing/test_battery.py"
-REST = ["methods/dst", "consistency", "methods/pll/test_curvature.py"]
+REST = ["methods/dst", "methods/tost", "consistency", "methods/pll/test_curvature.py", "methods/free_tickets"]
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="runs on JAX already")

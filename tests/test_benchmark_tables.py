@@ -50,6 +50,9 @@ def test_the_page_shows_the_results_that_are_there(benchmark):
 def test_the_page_of_all_methods_shows_the_results_that_are_there():
     page = (tables.ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     assert f"<!-- table: one_shot -->\n{importlib.import_module('one_shot').table()}\n<!-- end: one_shot -->\n" in page
+    addons = importlib.import_module("addons")
+    for file in addons.FILES:
+        assert f"<!-- table: {file} -->\n{addons.table(file)}\n<!-- end: {file} -->\n" in page
     comparison = importlib.import_module("comparison")
     measured = comparison.by_method("mnist_lenet300")
     shown = dict(re.findall(r"\| (\w+): ([\d. ±]+ \([\d.]+\)) \|$", page, re.MULTILINE))

@@ -23,13 +23,19 @@ from tfsparse.export.saved_model import export
 from tfsparse.export.sizes import sizes
 from tfsparse.export.tflite import export_tflite, inspect_tflite
 from tfsparse.methods.activation_density import ActivationDensity
-from tfsparse.methods.dst import DST, Thresholded, dst, finalize
+from tfsparse.methods.dst import DST, Thresholded, dst
+from tfsparse.methods.feature_relevance import FeatureRelevance
+from tfsparse.methods.filter_pruning import FilterPruning
+from tfsparse.methods.free_tickets import EnsembleQuality, FreeTickets, FreeTicketsRate, ensemble, evaluate_ensemble
 from tfsparse.methods.gsm import GSM, PruneGSM
 from tfsparse.methods.pll import PLL
+from tfsparse.methods.tost import SmoothedCrossentropy, SmoothReLU, ToST, gradinit, tost
+from tfsparse.optimizers.addons import HAM, SparseOpt
 from tfsparse.optimizers.compiled_model import sparsify
 from tfsparse.optimizers.fixed_masks import keep_zeros
 from tfsparse.optimizers.learning_rates import OneCycleAdam, OneCycleAdamW, OneCycleRate, OneCycleSGD, StepRate
 from tfsparse.optimizers.lora import merge_lora
+from tfsparse.optimizers.masked_layer import finalize
 from tfsparse.optimizers.nested import at
 from tfsparse.optimizers.one_shot import prune, winning_ticket
 from tfsparse.optimizers.recalibration import recalibrate
@@ -37,7 +43,20 @@ from tfsparse.optimizers.sparse_optimizer import SparseOptimizer
 from tfsparse.pruners import SET, Feather, Magnitude, Random, RigL, Saliency
 from tfsparse.reporting.report import Report, report
 from tfsparse.reporting.sensitivity import ChannelSensitivity, Sensitivity, channel_sensitivity, sensitivity
-from tfsparse.schedules import ACDC, DSD, Auto, Constant, Cosine, Iterative, Linear, Nested, OneCycle, OneShot, Polynomial
+from tfsparse.schedules import (
+    ACDC,
+    DSD,
+    Auto,
+    Constant,
+    Cosine,
+    Iterative,
+    Linear,
+    Nested,
+    OneCycle,
+    OneShot,
+    Polynomial,
+    SoftBound,
+)
 from tfsparse.structured import Channels, mask_channels, shrink, slim
 from tfsparse.version import __version__
 

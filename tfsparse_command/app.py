@@ -26,6 +26,10 @@ Comparison = Annotated[
 Plot = Annotated[Path | None, Option(metavar="FILE", help="Write a plot of accuracy against sparsity, e.g. plot.png.")]
 Model = Annotated[Path, Argument(metavar="MODEL", help="A .keras file; with --html also a run directory.")]
 Page = Annotated[Path | None, Option(metavar="FILE", help="Write one HTML page with everything, e.g. run.html.")]
+DenseRun = Annotated[
+    Path | None,
+    Option("--dense", metavar="DIR", help="With --html: a run without pruning, whose accuracy stands beside."),
+]
 AnyModel = Annotated[Path, Argument(metavar="MODEL", help="A .keras or .tflite file, run directory or SavedModel.")]
 Exported = Annotated[Path, Argument(metavar="OUT", help="New directory, or a file such as out.tflite.")]
 DType = Annotated[str, Option(metavar="DTYPE", help="How weights are stored: float32, float16 or int8.")]
@@ -95,9 +99,9 @@ def compare(directories: Runs, out: Plot = None, overwrite: Replace = False):
 
 
 @app.command()
-def report(file: Model, html: Page = None, overwrite: Replace = False):
+def report(file: Model, html: Page = None, dense: DenseRun = None, overwrite: Replace = False):
     """Print the target and the actual sparsity of each weight of a model, or write an HTML page."""
-    load_commands().report(file, html, overwrite)
+    load_commands().report(file, html, dense, overwrite)
 
 
 @app.command()

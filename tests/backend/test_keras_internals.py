@@ -347,6 +347,19 @@ def test_num_batches():
     )
 
 
+def test_step_gradient_is_the_one_that_keras_makes_the_step_with():
+    """SGD with rate 1 moves a weight by its gradient."""
+    w = keras.Variable(np.zeros(2, "float32"), name="w")
+    optimizer = keras.optimizers.SGD(1.0, gradient_accumulation_steps=2, loss_scale_factor=4.0)
+    optimizer.build([w])
+    for gradient in ([4.0, 8.0], [8.0, 0.0]):
+        gradient = keras.ops.convert_to_tensor(np.array(gradient, "float32"))
+        found = keras.ops.convert_to_numpy(keras_internals.step_gradient(optimizer, w, gradient))
+        optimizer.apply([gradient], [w])
+    assert np.array_equal(found, [1.5, 1.0]), "Keras no longer accumulates gradients as we know it"
+    assert np.array_equal(keras.ops.convert_to_numpy(w), -found), "Keras no longer accumulates gradients as we know it"
+
+
 def test_the_version_of_jax_modules():
     version = keras_internals.newest_readable_xla_module()
     assert isinstance(version, int) and version >= 9, "TensorFlow no longer says which modules of JAX it reads"

@@ -24,6 +24,8 @@ def test_update_and_replica_values():
     variable, factor = keras.Variable(np.ones(3)), keras.Variable(np.arange(3.0))
     replicas.once(lambda: replicas.update(variable, lambda v, f: v * f, factor))
     np.testing.assert_array_equal(replicas.replica_values(variable)[0], [0, 1, 2])
+    replicas.once(lambda: replicas.update(variable, lambda v, f, c: v * f + c, factor, ops.ones(3, variable.dtype)))
+    np.testing.assert_array_equal(replicas.replica_values(variable)[0], [1, 2, 5])
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replicas are TensorFlow's")
@@ -37,8 +39,10 @@ def test_two_replicas_get_the_global_gradient():
     def step():
         own = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group + 1, tf.float32)
         total = replicas.global_gradients([own])[0]
-        return total, replicas.divide_by_replicas(total)
+        share = replicas.divide_by_replicas(total)
+        return total, share, replicas.sum_of_shares(share)
 
-    total, share = strategy.run(tf.function(step))
+    total, share, again = strategy.run(tf.function(step))
     assert [float(v) for v in strategy.experimental_local_results(total)] == [3, 3]
     assert [float(v) for v in strategy.experimental_local_results(share)] == [1.5, 1.5]
+    assert [float(v) for v in strategy.experimental_local_results(again)] == [3, 3]

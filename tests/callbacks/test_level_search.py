@@ -151,7 +151,8 @@ def test_validation_of_fit_is_read_if_there_is_no_other():
     callback = tfsparse.Prune(Auto((0.5,), drop=0.49), "auto")
     history = compiled().fit(x, y, epochs=5, verbose=0, validation_data=(x, y), callbacks=[callback]).history
     best = np.maximum.accumulate(history["val_accuracy"])
-    np.testing.assert_allclose(history["drop_limit"], best - 0.49, atol=1e-6)
+    assert history["drop_limit"][-1] == pytest.approx(best[-1] - 0.49, abs=1e-6)  # after the search
+    assert history["drop_limit"][1] == pytest.approx(best[0] - 0.49, abs=1e-6)
     assert history["sparsity"][-1] == pytest.approx(0.5, abs=0.001)
 
 
@@ -162,7 +163,9 @@ def test_a_loss_is_limited_from_above():
         .fit(x, y, epochs=5, verbose=0, validation_data=(x, y), callbacks=[tfsparse.Prune(schedule, "auto")])
         .history
     )
-    np.testing.assert_allclose(history["drop_limit"], np.minimum.accumulate(history["val_loss"]) + 3.0, rtol=1e-5)
+    best = np.minimum.accumulate(history["val_loss"])
+    np.testing.assert_allclose(history["drop_limit"][:2], [best[0] + 3.0] * 2, rtol=1e-5)
+    np.testing.assert_allclose(history["drop_limit"][-1], best[-1] + 3.0, rtol=1e-5)  # after the search
     assert history["sparsity"][-1] == pytest.approx(0.5, abs=0.001)
 
 

@@ -25,9 +25,22 @@ def test_all_levels_may_hold():
     assert decide([0.9, 0.9, 0.9, 0.9]) == [(0.5, False), (0.75, False), (0.875, False), (0.875, True)]
 
 
-def test_the_limit_rises_with_the_best_epoch():
-    assert decide([0.5, 0.9, 0.79], num_left=3)[-1] == (0.5, True)
-    assert decide([0.5, 0.9, 0.81], num_left=3)[-1] == (0.75, True)
+def test_a_level_must_follow_the_best_epoch_and_half_of_its_rise():
+    assert decide([0.5, 0.75, 0.77], num_left=3)[-1] == (0.5, True)  # the limit is 0.75 + 0.25 / 2 - 0.1
+    assert decide([0.5, 0.75, 0.78], num_left=3)[-1] == (0.75, True)
+
+
+def test_the_rise_is_a_mean_in_which_an_epoch_weighs_half_as_much_as_the_next():
+    state, seen = SearchState(), []
+    for value in (0.4, 0.6, 0.5, 0.7):
+        state = state.with_value(value)
+        seen.append((round(state.rise, 6), round(state.reference, 6)))
+    assert str(seen) == "[(nan, 0.4), (0.2, 0.4), (0.1, 0.7), (0.1, 0.65)]"
+
+
+def test_after_the_search_the_reference_is_the_best_epoch():
+    state = SearchState(final_step=3, best=0.6, rise=0.2).with_value(0.5)
+    assert state.reference == 0.6 and state.holds(0.1) and not state.holds(0.05)
 
 
 def test_the_middle_is_tried_between_a_level_that_held_and_one_that_missed():
@@ -63,5 +76,5 @@ def test_the_search_begins_at_the_sparsity_of_a_pruned_network():
 
 
 def test_a_state_is_the_same_after_float32():
-    state = SearchState(level=0.5, best=0.75, final_step=12.0, value=0.25, dense=-math.inf)
+    state = SearchState(level=0.5, best=0.75, final_step=12.0, value=0.25, dense=-math.inf, rise=0.5)
     assert SearchState.load(state.dump()) == state

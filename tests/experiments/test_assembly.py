@@ -86,6 +86,8 @@ def test_weights_come_from_the_file(tmp_path):
 SECTIONS = {
     "activation_density": "activation_density={}",
     "dst": "dst={}",
+    "feature_relevance": "feature_relevance={}",
+    "filter_pruning": "filter_pruning={}",
     "gsm": "optimizer={name: gsm, compression: 4}",
     "pll": "pll={}",
     "prune": "prune={sparsity: 0.5}",

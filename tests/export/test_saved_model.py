@@ -85,6 +85,14 @@ def test_outputs_are_those_of_the_dense_model_bit_for_bit(name, tmp_path):
         assert packed.signatures[key].structured_outputs == signature.structured_outputs
 
 
+def test_progress_counts_the_entries_of_all_weights(tmp_path):
+    model, seen = pruned(), []
+    tfsparse.export(model, tmp_path / "packed", progress=lambda *counts: seen.append(counts))
+    done, totals = zip(*seen, strict=True)
+    assert len(seen) == len(model.weights) and {*totals} == {model.count_params()}
+    assert [0, *done] == sorted({0, *done}) and done[-1] == model.count_params()
+
+
 def test_any_batch_size(tmp_path):
     served = load(tfsparse.export(pruned(), tmp_path / "out"))
     assert [served.serve(np.zeros((n, 64), "float32")).shape[0] for n in (1, 7)] == [1, 7]

@@ -41,6 +41,12 @@ def titles(text, tag="h2|summary|figcaption"):
     return [html.unescape(t).strip() for t in re.findall(rf"<(?:{tag})>(.*?)(?: <span>|</)", text, re.DOTALL)]
 
 
+def tiles(text):
+    """The figures at the top: name, value, note."""
+    found = re.findall(r"<div><dt>(.*?)</dt><dd><b>(.*?)</b>(?:<span>(.*?)</span>)?</dd></div>", text)
+    return [tuple(map(html.unescape, tile)) for tile in found]
+
+
 def rows(text, title):
     """The cells of the table under `title`."""
     table = re.search(rf">{title}</(?:h2|summary)>.*?<table[^>]*>(.*?)</table>", text, re.DOTALL)[1]
@@ -61,11 +67,11 @@ def drawn(monkeypatch):
 
 def test_every_number_is_the_run_s():
     text = page.render(run(extra={"mask_change_rate": lambda e: 0.0625 / e}))
-    assert re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text) == [
-        ("accuracy", "0.8765"),
-        ("sparsity", "0.6250"),
-        ("target", "0.75"),
-        ("seconds of training", "12"),
+    assert tiles(text) == [
+        ("accuracy", "0.8765", ""),
+        ("sparsity", "0.6250", "asked 0.75"),
+        ("nonzero parameters", "5", "dense 10, ratio 2.00"),
+        ("effective FLOPs", "6", "dense 16, ratio 2.67"),
     ]
     assert rows(text, "Every epoch") == [
         ["epoch", "accuracy", "val_accuracy", "loss", "mask_change_rate", "seconds"],
@@ -77,7 +83,8 @@ def test_every_number_is_the_run_s():
         ["dense/kernel", "4×2", "0.7500", "0.6250", "3", "8", "16", "6"],
         ["all kernels", "", "", "0.6250", "3", "8", "16", "6"],
     ]
-    assert ["accuracy", "0.8765"] in rows(text, "Summary")
+    assert ["method", "one_cycle"] in rows(text, "Summary") and ["seconds", "12.5"] in rows(text, "Summary")
+    assert "accuracy" not in {name for name, _ in rows(text, "Summary")}, "it stands at the top"
     assert ["keras", "3.14.15"] in rows(text, "Environment")
     assert "5 of 10 parameters are not zero." in text
     assert "sparsity: 0.75" in text[text.index(">Config<") :]
@@ -204,7 +211,7 @@ def test_what_replicas_sent():
 
 def test_a_run_that_shrank_shows_both_sizes_and_has_no_times_of_its_epochs():
     text = page.render(run(summary={"parameters": 3149, "dense_parameters": 6570}, seconds=[2.0]))
-    assert re.search(r"<dt>parameters</dt><dd>3,149</dd>.*\n<div><dt>before</dt><dd>6,570</dd>", text)
+    assert ("parameters", "3,149", "dense 6,570, ratio 2.09") in tiles(text)
     assert "Seconds" not in titles(text)
 
 
@@ -260,17 +267,17 @@ def test_the_same_run_is_the_same_page():
 def test_what_a_user_asks_first_stands_first_dense_beside_sparse():
     model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="dense")])
     tfsparse.prune(model, 0.75)
-    text = page.render(run(), model, milliseconds=[("TFLite", 0.5, 0.125)])
-    assert titles(text)[0] == "Dense beside sparse" and text.index("<dl") < text.index("Dense beside sparse")
-    head, parameters, flops, saved_model, tflite, times = rows(text, "Dense beside sparse")
-    assert head == ["", "dense", "sparse", "ratio"]
-    assert parameters == ["parameters that are not zero", "10", "5", "2.00"], "of the run's report"
-    assert flops == ["FLOPs, without those by zero", "16", "6", "2.67"]
+    text = page.render(run(), model, milliseconds=[("TFLite", 0.5, 0.125)], dense_accuracy=0.9)
+    accuracy, sparsity, parameters, flops, saved_model, tflite, times = tiles(text)
+    assert text.index("<dl") < text.index("<h2>")
+    assert accuracy == ("accuracy", "0.8765", "dense 0.9000")
+    assert sparsity == ("sparsity", "0.6250", "asked 0.75"), "of the run's report"
+    assert (parameters[0], flops[0]) == ("nonzero parameters", "effective FLOPs")
     sizes = {form: size for form, size, *_ in rows(text, "Sizes")}
-    assert saved_model[:3] == ["bytes of the SavedModel", sizes["SavedModel, dense"], sizes["SavedModel, float32"]]
-    assert tflite[:3] == ["bytes of the TFLite", sizes["TFLite, dense"], sizes["TFLite, float32"]]
-    assert float(saved_model[3]) > 1
-    assert times == ["milliseconds in TFLite, one example", "0.5000", "0.1250", "4.00"]
+    for kind, found in {"SavedModel": saved_model, "TFLite": tflite}.items():
+        dense, sparse = (int(sizes[f"{kind}, {form}"].replace(",", "")) for form in ("dense", "float32"))
+        assert found == (f"{kind}, bytes", f"{sparse:,}", f"dense {dense:,}, ratio {dense / sparse:.2f}")
+    assert times == ("TFLite, ms per example", "0.1250", "dense 0.5000, ratio 4.00")
 
 
 def dead_model():
@@ -284,7 +291,7 @@ def dead_model():
 def test_of_a_model_alone_layers_channels_without_effect_and_sizes():
     model = dead_model()
     text = page.render(model=model)
-    assert titles(text) == ["Dense beside sparse", "Layers", "Channels without effect", "Sizes"]
+    assert titles(text) == ["Layers", "Channels without effect", "Sizes"]
     assert rows(text, "Layers")[2] == [model.layers[1].kernel.path, "4×2", "–", "0.6250", "3", "8", "16", "6"]
     dead = rows(text, "Channels without effect")[1:]
     assert dead == [["hidden", "4", "2", ""], ["out", "2", "0", "it is an output of the model"]]
@@ -345,8 +352,43 @@ def test_the_page_of_a_run(trained, tmp_path):
 def test_the_page_of_a_model_file(trained, tmp_path):
     assert invoke("report", trained / "model.keras", "--html", tmp_path / "model.html").exit_code == 0
     text = (tmp_path / "model.html").read_text()
-    assert titles(text) == ["Dense beside sparse", "Layers", "Channels without effect", "Sizes"]
-    assert "milliseconds in TFLite, one example" in {row[0] for row in rows(text, "Dense beside sparse")}
+    assert titles(text) == ["Layers", "Channels without effect", "Sizes"]
+    assert [name for name, *_ in tiles(text)] == [
+        "sparsity",
+        "nonzero parameters",
+        "effective FLOPs",
+        "SavedModel, bytes",
+        "TFLite, bytes",
+        "TFLite, ms per example",
+    ]
+
+
+def dense_record(folder, **summary):
+    """The directory of a run without pruning."""
+    record = run_directory.read(folder)
+    record["summary"] |= {"sparsity": 0.0, "asked_sparsity": None, "accuracy": 0.9} | summary
+    return json.dumps(record)
+
+
+def test_the_accuracy_of_a_dense_run_stands_beside(trained, tmp_path):
+    (tmp_path / "run.json").write_text(dense_record(trained))
+    assert invoke("report", trained, "--html", tmp_path / "run.html", "--dense", tmp_path).exit_code == 0
+    accuracy = tiles((tmp_path / "run.html").read_text(encoding="utf-8"))[0]
+    assert accuracy == ("accuracy", f"{run_directory.read(trained)['summary']['accuracy']:.4f}", "dense 0.9000")
+
+
+@pytest.mark.parametrize(
+    "summary, message",
+    [
+        ({"sparsity": 0.5}, "is not a finished run without pruning"),
+        ({"model": "other"}, "expected the network and the data of the page"),
+    ],
+)
+def test_another_run_than_the_dense_one_is_refused(trained, tmp_path, summary, message):
+    (tmp_path / "run.json").write_text(dense_record(trained, **summary))
+    with pytest.raises(run_directory.RunError, match=message):
+        page.write(trained, tmp_path / "run.html", dense=tmp_path)
+    assert not (tmp_path / "run.html").exists()
 
 
 def test_the_page_of_a_record_alone(trained, tmp_path):

@@ -416,6 +416,21 @@ def serialized_tf_keras_learning_rate(optimizer):
     return optimizer._serialize_hyperparameter(optimizer._learning_rate)
 
 
+def step_gradient(optimizer, variable, gradient):
+    """Return the gradient that a Keras 3 optimizer's next step is made with, before it clips it.
+
+        (gradient / loss scale + gradients accumulated until now) / gradient_accumulation_steps
+
+    Call it before `apply`, which empties the accumulators; they have no public name.
+    """
+    if optimizer.loss_scale_factor is not None:
+        gradient = gradient / optimizer.loss_scale_factor
+    if not optimizer.gradient_accumulation_steps:
+        return gradient
+    accumulated = optimizer._accumulated_gradients[variable_index(optimizer, variable)]
+    return (gradient + accumulated) / optimizer.gradient_accumulation_steps
+
+
 # ---- learning rates of Keras 3 ---------------------------------------------------------------------------------------
 
 

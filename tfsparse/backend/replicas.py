@@ -45,6 +45,15 @@ def divide_by_replicas(gradient):
     return gradient / tf.cast(tf.distribute.get_strategy().num_replicas_in_sync, gradient.dtype)
 
 
+def sum_of_shares(share):
+    """Return the global gradient from what `divide_by_replicas` made of it."""
+    if not _on_tensorflow():
+        return share
+    import tensorflow as tf
+
+    return share * tf.cast(tf.distribute.get_strategy().num_replicas_in_sync, share.dtype)
+
+
 def once(function: Callable, *arguments) -> None:
     """Call a function once for all replicas, in cross-replica context, where it can assign to all copies of a variable.
 
@@ -68,25 +77,25 @@ def once(function: Callable, *arguments) -> None:
     context.merge_call(merged, args=arguments)
 
 
-def update(variable, function: Callable, argument):
-    """Assign `function(variable, argument)` to a variable, on each replica from its own copy; call it inside `once`.
+def update(variable, function: Callable, *arguments):
+    """Assign `function(variable, *arguments)` to a variable, on each replica from its own copy; call it inside `once`.
 
     Returns:
         In a graph of TensorFlow the operations that assign, one per replica.
     """
-    native, argument = _native(variable), _native(argument)
+    native, arguments = _native(variable), tuple(map(_native, arguments))
     if not _on_tensorflow():
-        variable.assign(function(native, argument))
+        variable.assign(function(native, *arguments))
         return []
     operations = []
 
-    def on_replica(own, argument):
-        operations.append(own.assign(function(own, argument), read_value=False))
+    def on_replica(own, *arguments):
+        operations.append(own.assign(function(own, *arguments), read_value=False))
 
     if hasattr(native, "values"):  # one copy per replica
-        _strategy(native).extended.update(native, on_replica, args=(argument,), group=False)
+        _strategy(native).extended.update(native, on_replica, args=arguments, group=False)
     else:
-        on_replica(native, argument)
+        on_replica(native, *arguments)
     return operations
 
 

@@ -119,7 +119,7 @@ class LevelSearch(TargetRule):
         if not math.isfinite(shown):
             return
         now = self._judged(before, optimizer, sign * shown)
-        holds, limit = now.holds(self.schedule.drop), sign * (now.best - self.schedule.drop)
+        holds, limit = now.holds(self.schedule.drop), sign * (now.reference - self.schedule.drop)
         logs |= {"level_holds": int(holds), "drop_limit": limit}
         if verbose:
             does = "holds" if holds else "misses the limit"
@@ -166,7 +166,7 @@ class LevelSearch(TargetRule):
         step, total = optimizer.steps_done, optimizer.total_steps
         num_left = int((self.schedule.search_until * total - step) / max(step - state.last_step, 1) + 1e-3)
         if step < self.schedule.dense_until * total - 1e-3:
-            now = dataclasses.replace(state, value=value, best=max(state.best, value), num_left=num_left)
+            now = dataclasses.replace(state.with_value(value), num_left=num_left)
         else:
             now = after_epoch(state, self.schedule, value, step, num_left)
         dense = value if state.level <= state.base and not state.is_final else state.dense

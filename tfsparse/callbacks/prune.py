@@ -11,6 +11,7 @@ from tfsparse.callbacks import level_search
 from tfsparse.callbacks.fit_hooks import check_reaches_end
 from tfsparse.callbacks.prune_core import PruneCore, Unfinished, last_due
 from tfsparse.callbacks.sparse_training import SparseTraining
+from tfsparse.optimizers import addons as all_addons
 from tfsparse.optimizers import compiled_model
 from tfsparse.optimizers.validation import ChecksTrainingLength, check_total_steps
 from tfsparse.pruners import selection
@@ -34,9 +35,9 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
     when this callback joins.
 
     A schedule that has begun ends at the step that was set for it, also when a later `fit` resumes it. After its end, a
-    further `fit` with an equal `Prune` trains on at the target. With another target, pruner or schedule it starts a new
-    schedule from the present masks. All this also holds if the model was compiled anew in between, to unfreeze layers
-    or for another learning rate; then the zeros of the weights are the masks.
+    further `fit` with an equal `Prune` trains on at the target. With another target, pruner or schedule, or other
+    add-ons, it starts a new schedule from the present masks. All this also holds if the model was compiled anew in
+    between, to unfreeze layers or for another learning rate; then the zeros of the weights are the masks.
 
     Args:
         schedule: When masks are updated: a schedule, its name or its config, see `tfsparse.schedules`. Default:
@@ -47,6 +48,8 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
             "magnitude".
         total_steps: Length of the schedule in optimizer steps, at least 2. Set it when one schedule spans several calls
             of `fit`. Default: None, which is all steps of this `fit`.
+        addons: What changes the steps of the inner optimizer for pruned weights: a list of add-ons, their names or
+            configs, see `tfsparse.optimizers.addons`. Default: (), none.
         sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own. A
             layer may be given by its name. A pair `(least, largest)` in place of a sparsity bounds a weight that
             competes for the common target.
@@ -84,6 +87,7 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         pruner="magnitude",
         *,
         total_steps: int | None = None,
+        addons=(),
         sparsities=(),
         exclude=(),
         skip_first: bool = False,
@@ -98,6 +102,7 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         super().__init__(check_total_steps(total_steps), on_divergence, verbose)
         self.schedule, sparsity = auto.for_prune(schedule, sparsity, drop)
         self.pruner, self.sparsity = pruners.get(pruner), selection.check_sparsity(sparsity)
+        self.addons = all_addons.get_all(addons)
         self._target_rule = level_search.for_prune(self.schedule, validation)
         self.schedule.check_target(self.sparsity, self.pruner)
         self.choice = selection.Choice(sparsities, exclude, skip_first, skip_last, min_sparsity, max_sparsity)
@@ -110,7 +115,7 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
             current.build(compiled_model.check_trainable(model))
         if current is None or self._needs_new_schedule(current):
             compiled_model.wrap_optimizer(
-                model, self.schedule, self.sparsity, self.pruner, self.choice, self.total_steps
+                model, self.schedule, self.sparsity, self.pruner, self.choice, self.total_steps, self.addons
             )
         self._target_rule.prepare(model)
 
@@ -186,13 +191,15 @@ class Prune(SparseTraining, PruneCore, keras.callbacks.Callback):
         """Whether this callback asks for another schedule than the optimizer has; refused while that one runs."""
         requested = (self.schedule, self.pruner, self.sparsity)
         same = requested == (optimizer.schedule, optimizer.pruner, optimizer.sparsity)
-        if same and (not optimizer.built or optimizer.has_choices(self.choice.resolve(self.model))):
+        same_addons = self.addons == tuple(optimizer.addons)
+        if same and same_addons and (not optimizer.built or optimizer.has_choices(self.choice.resolve(self.model))):
             return False
+        different = "targets of single layers" if same_addons else "add-ons"
         if optimizer.total_steps is not None and 0 < optimizer.steps_done < optimizer.total_steps:
             raise ValueError(
                 f"The model is at step {optimizer.steps_done} of {optimizer.total_steps} of {optimizer.schedule!r} to "
                 f"sparsity {optimizer.sparsity:g}; Prune asks for {self.schedule!r} to {self.sparsity:g}"
-                f"{', and for other targets of single layers' if same else ''}. Finish the running schedule with its "
+                f"{f', and for other {different}' if same else ''}. Finish the running schedule with its "
                 "own arguments first, or compile the model anew: then a new schedule starts from the present zeros."
             )
         return True

@@ -18,6 +18,8 @@ class SearchState(SavedNumbers):
         held: The highest sparsity that held; -1 before one did.
         missed: The lowest sparsity that missed the limit; 1 if none did.
         best: Largest value of all epochs.
+        rise: Mean rise of `best` in an epoch; an epoch weighs half as much as the next one. NaN before the second.
+        reference: Value that the last epoch was compared with; after the search `best`.
         value: Value of the last epoch.
         dense: Value of the last epoch before anything was pruned.
         num_epochs: Epochs of the trial that are done.
@@ -31,6 +33,8 @@ class SearchState(SavedNumbers):
     held: float = -1
     missed: float = 1
     best: float = -math.inf
+    rise: float = math.nan
+    reference: float = -math.inf
     value: float = math.nan
     dense: float = math.nan
     num_epochs: float = 0
@@ -43,8 +47,22 @@ class SearchState(SavedNumbers):
         return self.final_step >= 0
 
     def holds(self, drop: float) -> bool:
-        """Return whether the last epoch is at most `drop` worse than the best."""
-        return self.value >= self.best - drop - 1e-6
+        """Return whether the last epoch is at most `drop` below the reference."""
+        return self.value >= self.reference - drop - 1e-6
+
+    def with_value(self, value: float) -> "SearchState":
+        """Return the state after an epoch with this value, before anything is decided.
+
+            reference = best of the epochs before + rise / 2        of the first epoch: its value
+        """
+        best, rise = max(self.best, value), self.rise
+        if self.is_final or math.isinf(self.best):
+            reference = best
+        else:
+            reference = self.best + (0 if math.isnan(rise) else rise / 2)
+        if math.isfinite(self.best):
+            rise = best - self.best if math.isnan(rise) else (rise + best - self.best) / 2
+        return dataclasses.replace(self, value=value, best=best, rise=rise, reference=reference)
 
 
 def after_epoch(state: SearchState, schedule: Auto, value: float, step: int, num_left: int) -> SearchState:
@@ -57,7 +75,7 @@ def after_epoch(state: SearchState, schedule: Auto, value: float, step: int, num
         step: Optimizer steps that are done.
         num_left: Epochs that are left for the search.
     """
-    state = dataclasses.replace(state, value=value, best=max(state.best, value), num_epochs=state.num_epochs + 1)
+    state = dataclasses.replace(state.with_value(value), num_epochs=state.num_epochs + 1)
     holds = state.holds(schedule.drop)
     if state.is_final or (not holds and num_left > 0 and _may_go_on(state, schedule)):
         return state

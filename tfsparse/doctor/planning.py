@@ -19,7 +19,7 @@ from tfsparse.masks import granularity as granularities
 from tfsparse.optimizers import one_shot
 from tfsparse.pruners import effective_number, selection
 
-_OTHER_METHODS = ("dst", "pll", "activation_density")  # sections of a config that `prune` replaces
+_OTHER_METHODS = ("dst", "pll", "activation_density", "filter_pruning", "feature_relevance")  # `prune` replaces them
 FROZEN = "frozen: training leaves it as it is"
 COLUMNS = (
     "weight",

@@ -121,11 +121,11 @@ def compare(directories: list[Path], out: Path | None, overwrite: bool):
 
 
 @_one_line_errors
-def report(file: Path, html: Path | None, overwrite: bool):
+def report(file: Path, html: Path | None, dense: Path | None, overwrite: bool):
     """Print the target and the actual sparsity of each weight of a saved model, or write an HTML page."""
     if html:
         files.check_target(html, overwrite)
-        page.write(file, html, overwrite, _milliseconds(file))
+        page.write(file, html, overwrite, _milliseconds(file), dense)
         _say(f"Page: {html}")
         return
     console.print(make_report(run_directory.read_model(file)))
@@ -147,12 +147,17 @@ def export(file: Path, out: Path, values: str, dense: bool, representative: Path
     """Export a saved model as a SavedModel, or as a TFLite file if OUT ends in .tflite. Zeros take few bytes."""
     _check_export(out, values, dense, representative)
 
-    with console.status(f"Exporting {printable(str(file))}"):
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(20), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"Exporting {printable(str(file))}", total=None)
         model = run_directory.read_model(file)
         if out.suffix.lower() == ".tflite":
             console.print(export_tflite(model, out, values, representative))
         else:
-            _say(f"SavedModel: {export_saved_model(model, out, values, dense)}")
+            written = export_saved_model(
+                model, out, values, dense, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+            _say(f"SavedModel: {written}")
 
 
 @_one_line_errors

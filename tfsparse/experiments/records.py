@@ -5,7 +5,10 @@ import pathlib
 from tfsparse.backend import files, run_directory, run_record
 from tfsparse.backend.run_directory import RunError
 from tfsparse.experiments import config as configs
+from tfsparse.experiments.method import DriverMethod
+from tfsparse.experiments.methods import METHODS
 from tfsparse.experiments.run_config import RunConfig
+from tfsparse.structured.stages import record as stages_record
 
 SAVED_MODEL = (
     "savedmodel/saved_model.pb",
@@ -14,6 +17,7 @@ SAVED_MODEL = (
     "savedmodel/variables/variables.data-*-of-*",
     "savedmodel/assets/packed_*.gz",
 )
+_DRIVERS = [name for name, method in METHODS.items() if isinstance(method, DriverMethod)]  # they have folders
 _FILES = (  # of a run besides run.json, by the names that tfsparse, TensorFlow and TensorBoard give them
     "model.keras",
     "training.png",
@@ -22,10 +26,7 @@ _FILES = (  # of a run besides run.json, by the names that tfsparse, TensorFlow 
     "tensorboard/train/events.out.tfevents.*",
     "tensorboard/validation/events.out.tfevents.*",
     "tensorboard/frontier/events.out.tfevents.*",
-    "activation_density/run.json",
-    "activation_density/model.keras",
-    "activation_density/stage-[0-9]*.keras",
-    "activation_density/examples.npz",
+    *(f"{folder}/{name}" for folder in _DRIVERS for name in ("run.json", *stages_record.NAMES)),
 )
 
 
@@ -94,5 +95,5 @@ def begin(directory: pathlib.Path, run: dict) -> None:
 
 def remove_temporary_files(directory: pathlib.Path) -> None:
     """Remove files that were not complete when a run was killed."""
-    for folder in (directory, directory / "activation_density"):
+    for folder in (directory, *(directory / name for name in _DRIVERS)):
         files.remove_temporaries(folder)

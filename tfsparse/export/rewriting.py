@@ -1,10 +1,12 @@
 """Rewrite a SavedModel so that its sparse variables are packed and its outputs stay the same."""
 
 import collections
+import itertools
 import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +20,12 @@ _RESOURCES = (tf.saved_model.experimental.TrackableResource, tf.saved_model.Asse
 _OWN = {"signatures", "packed", "_unpacking", "_files"}  # attributes of the root that are written anew
 
 
-def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "float32") -> None:
+def pack(
+    source: str | os.PathLike,
+    path: str | os.PathLike,
+    values: str = "float32",
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> None:
     """Write a copy of a SavedModel whose sparse variables are packed. Without sparse variables, copy it as it is.
 
     Its signatures and objects are kept, with all endpoints, and the variables, tables and files that these need.
@@ -27,14 +34,18 @@ def pack(source: str | os.PathLike, path: str | os.PathLike, values: str = "floa
         source: Directory of the SavedModel, dense or packed.
         path: Directory to write.
         values: Name of a `packing.ValueType`. Default: "float32".
+        progress: Called after each variable with the entries so far and those of all variables. Default: nothing.
     """
     loaded, value = _load_with_variables(source)
+    variables = _variables(loaded)
+    entries = [*itertools.accumulate(variable.shape.num_elements() for variable in variables)]
     with tempfile.TemporaryDirectory() as folder:
         unpacking = []
-        for i, variable in enumerate(_variables(loaded)):
+        for i, variable in enumerate(variables):
             packed = _packed(variable, value(variable), f"packed_{i}", values, pathlib.Path(folder))
             if packed is not None:
                 unpacking.append(packed)
+            progress(entries[i], entries[-1])
         if not unpacking:
             _copy(source, path)
             return

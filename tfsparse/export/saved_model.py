@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import tempfile
+from collections.abc import Callable
 
 import keras
 
@@ -20,7 +21,11 @@ _ROOT_NAME = re.compile(r"[A-Za-z0-9.]")
 
 
 def export(
-    model: keras.Model | str | os.PathLike, path: str | os.PathLike, values: str = "float32", dense: bool = False
+    model: keras.Model | str | os.PathLike,
+    path: str | os.PathLike,
+    values: str = "float32",
+    dense: bool = False,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> pathlib.Path:
     """Write a SavedModel directory in which sparse weights take few bytes. TensorFlow alone loads and serves it.
 
@@ -44,6 +49,8 @@ def export(
             "int8", rounded, with a scale for each output channel. They are float32 again after loading.
             Default: "float32".
         dense: If True, write all weights with their zeros, as `model.export(path)` does. Default: False.
+        progress: Called after each weight that was packed, with the entries so far and those of all weights. Not
+            called if `dense`. Default: does nothing.
 
     Returns:
         `path`.
@@ -60,7 +67,9 @@ def export(
     _check_options(path, values, dense)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _without_warnings():
-        files.write(path, lambda new: _write_dense(model, new) if dense else _write_packed(model, new, values))
+        files.write(
+            path, lambda new: _write_dense(model, new) if dense else _write_packed(model, new, values, progress)
+        )
     return path
 
 
@@ -148,7 +157,7 @@ def _check_outputs(model):
     )
 
 
-def _write_packed(model, path, values):
+def _write_packed(model, path, values, progress):
     from tfsparse.export import rewriting  # not at the top: it imports TensorFlow
 
     with tempfile.TemporaryDirectory() as folder:  # TensorFlow cannot read beside a `path` with [ in it
@@ -156,7 +165,7 @@ def _write_packed(model, path, values):
         if not isinstance(model, (str, os.PathLike)):
             source = pathlib.Path(folder, "dense")
             _write_dense(model, source)
-        rewriting.pack(source, path, values)
+        rewriting.pack(source, path, values, progress)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ def sparsify(
     pruner="magnitude",
     *,
     total_steps: int | None = None,
+    addons=(),
     sparsities=(),
     exclude=(),
     skip_first: bool = False,
@@ -41,6 +42,8 @@ def sparsify(
         pruner: Which weights are pruned: a pruner, its name or its config. Default: "magnitude".
         total_steps: Length of the schedule in optimizer steps, at least 2. Default: None, which must be set before the
             first step.
+        addons: What changes the steps of the inner optimizer for pruned weights: a list of add-ons, their names or
+            configs, see `tfsparse.optimizers.addons`. Default: (), none.
         sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own. A
             layer may be given by its name. A pair `(least, largest)` in place of a sparsity bounds a weight that
             competes for the common target.
@@ -62,10 +65,12 @@ def sparsify(
         >>> tfsparse.sparsify(model, "polynomial", sparsity=0.8, total_steps=10_000)
     """
     choice = selection.Choice(sparsities, exclude, skip_first, skip_last, min_sparsity, max_sparsity)
-    return wrap_optimizer(model, schedule, sparsity, pruner, choice, total_steps)
+    return wrap_optimizer(model, schedule, sparsity, pruner, choice, total_steps, addons)
 
 
-def wrap_optimizer(model, schedule, sparsity: float, pruner, choice: selection.Choice, total_steps: int | None):
+def wrap_optimizer(
+    model, schedule, sparsity: float, pruner, choice: selection.Choice, total_steps: int | None, addons=()
+):
     """Do what `sparsify` does, for a `Choice` of weights."""
     pruner = pruners.get(pruner)
     if pruner.needs_calibration:
@@ -74,9 +79,8 @@ def wrap_optimizer(model, schedule, sparsity: float, pruner, choice: selection.C
     check(model)
     previous, records = sparse_optimizer(model), recompiled.last_records(model.trainable_variables)
     with replicas.strategy_scope(model):
-        optimizer = SparseOptimizer(
-            innermost_optimizer(model.optimizer), schedule, sparsity, pruner, total_steps=total_steps
-        )
+        inner = innermost_optimizer(model.optimizer)
+        optimizer = SparseOptimizer(inner, schedule, sparsity, pruner, total_steps=total_steps, addons=addons)
         optimizer.choose_when_built(lambda: left_dense.resolve(choice, model, sparsity))
         if model.built:
             check_kernels(model, choice.sparsities)

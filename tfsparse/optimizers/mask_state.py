@@ -54,6 +54,9 @@ class MaskState(MaskedWeights):
         self.total_steps = self._add_variable("total_steps", total_steps, "int")
         self.nonfinite = self._add_variable("nonfinite", -1, "int")
         self.extra_state = {}
+        self._all_sums = []
+        if self.pruner.accumulates:
+            self._all_sums = [self.add_like(v, "sum", "zeros", "float32") for v in self.weights]
         self.storage = nested_storage.for_optimizer(optimizer)(self)
 
     @property
@@ -87,6 +90,11 @@ class MaskState(MaskedWeights):
     @property
     def masks(self):
         return self.of_trained(self._all_masks)
+
+    @property
+    def sums(self) -> list:
+        """For a pruner that accumulates one variable per weight: the sum of its terms over all steps."""
+        return self.of_trained(self._all_sums) if self._all_sums else []
 
     @property
     def weights(self):
@@ -190,12 +198,20 @@ class MaskState(MaskedWeights):
 
     def assigned(self) -> list:
         """Return all variables that `update` assigns, and those of weights that it reads."""
-        return [*self.masks, *self.storage.assigned(), self.nonfinite]
+        return [*self.masks, *self.storage.assigned(), *self.sums, self.nonfinite]
+
+    def accumulate(self, gradients) -> None:
+        """Add the terms of a step to the sums, before the inner optimizer makes it. In cross-replica context."""
+        triples = zip(self.sums, self.weights, gradients, strict=True)
+        backend_ops.make_in_turn(
+            replicas.assign(total, backend_ops.read(total) + self.pruner.term(backend_ops.read(weight), gradient))
+            for total, weight, gradient in triples
+        )
 
     def update(self, gradients, num_pruned, pruner=None):
         weights = self.storage.weights_to_rank()
         self._find_nonfinite(weights)
-        self._set_masks(weights, gradients, num_pruned, pruner)
+        self._set_masks(weights, [*map(backend_ops.read, self.sums)] or gradients, num_pruned, pruner)
 
     def rank_written_weights(self) -> None:
         """Compute masks of as many zeros as now for weights that were written outside of training."""
@@ -230,7 +246,7 @@ class MaskState(MaskedWeights):
             )
 
     def _dependents(self):
-        return [*super()._dependents(), self.nonfinite]
+        return [*super()._dependents(), *self.sums, self.nonfinite]
 
     def continue_from(self, other: "MaskState") -> None:
         """Copy the masks of another state of the same variables; the schedule starts at their zeros."""
@@ -248,6 +264,8 @@ class MaskState(MaskedWeights):
             self.storage.dense_weights[index].assign(
                 ops.convert_to_numpy(other.of_trained(other.storage.dense_weights)[theirs])
             )
+        if self.sums and other.sums:
+            self.sums[index].assign(ops.convert_to_numpy(other.sums[theirs]))
 
     # ---- files ------------------------------------------------------------------------------------------------------
 
@@ -256,8 +274,9 @@ class MaskState(MaskedWeights):
         counts = (self.target, self.start, self.begin, self.total_steps, self.nonfinite)
         masks = {f"mask_{i}": mask for i, mask in enumerate(self._all_masks)}
         dense = {f"dense_{i}": weight for i, weight in enumerate(self.storage.dense_weights)}
+        sums = {f"sum_{i}": total for i, total in enumerate(self._all_sums)}
         extra = {f"extra_{name}": v for name, v in self.extra_state.items()}
-        return masks | dense | {v.name: v for v in counts} | extra
+        return masks | dense | sums | {v.name: v for v in counts} | extra
 
     def save(self, store) -> None:
         """Write all variables to a mapping of keys to arrays."""

@@ -1,4 +1,4 @@
-"""Layers that hold masks of their own, and plain models made of models with such layers."""
+"""Layers and activations that only training has, and plain models made of models with them."""
 
 import abc
 
@@ -8,7 +8,7 @@ from keras import ops
 
 from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
-from tfsparse.backend.layer_copies import copy_or_share
+from tfsparse.backend.layer_copies import copy_layer, copy_or_share
 
 
 class MaskedLayer(abc.ABC):
@@ -35,6 +35,31 @@ class MaskedLayer(abc.ABC):
         """One mask per kernel: 1 where the weight lives, 0 where it is pruned."""
 
 
+class TrainingActivation(abc.ABC):
+    """Mixed into a layer that is an activation in training and gives way to a function of Keras after it.
+
+    It may stand in a model as a layer, or be the `activation` of another layer.
+    """
+
+    @property
+    @abc.abstractmethod
+    def own_variables(self) -> list:
+        """The variables that the plain activation does not have."""
+
+    @abc.abstractmethod
+    def plain_name(self) -> str:
+        """Return the name of the function of Keras with the same outputs, for example "relu".
+
+        Raises:
+            ValueError: If training is not so far that there is one.
+        """
+
+
+def training_activations(model) -> list[TrainingActivation]:
+    """Return the activations of a model that only training has, also those of models and layers inside it."""
+    return [layer for layer in keras_internals.all_layers(model) if isinstance(layer, TrainingActivation)]
+
+
 def masked_layers(model) -> list[MaskedLayer]:
     """Return the built masked layers of a model, also those of models inside it."""
     return [layer for layer in keras_internals.all_layers(model) if isinstance(layer, MaskedLayer) and layer.built]
@@ -46,9 +71,10 @@ def layer_masks(model) -> list[tuple]:
 
 
 def converted(source, clone, new_layer):
-    """Return `clone(source, new_layer)` with the weights of `source`: masked layers become plain, or plain ones masked.
+    """Return `clone(source, new_layer)` with the weights of `source`.
 
-    If no layer of the new model is masked, `weight * mask` is copied, so that the outputs stay the same.
+    Masks and activations of training are new or go: variables that only one of the models has are not copied. If no
+    layer of the new model is masked, `weight * mask` is copied, so that the outputs stay the same.
 
     Args:
         source: A model of Keras 3 or of tf_keras.
@@ -60,9 +86,8 @@ def converted(source, clone, new_layer):
         The new model, which is not compiled. `source` does not change.
     """
     model = clone(source, new_layer)
-    layers = masked_layers(model)
-    hidden = {id(v) for layer in (*layers, *masked_layers(source)) for v in layer.own_variables}
-    masks = {} if layers else {id(kernel): mask for kernel, mask in layer_masks(source)}
+    hidden = {id(v) for kind in (masked_layers, training_activations) for v in _differing(kind(model), kind(source))}
+    masks = {} if masked_layers(model) else {id(kernel): mask for kernel, mask in layer_masks(source)}
     both = ([v for v in m.variables if id(v) not in hidden] for m in (model, source))
     for new, old in zip(*both, strict=True):
         value = backend_ops.read(old)
@@ -72,9 +97,21 @@ def converted(source, clone, new_layer):
     return model
 
 
+def _differing(new: list, old: list) -> list:
+    """Return the own variables of layers of two models, or none if the models have the same."""
+    variables = [[v for layer in layers for v in layer.own_variables] for layers in (new, old)]
+    return [] if len(variables[0]) == len(variables[1]) else [*variables[0], *variables[1]]
+
+
 def plain_layer(layer):
-    """Return a copy of the layer with fresh weights and, if it is masked, without its wrapper."""
-    return copy_or_share(layer.layer if isinstance(layer, MaskedLayer) else layer)
+    """Return a copy of the layer with fresh weights, without a mask and without an activation of training."""
+    layer = layer.layer if isinstance(layer, MaskedLayer) else layer
+    if isinstance(layer, TrainingActivation):
+        return keras.layers.Activation(layer.plain_name(), name=layer.name, dtype=layer.dtype_policy)
+    activation = getattr(layer, "activation", None)
+    if isinstance(activation, TrainingActivation):
+        return copy_layer(layer, activation=activation.plain_name())
+    return copy_or_share(layer)
 
 
 def clone_model(model: keras.Model, function) -> keras.Model:
@@ -85,3 +122,64 @@ def clone_model(model: keras.Model, function) -> keras.Model:
 def plain_model(model: keras.Model) -> keras.Model:
     """Return a copy without masked layers, whose kernels are `kernel * mask`: it gives the outputs of `model`."""
     return converted(model, clone_model, plain_layer)
+
+
+def finalize(model: keras.Model) -> keras.Model:
+    """Return the plain model, whose outputs are those of `model`: nothing is left of what only training has.
+
+        kernel = kernel * mask       of layers with trainable thresholds
+        activation = relu            of layers with the activation of `tfsparse.tost`
+
+    Args:
+        model: A Sequential or Functional model, made by `dst` or `tost`, or with `Thresholded` layers or the activation
+            `SmoothReLU` of your own.
+
+    Returns:
+        A model of layers of Keras, which must be compiled to be trained.
+
+    Raises:
+        ValueError: If the model is subclassed or not built, or if an activation is not at its end yet.
+
+    Examples:
+        >>> tfsparse.finalize(model).save("sparse.keras")
+    """
+    check_cloneable(model, "Build the plain model and assign kernel * mask, from layer.kernels and masks().")
+    plain = plain_model(model)
+    left = training_activations(plain)
+    if left:
+        raise ValueError(
+            f"{model.name!r} has {type(left[0]).__name__} inside a layer around other layers, where it cannot be "
+            "replaced: build the plain model and assign its weights."
+        )
+    return plain
+
+
+def check_cloneable(model: keras.Model, advice: str) -> None:
+    """Refuse a model of Keras 3 whose layers cannot be exchanged, or that has no weights yet.
+
+    Args:
+        model: The model.
+        advice: What the error says to do with a subclassed model.
+
+    Raises:
+        ValueError: If it is neither Sequential nor Functional, or not built.
+    """
+    check_is_graph(model, isinstance(model, keras.Sequential) or keras_internals.is_functional(model), advice)
+
+
+def check_is_graph(model, is_graph: bool, advice: str) -> None:
+    """Refuse a model of either Keras whose layers cannot be exchanged, or that has no weights yet.
+
+    Args:
+        model: The model.
+        is_graph: Whether it is a Sequential or Functional model.
+        advice: What the error says to do with a subclassed model.
+
+    Raises:
+        ValueError: If it is not such a model, or not built.
+    """
+    if not is_graph:
+        name = f"{type(model).__name__} {model.name!r}"
+        raise ValueError(f"{name} is a subclassed model, whose layers cannot be exchanged. {advice}")
+    if not model.built:
+        raise ValueError(f"Model {model.name!r} has no weights yet: start it with Input(shape).")

@@ -117,6 +117,8 @@ def _prune_in_rounds(optimizer, calibration):
     for fraction in _fractions(optimizer.sparsity, getattr(pruner, "rounds", 1)):
         found = sensitivities([backend_ops.read(v) for v in state.weights])
         _check_finite(pruner, state.weights, found)
+        if pruner.accumulates:
+            state.accumulate(found)
         state.update(list(found), state.num_pruned(ops.convert_to_tensor(fraction, "float32")))
         state.apply()
     optimizer.raise_nonfinite()

@@ -11,7 +11,9 @@ from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend import ops as backend_ops
 from tfsparse.consistency.mask_store import SyncStats
 from tfsparse.masks import topk
+from tfsparse.optimizers import addons as all_addons
 from tfsparse.optimizers import recompiled
+from tfsparse.optimizers.addons.step import AddonStep
 from tfsparse.optimizers.mask_state import MaskState
 from tfsparse.optimizers.masked_weights import check_replicas
 from tfsparse.optimizers.validation import check_inner, check_total_steps, variables_of_step
@@ -44,6 +46,8 @@ class SparseOptimizer(OptimizerWrapper):
             "magnitude".
         total_steps: Length of the schedule in optimizer steps, at least 2. `tfsparse.Prune` takes it from `fit`.
             Default: None, which is not known yet.
+        addons: What changes the steps of the inner optimizer for pruned weights: a list of add-ons, their names or
+            configs, see `tfsparse.optimizers.addons`. Default: (), none.
         name: Name of this optimizer. Default: "sparse_" and the inner optimizer's name.
 
     Raises:
@@ -55,17 +59,25 @@ class SparseOptimizer(OptimizerWrapper):
     """
 
     def __init__(
-        self, inner_optimizer, schedule="one_cycle", sparsity=0.5, pruner="magnitude", *, total_steps=None, name=None
+        self,
+        inner_optimizer,
+        schedule="one_cycle",
+        sparsity=0.5,
+        pruner="magnitude",
+        *,
+        total_steps=None,
+        addons=(),
+        name=None,
     ):
         inner = check_inner(keras.optimizers.get(inner_optimizer))
         super().__init__(inner, name or f"sparse_{inner.name}")
         self.pruner, self.schedule = pruners.get(pruner), schedules.get(schedule)
-        self.sparsity = selection.check_sparsity(sparsity)
+        self.sparsity, self.addons = selection.check_sparsity(sparsity), all_addons.get_all(addons)
         self.schedule.check_target(self.sparsity, self.pruner)
         self._overrides, self._knows_layers = selection.Overrides(), False
         self._total_steps = check_total_steps(total_steps)
         self._extra_state_shapes, self._untrained, self._is_loaded = {}, [], False
-        self._state = None
+        self._state = self._addon_step = None
         self.sync_stats = SyncStats()
 
     # ---- what is pruned, and how far --------------------------------------------------------------------------------
@@ -262,6 +274,7 @@ class SparseOptimizer(OptimizerWrapper):
         begin = backend_ops.to_int(self.iterations)
         bounds = [self._overrides.bounds(i) for i in targets]
         self._state = MaskState(self, targets, groups, begin, self._total_steps or 0, bounds)
+        self._addon_step = AddonStep(self.addons, self._state)
         recompiled.record(self, self._state)
         self._state.leave_dense(self._untrained)
         self.add_extra_state({name: np.zeros(shape) for name, shape in self._extra_state_shapes.items()})
@@ -306,15 +319,20 @@ class SparseOptimizer(OptimizerWrapper):
         gradients = self._global_gradients(dict(zip(indices, grads, strict=True)))
         iterations = backend_ops.read(self.iterations)
         storage.before_step()
-        self.inner_optimizer.apply(list(storage.gradients(gradients).values()), variables)
-        replicas.once(self._update_masks, iterations, self._scored_gradients(gradients))
+        scored = self._scored_gradients(gradients)
+        if self.pruner.accumulates:
+            replicas.once(self._state.accumulate, scored)
+        applied = self._addon_step.changed_gradients(storage.gradients(gradients))
+        inputs = self._addon_step.weight_inputs(applied)
+        self.inner_optimizer.apply(list(applied.values()), variables)
+        replicas.once(self._end_step, iterations, inputs, scored)
         if not backend_ops.is_symbolic(backend_ops.read(self.iterations)):
             self.raise_nonfinite()
 
     def _global_gradients(self, gradients):
-        """For a pruner that scores gradients: this replica's share of the global gradients, by index."""
+        """For a pruner or an add-on that needs them: this replica's share of the global gradients, by index."""
         indices = [i for i in self._state.indices if gradients.get(i) is not None]
-        if not self.pruner.needs_gradients:
+        if not (self.pruner.needs_gradients or self._addon_step.needs_gradients):
             return gradients
         shared = map(replicas.divide_by_replicas, replicas.global_gradients([gradients[i] for i in indices]))
         return gradients | dict(zip(indices, shared, strict=True))
@@ -326,13 +344,14 @@ class SparseOptimizer(OptimizerWrapper):
         pairs = [(gradients.get(i), v) for i, v in zip(self._state.indices, self.pruned_variables, strict=True)]
         return [ops.zeros(v.shape, v.dtype) if g is None else g for g, v in pairs]
 
-    def _update_masks(self, iterations_before, gradients):
+    def _end_step(self, iterations_before, addon_inputs, gradients):
         state, iterations = self._state, backend_ops.read(self.iterations)
         if not state.masks:  # no gradient of this step is that of a pruned weight
             return
         step, total = iterations - backend_ops.read(state.begin), backend_ops.read(state.total_steps)
-        state.storage.after_step()
         stepped = ops.not_equal(iterations, iterations_before)  # not so with gradient accumulation or loss scaling
+        self._addon_step.change_weights(addon_inputs, stepped)
+        state.storage.after_step()
         due = ops.logical_and(state.storage.update_is_due(self.schedule, step, total), stepped)
         # computed here, not in the branch: a branch of JAX knows only the variables that it assigns
         num_pruned = state.num_pruned(self.schedule.fraction(step, total))
@@ -380,9 +399,9 @@ class SparseOptimizer(OptimizerWrapper):
         """Prune to the final sparsity at once, for a training that ended before its schedule.
 
         Raises:
-            ValueError: If the pruner needs gradients, or if a weight holds NaN or infinity.
+            ValueError: If the pruner needs gradients of now, or if a weight holds NaN or infinity.
         """
-        if self.pruner.needs_gradients:
+        if self.pruner.needs_gradients and not self.pruner.accumulates:
             raise ValueError(
                 f"{self.pruner!r} needs gradients and there are none outside a training step. Train to the end of the "
                 'schedule, or prune now with tfsparse.prune(model, sparsity, pruner="magnitude").'
@@ -442,6 +461,7 @@ class SparseOptimizer(OptimizerWrapper):
             "sparsity": self.sparsity,
             "pruner": keras.saving.serialize_keras_object(self.pruner),
             "total_steps": self.total_steps,
+            "addons": [keras.saving.serialize_keras_object(addon) for addon in self.addons],
             "name": self.name,
             "overrides": self._overrides.get_config(),
             "extra_state": {name: list(v.shape) for name, v in self.extra_state.items()},

@@ -7,17 +7,23 @@ from tfsparse.pruners.pruner import ScorePruner, pruners
 
 @pruners.register
 class Movement(ScorePruner):
-    """Prune the weights that the loss moves to zero, and first those that it moves fastest.
+    """Prune the weights that training moves to zero, and first those that it has moved farthest.
 
-        m = -w * dL/dw                              > 0: the step moves the weight away from zero
-        score = m                                   for m > 0
-                1e-30 / (1e-8 - m)                  else: below every m > 0, and in the order of m
+        every step:  S = S - w * dL/dw'             dL/dw': gradient of what the model computes with
+                     dL/dw = dL/dw' * mask          a pruned weight w stands still, and its S goes on
+        score = S                                   for S > 0
+                1e-30 / (1e-8 - S)                  else: below every S > 0, and in the order of S
+                0                                   for w = 0
+        w' = w * mask
 
-    The authors train the sum of m over all steps as a variable of its own. Here the score is that of one step, so it
-    needs no memory, and its masks depend on a single batch. With the hundreds of mask updates of a training from
-    scratch this destroys the network: an important weight has large scores of both signs, and is the lowest once.
+    A pruned weight returns with the value that it had, as soon as its S is high enough. The model's variables hold w',
+    the optimizer holds w and S and saves them: 8 bytes per weight besides the mask's one. The masks are computed at
+    every step until the end of training, whatever the schedule's `updates`. If you assign to a model variable once
+    training has begun, call `optimizer.apply_masks()` to make the assigned value the new w.
 
-    The gradient is that of the step's global batch. With gradient accumulation it is that of the last micro-batch.
+    The authors train S with an optimizer of its own, for fine-tuning. Here S is the plain sum, without a learning rate:
+    a constant factor would not change the masks. Ours, too: one threshold for all layers, and that weights which are
+    zero rank last. In a channel or a block, entries with S < 0 count as nothing.
 
     Args:
         granularity: "weight", "channel", a block `(outputs, inputs)`, "n:m", or `{"dense": ..., "conv": ...}`. Default:
@@ -33,12 +39,20 @@ class Movement(ScorePruner):
         Sanh, Wolf, Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning" (NeurIPS 2020).
 
     Examples:
-        >>> tfsparse.Prune(tfsparse.Polynomial(updates=10), 0.8, "movement")
+        >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune(tfsparse.Polynomial(end=0.8), 0.9, "movement")])
     """
 
+    monotone = False
     needs_gradients = True
+    accumulates = True
+    straight_through = True
+
+    def term(self, weight, gradient):
+        return -ops.cast(weight, "float32") * ops.cast(gradient, "float32")
 
     def score(self, weight, gradient, mask):
-        movement = -weight * ops.cast(gradient, weight.dtype)
-        to_zero = 1e-30 / (1e-8 + ops.maximum(-movement, 0))
-        return ops.where(movement > 0, movement, to_zero) * ops.cast(mask > 0, weight.dtype)
+        to_zero = 1e-30 / (1e-8 + ops.maximum(-gradient, 0))
+        return ops.where(weight != 0, ops.where(gradient > 0, gradient, to_zero), 0.0)
+
+    def backward(self, gradient, mask):
+        return gradient * ops.cast(mask, gradient.dtype)

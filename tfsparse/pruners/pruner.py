@@ -31,6 +31,8 @@ class Pruner(Configurable, abc.ABC):
         straight_through: True if pruned weights keep a hidden dense copy that is trained on, and may return with the
             value that the copy has reached. Then the masks are computed at every step until the end of training,
             whatever the schedule's `updates`.
+        accumulates: True if `masks` gets instead of gradients the sums over all steps of what `term` returns. They are
+            float32 variables of the optimizer. `needs_gradients` must be True, too.
         needs_calibration: True if the masks are computed once of a whole model, by `tfsparse.prune`. Such a pruner is a
             `tfsparse.pruners.CalibratedPruner`.
     """
@@ -39,6 +41,7 @@ class Pruner(Configurable, abc.ABC):
     needs_calibration = False
     monotone = True
     straight_through = False
+    accumulates = False
 
     @abc.abstractmethod
     def masks(self, weights: Sequence, gradients: Sequence, masks: Sequence, num_pruned: Sequence) -> Iterable:
@@ -72,6 +75,15 @@ class Pruner(Configurable, abc.ABC):
                 largest, a number in [0, 1]; or None for a weight without bounds.
         """
         raise NotImplementedError(f"{self!r} knows no bounds of single weights: leave them out.")
+
+    def term(self, weight, gradient):
+        """Return what a step adds to the sum of a weight. Only called if `accumulates` is True.
+
+        Args:
+            weight: The weight before the step; the hidden dense one if `straight_through` is True.
+            gradient: Its gradient for the global batch.
+        """
+        return gradient
 
     def forward(self, weights: Sequence, masks: Sequence) -> Iterable:
         """Return or yield what the model's variables hold. Only called if `straight_through` is True.

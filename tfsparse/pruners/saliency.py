@@ -7,11 +7,11 @@ from tfsparse.pruners.pruner import ScorePruner, pruners
 
 @pruners.register
 class Saliency(ScorePruner):
-    """Prune the weights without which the loss would change least, to first order.
+    """Prune what would change the loss least, by first-order terms.
 
         score = |w * dL/dw|
 
-    The gradient is that of the step's global batch. With gradient accumulation it is that of the last micro-batch.
+    The gradient is that of one step: of its global batch, or with gradient accumulation of its last micro-batch.
 
     Args:
         granularity: "weight", "channel", a block `(outputs, inputs)`, "n:m", or `{"dense": ..., "conv": ...}`. Default:

@@ -9,11 +9,10 @@ from tfsparse.pruners.pruner import ScorePruner, pruners
 class Taylor(ScorePruner):
     """Prune what would change the loss least, by the squares of first-order terms.
 
-        score = (w * dL/dw)^2                       of a unit: the mean of its entries
+        score = (w * dL/dw)^2
 
     For single weights the order is that of `Saliency`. In channels and blocks the squares weigh large terms more.
-    Terms below 1e-19 tie, since their squares are zero in float32. The gradient is that of the step's global batch.
-    With gradient accumulation it is that of the last micro-batch.
+    Terms below 1e-19 tie, since their squares are zero in float32. The gradient is that of one step, as in `Saliency`.
 
     Args:
         granularity: "weight", "channel", a block `(outputs, inputs)`, "n:m", or `{"dense": ..., "conv": ...}`. Default:

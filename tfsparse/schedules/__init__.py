@@ -12,6 +12,7 @@ from tfsparse.schedules.one_cycle import OneCycle
 from tfsparse.schedules.one_shot import OneShot
 from tfsparse.schedules.polynomial import Polynomial
 from tfsparse.schedules.schedule import Schedule, get, names, schedules
+from tfsparse.schedules.soft_bound import SoftBound
 
 __all__ = [
     "ACDC",
@@ -26,6 +27,7 @@ __all__ = [
     "OneShot",
     "Polynomial",
     "Schedule",
+    "SoftBound",
     "get",
     "names",
     "schedules",

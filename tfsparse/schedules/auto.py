@@ -16,7 +16,7 @@ class Auto(Schedule):
     """Find the highest sparsity at which validation holds, and train on at it: `Prune(sparsity="auto")`.
 
         until `dense_until`:          dense
-        at the end of every epoch:    limit = best metric of all epochs until now - drop
+        at the end of every epoch:    limit = best metric of the epochs before + half of its recent rise - drop
             metric >= limit:          the level holds; try the next one, until one has missed the limit
             metric < limit:           the level misses, if it had its share of epochs; go back, and try the middle
                                       between it and the level that held, if they are more than `resolution` apart
@@ -28,9 +28,9 @@ class Auto(Schedule):
     epochs between `dense_until` and `search_until` evenly; each has at least one. If nothing else is left to try, a
     level has half of the epochs that are left.
 
-    The limit rises while the network learns. Levels are compared with the best epoch of this training, not with a dense
-    network that was trained to the end: if accuracy still rises by much more than `drop` in an epoch, the result may be
-    further below the dense one than `drop`.
+    The recent rise is the mean rise of the best metric in an epoch; an epoch weighs half as much as the next one. So a
+    level misses if the network stops learning at it, also while a dense network would still learn. After the search the
+    limit is best - drop. The limit is an estimate: a dense network that is trained to the end may do better.
 
     It needs `Prune`, which reads the validation. In a training loop of your own it prunes to the last level at once.
 

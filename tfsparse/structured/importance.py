@@ -38,10 +38,24 @@ def order(group, scores) -> np.ndarray:
     The best channel of every layer comes before all others, so that no layer loses all of its channels.
     """
     order = np.argsort(-scores, kind="stable")
-    ranks, index = np.argsort(order), _index(group)
+    best = indispensable(group, scores)
+    return np.array([*best, *(i for i in order.tolist() if i not in best)])
+
+
+def indispensable(group, scores) -> list[int]:
+    """Return the indices of the best channel of every layer, best first."""
+    ranks, index = np.argsort(np.argsort(-scores, kind="stable")), _index(group)
     layers = [[index[channel] for channel in axis.ids.tolist()] for axis in group.outputs]
-    best = dict.fromkeys(min(channels, key=ranks.__getitem__) for channels in layers)
-    return np.array([*sorted(best, key=ranks.__getitem__), *(i for i in order.tolist() if i not in best)])
+    return sorted({min(channels, key=ranks.__getitem__) for channels in layers}, key=ranks.__getitem__)
+
+
+def per_channel(group, axis, values) -> np.ndarray:
+    """Return for each channel of the group the sum of the values at its indices along an axis of a variable."""
+    index, total = _index(group), np.zeros(len(group))
+    for channel, value in zip(axis.ids.tolist(), values, strict=True):
+        if channel in index:
+            total[index[channel]] += value
+    return total
 
 
 def _norm(group, power):
@@ -49,23 +63,14 @@ def _norm(group, power):
     for axis in group.outputs:
         if is_prunable(axis.variable):
             kernel = np.moveaxis(ops.convert_to_numpy(axis.variable), axis.axis, 0).astype("float64")
-            total += _per_channel(group, axis, (np.abs(kernel) ** power).reshape(len(axis.ids), -1).sum(axis=1))
+            total += per_channel(group, axis, (np.abs(kernel) ** power).reshape(len(axis.ids), -1).sum(axis=1))
     return total ** (1 / power)
 
 
 def _gamma(group):
     gammas = [axis for axis in group.per_channel if axis.variable.name == "gamma"]
-    total = sum(_per_channel(group, axis, np.abs(ops.convert_to_numpy(axis.variable))) for axis in gammas)
+    total = sum(per_channel(group, axis, np.abs(ops.convert_to_numpy(axis.variable))) for axis in gammas)
     return total if np.any(total) else _norm(group, 2)
-
-
-def _per_channel(group, axis, values):
-    """Return for each channel of the group the sum of the values at its indices along an axis."""
-    index, total = _index(group), np.zeros(len(group))
-    for channel, value in zip(axis.ids.tolist(), values, strict=True):
-        if channel in index:
-            total[index[channel]] += value
-    return total
 
 
 def _index(group):

@@ -7,6 +7,8 @@ from typer.testing import CliRunner
 from tfsparse.backend import run_directory, run_record
 from tfsparse.experiments import assembly, config
 from tfsparse.experiments.methods.prune import PruneConfig
+from tfsparse.experiments.sections import ConfigError
+from tfsparse.optimizers.addons import HAM, SparseOpt
 from tfsparse.reporting import page
 from tfsparse.schedules import Auto
 from tfsparse_command.app import app
@@ -92,3 +94,29 @@ def test_the_command_trains_to_the_sparsity_that_it_finds(tmp_path):
     assert model.optimizer.num_zeros() == model.optimizer.mask_state.target_counts().sum() > 0
     assert {"level_holds", "drop_limit"} <= run["epochs"][-1].keys()
     assert "Search for the sparsity" in page.render(run)
+
+
+def test_add_ons_reach_the_callback_and_the_label():
+    with_both = small("prune.addons=[{name: ham, alpha: 5}, sparse_opt]")
+    (prune,) = assembly.callbacks(with_both)
+    assert prune.addons == (HAM(alpha=5), SparseOpt())
+    assert assembly.label(with_both) == "one_cycle, magnitude, ham (alpha=5), sparse_opt"
+    assert config.differences(with_both, config.validate(with_both.model_dump(mode="json"))) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("[hamm]", "Unknown add-on 'hamm': expected one of ham, .*sparse_opt"),
+        ("[{name: ham, alfa: 5}]", "HAM has no option 'alfa'"),
+        ("[ham, ham]", "has HAM twice"),
+    ],
+)
+def test_mistakes_with_add_ons(override, message):
+    with pytest.raises(ValueError, match=message):
+        assembly.callbacks(small(f"prune.addons={override}"))
+
+
+def test_pruning_at_the_start_takes_no_add_ons():
+    with pytest.raises(ConfigError, match="prune: snip takes no add-ons: remove addons."):
+        assembly.callbacks(small("prune.schedule=constant", "prune.pruner=snip", "prune.addons=[ham]"))

@@ -14,8 +14,8 @@ from thoroughly import also
 
 import tfsparse
 from tfsparse.backend import files, replicas, run_directory
-from tfsparse.methods.activation_density import training
-from tfsparse.methods.activation_density.examples import ShuffledArrays
+from tfsparse.structured.stages import training
+from tfsparse.structured.stages.examples import ShuffledArrays
 from tfsparse.testing.devices import two_cpu_strategy
 
 layers = keras.layers
@@ -29,18 +29,16 @@ on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reas
 
 def net(optimizer="adam", run_eagerly=EAGER, **options):
     keras.utils.set_random_seed(1)
-    model = keras.Sequential(
-        [
-            keras.Input((6, 6, 2)),
-            layers.Conv2D(12, 3, use_bias=False),
-            layers.BatchNormalization(),
-            layers.ReLU(),
-            layers.Dropout(0.2),
-            layers.Flatten(),
-            layers.Dense(10, activation="relu"),
-            layers.Dense(2),
-        ]
-    )
+    model = keras.Sequential([
+        keras.Input((6, 6, 2)),
+        layers.Conv2D(12, 3, use_bias=False),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.Dropout(0.2),
+        layers.Flatten(),
+        layers.Dense(10, activation="relu"),
+        layers.Dense(2),
+    ])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"], run_eagerly=run_eagerly, **options)
     return model

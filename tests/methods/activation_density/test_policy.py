@@ -3,12 +3,12 @@
 import pytest
 
 from tfsparse.methods.activation_density.options import Options
-from tfsparse.methods.activation_density.policy import ResizePolicy
-from tfsparse.methods.activation_density.record import Position
+from tfsparse.methods.activation_density.policy import DensityPolicy
+from tfsparse.structured.stages.record import Position
 
 
 def policy(**options):
-    return ResizePolicy(Options(**{"window": 2, "min_epochs": 2, "smallest": 1} | options))
+    return DensityPolicy(Options(**{"window": 2, "min_epochs": 2, "smallest": 1} | options))
 
 
 def entries(*densities, **more):

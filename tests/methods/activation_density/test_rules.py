@@ -58,28 +58,7 @@ def test_when_a_resize_is_due(densities, options, expected):
     assert rules.is_due([[d] for d in densities], **rest) is expected
 
 
-@pytest.mark.parametrize(
-    "before, now, options, expected",
-    [
-        ([0.90, 0.92], [0.91, 0.89], {}, False),
-        ([0.90, 0.95], [0.91, 0.92], {}, True),  # the best of each counts
-        ([0.90, 0.95, 0.1], [0.95, 0.1], {}, False),
-        ([0.3, 0.2], [0.25, 0.5], {"lower_is_better": True}, True),
-        ([0.3, 0.2], [0.21, 0.5], {"lower_is_better": True}, False),
-        ([], [0.1], {}, False),
-        ([0.9], [], {}, False),
-    ],
-)
-def test_a_stage_is_worse_beyond_the_tolerance(before, now, options, expected):
-    assert rules.is_worse(before, now, tolerance=0.02, **options) is expected
-
-
 def test_the_densest_channels_stay():
     assert rules.densest_channels([0.1, 0.5, 0.5, 0.9], [9, 1, 2, 0], 2).tolist() == [2, 3]  # a tie: the larger norm
     assert rules.densest_channels([0.5, 0.5, 0.5], [1, 1, 1], 2).tolist() == [0, 1]  # then the lower index
     assert rules.densest_channels([0.1, 0.2], [0, 0], 2).tolist() == [0, 1]
-
-
-def test_training_complexity_of_a_training_that_halves_twice():
-    macs = [100] * 4 + [50] * 4 + [25] * 2
-    assert rules.training_complexity(macs, dense=100) == 0.65  # (400 + 200 + 50) / 1000

@@ -61,7 +61,9 @@ def test_reaches_the_target_by_the_end_and_keeps_it():
     assert history["sparsity"][-1] == 0.75
     assert history["curvature"][-1] == np.float32(callback.history[-1]["h"])
     looks = sum("kappa" in record for record in callback.history)
-    assert callback.products == 5 + 3 * (looks - 1) + 4 * (5 - looks)
+    events = sum("h" in record for record in callback.history)
+    assert looks + events == 6  # both at the start
+    assert callback.products == 5 + 3 * (looks - 1) + 2 * events
 
 
 def test_decides_as_the_keras_3_road_does():
@@ -148,9 +150,18 @@ def test_a_second_fit_holds_and_another_target_goes_on():
     assert all(not np.any(new[old == 0]) for new, old in zip(models.masks(model), held, strict=True))
 
 
+def test_another_pll_goes_on_with_pruning_that_has_not_ended():
+    model = compiled()
+    fit(model, pll(total_steps=5 * STEPS), epochs=1)
+    callback = pll(total_steps=5 * STEPS)
+    fit(model, callback, initial_epoch=1)
+    assert callback.history[0]["step"] > STEPS
+    assert all_zeros(model) == 855
+
+
 def test_without_a_target_it_stops_by_itself():
     class Twice(rules.Rate):
-        def admitted(self, probe, living):
+        def admitted(self, progress, probe, living, final_living):
             return (living // 10 if living > 1000 else 0), {}
 
     callback = pll(None, every=2, start=rules.FixedStart(0.05), rate=Twice())

@@ -12,6 +12,7 @@ from tfsparse import pruners, schedules
 from tfsparse.callbacks.prune import Prune
 from tfsparse.experiments.method import CallbackMethod, with_options
 from tfsparse.experiments.sections import ConfigError, MethodSection, Named
+from tfsparse.optimizers import addons as all_addons
 from tfsparse.optimizers import compiled_model, fixed_masks, one_shot
 
 _CALIBRATION_BATCHES = 4  # GraSP needs ten samples of every class
@@ -36,6 +37,12 @@ class PrunerConfig(Named):
         return self
 
 
+class AddonConfig(Named):
+    """An add-on: a name of `tfsparse.optimizers.addons.names()` and its options."""
+
+    name: str = Field(description="the name of an add-on, such as ham")
+
+
 def _check_sparsity(value):
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value != "auto" and not (is_number and 0 <= value < 1):
@@ -56,6 +63,7 @@ class PruneConfig(MethodSection):
     pruner: PrunerConfig = Field(PrunerConfig(), description="magnitude, or {name: magnitude, scope: layer}")
     min_sparsity: StrictFloat = Field(0.0, ge=0, lt=1, description="the least sparsity of a kernel, such as 0.5")
     max_sparsity: StrictFloat = Field(1.0, gt=0, le=1, description="the largest sparsity of a kernel, such as 0.97")
+    addons: tuple[AddonConfig, ...] = Field((), description="a list of add-ons, such as [{name: ham, alpha: 20}]")
 
 
 class _Prune(CallbackMethod):
@@ -67,17 +75,19 @@ class _Prune(CallbackMethod):
     def label(self, section):
         parts = [_schedule_label(section), _label(pruners, section.pruner)]
         bounds = section.min_sparsity, section.max_sparsity
-        return ", ".join([*parts, *[f"kernels within {bounds}"] * (bounds != (0, 1))])
+        parts += [f"kernels within {bounds}"] * (bounds != (0, 1))
+        return ", ".join([*parts, *(_label(all_addons, addon) for addon in section.addons)])
 
     def target_sparsity(self, section):
         return None if section.sparsity == "auto" else section.sparsity
 
     def callback(self, section, validation, first_batch):
-        schedule, pruner = self._parts(section)
+        schedule, pruner, addons = self._parts(section)
         if pruner.needs_calibration:
             return self._at_start(section, schedule, pruner, first_batch)
         which = ("skip_first", "skip_last", "min_sparsity", "max_sparsity", "drop")
-        return Prune(schedule, section.sparsity, pruner, **{key: getattr(section, key) for key in which})
+        options = {key: getattr(section, key) for key in which}
+        return Prune(schedule, section.sparsity, pruner, addons=addons, **options)
 
     def _at_start(self, section, schedule, pruner, first_batch):
         if not isinstance(schedule, schedules.Constant):
@@ -87,6 +97,8 @@ class _Prune(CallbackMethod):
             )
         if section.skip_first or section.skip_last:
             raise ConfigError(f"prune: {section.pruner.name} takes no skip_first and no skip_last: remove them.")
+        if section.addons:
+            raise ConfigError(f"prune: {section.pruner.name} takes no add-ons: remove addons.")
         bounds = {key: getattr(section, key) for key in ("min_sparsity", "max_sparsity")}
         return PruneAtStart(section.sparsity, pruner, first_batch, bounds)
 
@@ -96,12 +108,13 @@ class _Prune(CallbackMethod):
             schedule = schedules.get(section.schedule.name, **section.schedule.options)
             schedule(0.5)
             pruner = pruners.get(section.pruner.name, **section.pruner.options)
+            addons = [all_addons.get(addon.name, **addon.options) for addon in section.addons]
         except TypeError as error:
             raise ConfigError(
                 f"prune: {section.schedule}, {section.pruner} has an option of the wrong type: {error}. "
                 "Write e.g. schedule: {name: one_cycle, alpha: 14}"
             ) from error
-        return schedule, pruner
+        return schedule, pruner, addons
 
 
 class PruneAtStart(keras.callbacks.Callback):

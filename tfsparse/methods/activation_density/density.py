@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops, tree
 
 from tfsparse.backend import replicas
+from tfsparse.structured.stages.policy import Probe
 
 _RELATIVE_THRESHOLD = 1e-3  # smaller activations, relative to the RMS, count as zero where no exact zeros are
 
@@ -62,7 +63,7 @@ class NonzeroCount(keras.layers.Layer):
         return ops.abs(activations) > _RELATIVE_THRESHOLD * ops.sqrt(ops.mean(ops.square(activations)))
 
 
-class DensityProbe:
+class DensityProbe(Probe):
     """Measures the densities of one model on fixed examples.
 
         density of a tensor   = non-zero activations of the group's channels / all of them
@@ -84,16 +85,13 @@ class DensityProbe:
         2002.02949), for the density of a layer.
     """
 
+    condition = "is free and goes through a nonlinearity"
+
     def __init__(self, model, graph, examples, batch_size: int):
+        super().__init__(model, graph)
         has_one_input = len(model.inputs) == 1  # Keras warns of a list of one where it expects an array
         self._examples = tree.flatten(examples)[0] if has_one_input else examples
         self._batch_size = batch_size
-        self.groups = _measurable_groups(graph)
-        if not self.groups:
-            raise ValueError(
-                f"Model {model.name!r} has no layer to resize: none of its {len(graph.groups)} groups of channels is "
-                "free and goes through a nonlinearity. print(tfsparse.structured.Channels(model)) says why."
-            )
         channels = np.concatenate([group.channels for group in self.groups])
         self._num_ids = graph.size
         self._activations = [a for a in graph.activations if np.isin(a.ids, channels).any()]
@@ -110,11 +108,14 @@ class DensityProbe:
         tensors = [(a.ids, c[:-1], c[-1]) for a, c in zip(self._activations, counts, strict=True)]
         return _densities(self.groups, tensors, self._num_ids)
 
+    def figures(self):
+        densities = self.measure()
+        return {"density": densities.network}, {"densities": densities.groups}
 
-def _measurable_groups(graph):
-    measured = [a.ids for a in graph.activations]
-    ids = np.unique(np.concatenate(measured)) if measured else []
-    return [g for g in graph.groups if not g.frozen and np.isin(g.channels, ids).any()]
+    def _groups(self, graph):
+        measured = [a.ids for a in graph.activations]
+        ids = np.unique(np.concatenate(measured)) if measured else []
+        return [g for g in super()._groups(graph) if np.isin(g.channels, ids).any()]
 
 
 def _densities(groups, tensors, num_ids):

@@ -1,25 +1,17 @@
 """Training in which every layer shrinks to the fraction of its activations that are not zero."""
 
-import contextlib
 import dataclasses
-import inspect
 
 import keras
-from keras import tree
 
-from tfsparse.backend import files
-from tfsparse.backend.registry import nearest
-from tfsparse.methods.activation_density import rules
-from tfsparse.methods.activation_density.examples import FitData, first_inputs
-from tfsparse.methods.activation_density.options import Options, check_whole, with_options
-from tfsparse.methods.activation_density.policy import ResizePolicy
-from tfsparse.methods.activation_density.record import Record
-from tfsparse.methods.activation_density.training import Training
-from tfsparse.structured import Channels
+from tfsparse.methods.activation_density.options import Options
+from tfsparse.methods.activation_density.policy import DensityPolicy
+from tfsparse.structured.stages.driver import ShrinkingDriver
+from tfsparse.structured.stages.options import check_names, with_options
 
 
-@with_options
-class ActivationDensity:
+@with_options(Options)
+class ActivationDensity(ShrinkingDriver):
     """Train a model that becomes physically smaller, by the density of its activations.
 
         after every epoch:    density of a layer = activations that are not zero / all, on fixed examples
@@ -81,167 +73,5 @@ class ActivationDensity:
     """
 
     def __init__(self, model: keras.Model, *, data=None, directory=None, **options):
-        _check_names("ActivationDensity", options, [field.name for field in dataclasses.fields(Options)])
-        self.options = Options(**options)
-        self._policy = ResizePolicy(self.options)
-        _check_model(model)
-        self._dense_model, self._data, self._directory = model, data, directory
-        self._training = None
-        self.measured = ""
-
-    def fit(
-        self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs: int = 1,
-        verbose="auto",
-        callbacks=None,
-        validation_split: float = 0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        initial_epoch: int = 0,
-        **options,
-    ) -> keras.callbacks.History:
-        """Train all stages.
-
-        Args:
-            x: Inputs, a dataset, or a function of the first epoch of a stage that returns a dataset.
-            y: Targets.
-            batch_size: Number of examples per batch. Default: None, which is 32 for arrays.
-            epochs: Epoch at which the training ends.
-            verbose: As in `model.fit`. Lines about resizes are printed unless it is 0.
-            callbacks: A list of callbacks. They find `density`, `macs` and `parameters` in the logs of each epoch.
-            validation_split: Fraction of the arrays that is used for validation.
-            validation_data: Data for validation.
-            shuffle: Whether arrays are shuffled. Default: True.
-            class_weight: Weights of classes in the loss.
-            sample_weight: Weights of examples in the loss.
-            initial_epoch: First epoch. Default: 0.
-            **options: More arguments of `model.fit`.
-
-        Returns:
-            A history of all epochs: the metrics, `density`, `densities` and `widths` by group, `stage`, `macs` per
-            example, `parameters`.
-
-        Raises:
-            ValueError: If an argument is out of range, if the directory holds something else, or if another process
-                trains into it.
-            TypeError: If `model.fit` has no such argument, or the data to measure on are a generator.
-        """
-        _check_names("fit", options, list(inspect.signature(keras.Model.fit).parameters)[1:])
-        self._check_fit(epochs, initial_epoch, callbacks)
-        arguments = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size, "shuffle": shuffle}
-        arguments |= {"validation_split": validation_split, "validation_data": validation_data, **options}
-        data = FitData(arguments | {"class_weight": class_weight, "verbose": verbose}, self.options.seed)
-        model = self._dense_model if self._directory else self.model
-        groups = Channels(model).groups
-        fixed = {"epochs": epochs, "initial_epoch": initial_epoch, "batch_size": batch_size}
-        fixed |= {"widths": [len(group) for group in groups], "parameters": model.count_params()}
-        print_line = print if verbose else lambda line: None
-        with files.locked(self._directory) if self._directory else contextlib.nullcontext():
-            record = Record(self._directory, dataclasses.asdict(self.options) | fixed, [g.name for g in groups])
-            examples = self._examples(data, record, initial_epoch)
-            self._training = Training(
-                model, self._policy, record, data, *examples, initial_epoch, epochs, print_line=print_line
-            )
-            self._training.run(tree.flatten(callbacks or []))
-        return self.history
-
-    def check_epochs(self, first_epoch: int, epochs: int) -> None:
-        """Check that `prune_epochs` are epochs of a training.
-
-        Args:
-            first_epoch: First epoch of the training, from 0.
-            epochs: Epoch at which the training ends.
-
-        Raises:
-            ValueError: If they are not.
-        """
-        self._policy.check_epochs(first_epoch, epochs)
-
-    @property
-    def model(self) -> keras.Model:
-        """The model of the stage that is trained, or was last."""
-        return self._training.model if self._training else self._dense_model
-
-    @property
-    def history(self) -> keras.callbacks.History:
-        """All epochs of all stages, as `fit` returns it."""
-        history = keras.callbacks.History()
-        history.epoch = [entry["epoch"] - 1 for entry in self.entries]
-        for entry in self.entries:
-            for name, value in entry.items():
-                if name != "epoch":
-                    history.history.setdefault(name, []).append(value)
-        return history
-
-    @property
-    def entries(self) -> list[dict]:
-        """`history` epoch by epoch, each with its number from 1 as `epoch`."""
-        return self._training.record.entries if self._training else []
-
-    @property
-    def resizes(self) -> list[dict]:
-        """`epoch` after which, and which channels of each group were kept, for the resizes that led to `model`."""
-        resizes = self._training.record.resizes if self._training else []
-        return [{key: resize[key] for key in ("epoch", "keep")} for resize in resizes]
-
-    @property
-    def stopped(self) -> str | None:
-        """Why nothing is resized any more, or None."""
-        return self._training.record.position.stopped if self._training else None
-
-    @property
-    def training_complexity(self) -> float:
-        """Multiply-adds of all epochs over those of as many epochs of the dense model; 1 before the first."""
-        macs = [entry["macs"] for entry in self.entries]
-        return rules.training_complexity(macs, self._training.dense_macs) if macs else 1.0
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of the training, with measuring, resizing and writing, without what an interruption has lost."""
-        return self._training.record.position.seconds if self._training else 0.0
-
-    def _examples(self, data, record, first_epoch):
-        """Return the examples to measure on, and their batch size."""
-        count = self.options.examples
-        if self._data is None:
-            examples, batch_size = data.first_inputs(first_epoch, count, record.saved_examples)
-        else:
-            examples, batch_size = record.saved_examples(lambda: first_inputs(self._data, count))
-        self.measured = f"{len(tree.flatten(examples)[0])} examples, inference mode"
-        return examples, batch_size
-
-    def _check_fit(self, epochs, first_epoch, callbacks):
-        check_whole("epochs", epochs, 1)
-        check_whole("initial_epoch", first_epoch, 0)
-        if first_epoch >= epochs:
-            raise ValueError(
-                f"initial_epoch={first_epoch} leaves none of epochs={epochs}: write epochs={first_epoch + epochs}."
-            )
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            raise ValueError("callbacks is a CallbackList, which serves one model only. Pass a list: callbacks=[...].")
-        self.check_epochs(first_epoch, epochs)
-
-
-def _check_names(function, arguments, known):
-    unknown = [name for name in arguments if name not in known]
-    if unknown:
-        raise TypeError(
-            f"{function}() has no argument {unknown[0]!r}: expected some of {', '.join(known)}."
-            f"{nearest(unknown[0], known)}"
-        )
-
-
-def _check_model(model):
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"model={model!r}: expected a Keras model, as in ActivationDensity(model).")
-    if not model.compiled or model.optimizer is None:
-        raise ValueError(
-            f"Model {model.name!r} is not compiled, and nothing can be trained. Write first: "
-            'model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"]).'
-        )
-    Channels(model).macs()  # raises what is wrong with it
+        check_names("ActivationDensity", options, [field.name for field in dataclasses.fields(Options)])
+        super().__init__(model, DensityPolicy(Options(**options)), data, directory)

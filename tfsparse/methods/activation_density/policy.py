@@ -1,33 +1,22 @@
-"""When a training by activation density resizes, and when it returns to an earlier stage. The record alone decides."""
-
-import math
+"""When a training by activation density resizes, and to which channels. The record alone decides when."""
 
 from tfsparse.methods.activation_density import rules
-from tfsparse.methods.activation_density.options import Options
+from tfsparse.methods.activation_density.density import DensityProbe
+from tfsparse.structured import importance
+from tfsparse.structured.stages.examples import inputs_of
+from tfsparse.structured.stages.policy import ResizePolicy
 
 
-class ResizePolicy:
-    """Applies the rules to the record of a training.
-
-    Its methods take `entries`, one dict per epoch as in `Record.entries`, and `position`, a `Position`.
+class DensityPolicy(ResizePolicy):
+    """Applies the rules of activation density.
 
     Args:
-        options: The options of `ActivationDensity`.
+        options: The `Options`.
     """
 
-    def __init__(self, options: Options):
-        self.options = options
+    examples = staticmethod(inputs_of)
 
-    def check_epochs(self, first_epoch: int, epochs: int) -> None:
-        """Check that `prune_epochs` are epochs of the training.
-
-        Args:
-            first_epoch: First epoch of the training, from 0.
-            epochs: Epoch at which the training ends.
-
-        Raises:
-            ValueError: If no epoch follows one of them, or one of them is before the training.
-        """
+    def check_epochs(self, first_epoch, epochs):
         planned = self.options.prune_epochs or ()
         outside = [epoch for epoch in planned if not first_epoch < epoch < epochs]
         if outside:
@@ -37,8 +26,10 @@ class ResizePolicy:
                 f"ActivationDensity(model, prune_epochs=[{max(first_epoch + 1, (first_epoch + epochs) // 2)}])."
             )
 
-    def is_due(self, entries: list[dict], position, epochs_left: int) -> bool:
-        """Return whether the stage ends now and a resize is considered."""
+    def probe(self, model, graph, examples, batch_size):
+        return DensityProbe(model, graph, examples, batch_size)
+
+    def is_due(self, entries, position, epochs_left):
         options, stage_entries = self.options, entries[position.stage_begin :]
         if position.stopped or not stage_entries or not epochs_left:
             return False
@@ -50,6 +41,11 @@ class ResizePolicy:
         max_epochs = options.max_epochs or (len(entries) + epochs_left) // (options.rounds + 1)
         return rules.is_due(densities, options.window, options.saturation, options.min_epochs, max_epochs, epochs_left)
 
+    def reason_to_stop(self, entry):
+        if entry["density"] >= rules.MAX_DENSITY:
+            return f"density {entry['density']:.2f} is {rules.MAX_DENSITY} or more"
+        return None if self.new_widths(entry) else "it would change no layer by a channel"
+
     def new_widths(self, entry: dict) -> dict[str, int]:
         """Return `{group: new width}` for the groups whose width changes by the densities of an epoch."""
         widths = {
@@ -58,22 +54,15 @@ class ResizePolicy:
         }
         return {name: width for name, width in widths.items() if width < entry["widths"][name]}
 
-    def reason_to_stop(self, entry: dict) -> str | None:
-        """Return why nothing is resized by the densities of an epoch, or None if something is."""
-        if entry["density"] >= rules.MAX_DENSITY:
-            return f"density {entry['density']:.2f} is {rules.MAX_DENSITY} or more"
-        return None if self.new_widths(entry) else "it would change no layer by a channel"
+    def kept_channels(self, probe, entries, position):
+        """Return the channels with the highest density. Ties: larger L1 norm first."""
+        densities, groups = probe.measure(), {group.name: group for group in probe.groups}
+        return {
+            name: rules.densest_channels(
+                densities.channels[name], importance.scores(groups[name], "l1"), width
+            ).tolist()
+            for name, width in self.new_widths(entries[-1]).items()
+        }
 
-    def reason_to_roll_back(self, entries: list[dict], stage: int) -> str | None:
-        """Return how much worse a stage is than the one before, or None if it is within the tolerance."""
-        before, now = (self._monitored(entries, s) for s in (stage - 1, stage))
-        name, tolerance = self.options.monitor, self.options.tolerance
-        lower_is_better = name.endswith(("loss", "error"))
-        if not rules.is_worse(before, now, tolerance, lower_is_better):
-            return None
-        best = min if lower_is_better else max
-        return f"{name} {best(now):.4f} after {best(before):.4f} is worse by more than {tolerance:g}"
-
-    def _monitored(self, entries, stage):
-        values = [entry.get(self.options.monitor, math.nan) for entry in entries if entry["stage"] == stage]
-        return [value for value in values if not math.isnan(value)]
+    def label(self, entry):
+        return f"density {entry['density']:.2f}"

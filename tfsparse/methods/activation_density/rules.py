@@ -1,4 +1,4 @@
-"""The rules of activation density, as functions of numbers: widths, ends of stages, returns, channels that stay."""
+"""The rules of activation density, as functions of numbers: widths, ends of stages, channels that stay."""
 
 import math
 from collections.abc import Sequence
@@ -87,29 +87,6 @@ def is_due(
     return len(densities) >= max_epochs or is_saturated(densities, window, tolerance)
 
 
-def is_worse(before: Sequence[float], now: Sequence[float], tolerance: float, lower_is_better: bool = False) -> bool:
-    """Return whether the best value of this stage is worse than that of the stage before by more than the tolerance.
-
-    Args:
-        before: Metric after each epoch of the stage before.
-        now: Metric after each epoch of this stage.
-        tolerance: Difference of the metric.
-        lower_is_better: Whether the metric is a loss. Default: False.
-
-    Returns:
-        False also if one of the stages has no values.
-
-    Examples:
-        >>> is_worse([0.90, 0.92], [0.91, 0.90], tolerance=0.02), is_worse([0.90, 0.95], [0.91, 0.92], tolerance=0.02)
-        (False, True)
-    """
-    if not before or not now:
-        return False
-    if lower_is_better:
-        return min(now) - min(before) > tolerance
-    return max(before) - max(now) > tolerance
-
-
 def densest_channels(densities: Sequence[float], norms: Sequence[float], count: int) -> np.ndarray:
     """Return the channels with the highest densities. Ties: larger norm first, then lower index.
 
@@ -127,22 +104,3 @@ def densest_channels(densities: Sequence[float], norms: Sequence[float], count: 
     """
     order = np.lexsort((-np.asarray(norms), -np.asarray(densities)))  # stable, and the last key counts first
     return np.sort(order[:count])
-
-
-def training_complexity(macs: Sequence[float], dense: float) -> float:
-    """Return the multiply-adds of the training over those of as many epochs of the dense network.
-
-        sum(macs) / (number of epochs * dense)
-
-    Args:
-        macs: Multiply-adds of one example, for each epoch.
-        dense: Multiply-adds of one example in the dense network.
-
-    Returns:
-        A fraction.
-
-    Examples:
-        >>> training_complexity([100, 100, 50, 50], dense=100)
-        0.75
-    """
-    return sum(macs) / (len(macs) * dense)

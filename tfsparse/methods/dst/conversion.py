@@ -1,8 +1,7 @@
-"""Whole models of Keras 3: with thresholds, and plain again."""
+"""Whole models of Keras 3 with thresholds."""
 
 import keras
 
-from tfsparse.backend import keras_internals
 from tfsparse.backend.layer_copies import copy_layer, copy_or_share
 from tfsparse.methods.dst.layer import Thresholded
 from tfsparse.optimizers import masked_layer
@@ -43,7 +42,7 @@ def dst(
         >>> model.fit(x, y, epochs=20, callbacks=[tfsparse.DST(0.9)])
         >>> tfsparse.finalize(model).save("sparse.keras")
     """
-    _check_cloneable(model)
+    masked_layer.check_cloneable(model, advice("tfsparse.Thresholded(keras.layers.Dense(10))"))
     chosen = chosen_layers(model, keras.Model, _has_kernels, exclude, skip_first, skip_last)
 
     def wrapped(layer):
@@ -54,27 +53,6 @@ def dst(
         return Thresholded(copy, threshold, alpha)
 
     return masked_layer.converted(model, masked_layer.clone_model, wrapped)
-
-
-def finalize(model: keras.Model) -> keras.Model:
-    """Return the plain model, whose outputs are those of `model`: kernels are multiplied by their masks.
-
-        kernel = kernel * 1[|kernel| > threshold]
-
-    Args:
-        model: A model made by `dst`, or another Sequential or Functional model with `Thresholded` layers.
-
-    Returns:
-        A model without thresholds, which must be compiled to be trained.
-
-    Raises:
-        ValueError: If the model is subclassed or not built.
-
-    Examples:
-        >>> tfsparse.finalize(model).save("sparse.keras")
-    """
-    _check_cloneable(model)
-    return masked_layer.plain_model(model)
 
 
 def chosen_layers(model, model_type: type, has_kernels, exclude=(), skip_first=False, skip_last=False) -> set[int]:
@@ -115,30 +93,16 @@ def _layers_with_kernels(model, model_type, has_kernels):
     return layers
 
 
-def check_cloneable(model, is_graph: bool, wrapped_layer: str) -> None:
-    """Refuse a model whose layers cannot be exchanged, or that has no weights yet.
+def advice(wrapped_layer: str) -> str:
+    """Return what to do with a subclassed model.
 
     Args:
-        model: A model of either Keras.
-        is_graph: Whether it is a Sequential or Functional model.
-        wrapped_layer: The code that the error suggests for a subclassed model.
-
-    Raises:
-        ValueError: If it is not such a model, or not built.
+        wrapped_layer: The code that makes a layer with thresholds.
     """
-    if not is_graph:
-        raise ValueError(
-            f"{type(model).__name__} {model.name!r} is a subclassed model, whose layers cannot be exchanged. Wrap "
-            f"its layers where it makes them, self.dense = {wrapped_layer}; to deploy it, build the plain model and "
-            "assign kernel * mask, from layer.kernels and layer.masks()."
-        )
-    if not model.built:
-        raise ValueError(f"Model {model.name!r} has no weights yet: start it with Input(shape).")
-
-
-def _check_cloneable(model):
-    is_graph = isinstance(model, keras.Sequential) or keras_internals.is_functional(model)
-    check_cloneable(model, is_graph, "tfsparse.Thresholded(keras.layers.Dense(10))")
+    return (
+        f"Wrap its layers where it makes them, self.dense = {wrapped_layer}; to deploy it, build the plain model and "
+        "assign kernel * mask, from layer.kernels and layer.masks()."
+    )
 
 
 def _has_kernels(layer):

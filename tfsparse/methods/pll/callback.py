@@ -18,18 +18,22 @@ class PLL(SparseTraining, PLLController, keras.callbacks.Callback):
         at every `every`-th step, until pruning has ended:
             before the start:  kappa = |largest eigenvalue of the Hessian|, by power iteration from the last eigenvector
                                start when kappa has fallen from its first peak               (`rules.Peak`)
-            after it:          h = trace(H) / living weights;  L = loss;  both of the calibration data
-                               prune the most of the smallest |w| with h / 2 * sum of w² <= 0.05 L (`rules.LossBudget`),
-                               at most a fifth of the living; with a sparsity, as much as it needs by `end`
+            from the start on: h = trace(H) / living weights;  L = loss;  both of the calibration data
+                               rise = h / 2 * sum of w² / L  of the n smallest |w|;  spent += rise
+                               prune the most with rise <= 0.25 and n <= 0.3 * what is left  (`rules.LossBudget`);
+                               without a sparsity, also with spent <= 1;
+                               with one, at least the equal share per event that leads to it by `end`
         masks only shrink; slots of pruned weights are emptied; after the end nothing is measured
 
-    With a sparsity, exactly as many weights are zero at fraction `end` of training as `Magnitude(scope="global")` would
-    prune. Without one, pruning stops when three events in a row admit less than a hundredth of the living weights, or
-    at `end`.
+    With a sparsity, pruning ends when it is reached, at fraction `end` of training at the latest. Exactly as many
+    weights are zero then as `Magnitude(scope="global")` would prune. Without one, pruning stops when the predicted
+    rises of the loss of all events add up to the loss (three events in a row admit less than a hundredth of the
+    living weights), or at `end`.
 
-    Curvature is measured with five products at the first check, then three, and four at each pruning event. `summary()`
-    says what share of the time that took. The epochs' logs get `sparsity`, `curvature` (kappa until pruning starts,
-    then h) and `measuring_share`. All state is saved with the optimizer, so a resumed run equals the straight run.
+    Curvature is measured with five products at the first check, then three until the start, and two at each pruning
+    event. `summary()` says what share of the time that took. The epochs' logs get `sparsity`, `curvature` (kappa until
+    pruning starts, then h) and `measuring_share`. All state is saved with the optimizer, so a resumed run equals the
+    straight run.
 
     Args:
         calibration_data: One batch `(x, y)` or `(x, y, sample_weight)`, at least as large as a training batch and equal
@@ -41,7 +45,7 @@ class PLL(SparseTraining, PLLController, keras.callbacks.Callback):
         start: When pruning starts: "peak", `rules.Peak(...)`, or `rules.FixedStart(0.1)`. Default: "peak".
         rate: How much an event prunes: "loss_budget", `rules.LossBudget(...)`, or `rules.Share(0.2)`. Default:
             "loss_budget".
-        end: Fraction of training in (0, 1] at which pruning has ended. Default: 0.5.
+        end: Fraction of training in (0, 1] at which pruning has ended at the latest. Default: 0.5.
         total_steps: Length of training in optimizer steps. Set it when training spans several calls of `fit`. Default:
             None, which is all steps of this `fit`.
         loss: Name, function or `keras.losses.Loss` of `(y, model(x))`. Default: None, the compiled loss.

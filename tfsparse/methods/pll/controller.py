@@ -22,7 +22,7 @@ class PLLController(FitHooks):
 
         every `every` steps until pruning has ended:
             not started:  curvature = |largest eigenvalue|;  started = start.is_reached(curvature)
-            started:      n = num_to_prune(rate.admitted(), ...);  prune the n smallest living weights of the model
+            started:      n = num_to_prune(rate.admitted(...), ...);  prune the n smallest living weights of the model
 
     All state is in variables that are saved with the model (`_extra_state`): `progress`, and the last eigenvector as
     `direction_0`, `direction_1`, ...
@@ -154,7 +154,14 @@ class PLLController(FitHooks):
 
     def _set_length(self, num_steps):
         """Read the saved progress. Start a new one with this `fit`, or refuse a `fit` that ends before pruning does."""
-        self._progress = progress = rules.Progress.load(backend_ops.to_numpy(self._extra_state["progress"]))
+        saved = backend_ops.to_numpy(self._extra_state["progress"])
+        self._progress = progress = rules.Progress.load(saved)
+        if len(saved) < len(progress.dump()) and progress.end_step < 0:
+            raise ValueError(
+                "This model was saved by tfsparse 0.1 before its pruning by PLL had ended, and the rules of PLL are "
+                "others now. Train it to the end with tfsparse 0.1, or prune its present weights anew: call "
+                "model.compile(...) with a new optimizer before fit."
+            )
         steps = self._masked_weights.num_steps()
         if progress.total_steps == 0:
             progress.first_step, progress.total_steps = steps, check_total_steps(self.total_steps or num_steps)
@@ -185,12 +192,13 @@ class PLLController(FitHooks):
         progress, t = self._progress, step / self._progress.total_steps
         num_events = int(self.end * progress.total_steps) // self._every - step // self._every + 1  # with this one
         probe = CurvatureProbe(self._curvature, self._masked_weights, self._extra_state, step, self.cost)
-        progress.last_check, pruned = step, 0
+        progress.last_check, pruned, measured = step, 0, {}
         if progress.start_step < 0 and num_events > 1:
             measured = self._check_start(probe, t, step)
-        else:
-            pruned, measured = self._pruning_event(probe, num_events, step)
-        progress.curvature = measured.get("kappa", measured.get("h", progress.curvature))
+        if progress.start_step >= 0 or num_events <= 1:
+            pruned, more = self._pruning_event(probe, num_events, step)
+            measured |= more
+        progress.curvature = measured.get("h", measured.get("kappa", progress.curvature))
         self.history.append({"step": step, "sparsity": self.current_sparsity(), "pruned": pruned, **measured})
         # through float32, so that a resumed run decides by the same numbers
         self._progress = rules.Progress.load(progress.dump())
@@ -208,8 +216,8 @@ class PLLController(FitHooks):
         progress.start_step = step if progress.start_step < 0 else progress.start_step
         zeros, target, size = self._masked_weights.num_zeros(), self._target(), sum(self._masked_weights.sizes)
         living = size - zeros
-        admitted, measured = self.rate.admitted(probe, living)
         final_living = None if self.sparsity is None else size - target
+        admitted, measured = self.rate.admitted(progress, probe, living, final_living)
         pruned = min(rules.num_to_prune(admitted, living, final_living, num_events), target - zeros)
         if pruned > 0:
             check_replicas([self._masked_weights])  # an update computes the masks once for all and would hide it

@@ -69,7 +69,12 @@ class CurvatureProbe:
             replicas.assign(direction, ops.cast(vector, "float32"))
         return value
 
-    def num_within_budget(self, budget: float) -> int:
-        """Return how many of the smallest living weights have squares that sum to `budget` at most."""
+    def num_within_budget(self, budget: float, most: int) -> tuple[int, float]:
+        """Return how many of the smallest living weights have squares that sum to `budget` at most, and that sum.
+
+        Args:
+            budget: Largest sum.
+            most: Largest number.
+        """
         weights = [backend_ops.read(weight) for weight in self._weights]
-        return self._cost.timed("budget", num_within_budget, weights, budget, self._masks)
+        return self._cost.timed("budget", num_within_budget, weights, budget, self._masks, most)

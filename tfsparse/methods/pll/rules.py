@@ -25,6 +25,7 @@ class Progress(SavedNumbers):
         end_step: Step of the last pruning event, counted from `first_step`; -1 before it.
         num_idle: Number of events in a row whose rate admitted almost no weight.
         curvature: Curvature at the last measurement; NaN before the first.
+        spent: Sum of the predicted rises of the loss, of `LossBudget`. Version 0.1 did not save it.
     """
 
     first_step: float = 0
@@ -37,6 +38,7 @@ class Progress(SavedNumbers):
     end_step: float = -1
     num_idle: float = 0
     curvature: float = math.nan
+    spent: float = 0
 
 
 def milestones(extra_state: dict) -> dict[str, float]:
@@ -113,7 +115,7 @@ class Peak(Start):
 
     Args:
         drop: Fraction in [0, 1) by which the mean must have fallen from its peak. Default: 0.1.
-        patience: Number of checks in a row with such a mean, >= 1. Default: 2.
+        patience: Number of checks in a row with such a mean, >= 1. Default: 1.
         decay: Weight of the earlier measurements in the mean, in [0, 1). Default: 0.5.
         earliest: Fraction of training in [0, latest) before which nothing is measured. Default: 0.0.
         latest: Fraction of training in [0, 1) at which pruning starts in any case. Default: 0.2.
@@ -128,7 +130,7 @@ class Peak(Start):
         >>> tfsparse.PLL((x[:128], y[:128]), sparsity=0.9, start=Peak(drop=0.2, latest=0.3))
     """
 
-    def __init__(self, drop=0.1, patience: int = 2, decay=0.5, earliest=0.0, latest=0.2):
+    def __init__(self, drop=0.1, patience: int = 1, decay=0.5, earliest=0.0, latest=0.2):
         _check_range("drop", drop, 0, 1)
         _check_range("decay", decay, 0, 1)
         _check_range("latest", latest, 0, 1)
@@ -162,16 +164,19 @@ class Rate(Configurable, abc.ABC):
     """Decides at each pruning event how many of the smallest living weights may be pruned."""
 
     @abc.abstractmethod
-    def admitted(self, probe, num_living: int) -> tuple[int, dict]:
+    def admitted(self, progress: Progress, probe, num_living: int, final_living: int | None) -> tuple[int, dict]:
         """Return how many weights may be pruned, and what was measured for that.
 
         Args:
+            progress: State of the training. The rule may write the fields that it needs at the next event.
             probe: Measures when called: `loss()`, `trace(probes)`, `eigenvalue(iterations)`,
-                `num_within_budget(budget)`. See `CurvatureProbe`.
+                `num_within_budget(budget, most)`. See `CurvatureProbe`.
             num_living: Number of weights that are not pruned yet.
+            final_living: Number of weights that live at the end. None if there is no target: pruning stops then at the
+                first three events in a row at which less than a hundredth of the living weights is admitted.
 
         Returns:
-            The number of weights, and a dict with `h` and `loss`, or an empty dict if nothing was measured.
+            The number of weights, and a dict with `h`, `loss` and `rise`, or an empty dict if nothing was measured.
         """
 
 
@@ -198,25 +203,31 @@ class Share(Rate):
         _check_range("share", share, 0, 1)
         self.share = share
 
-    def admitted(self, probe, num_living):
+    def admitted(self, progress, probe, num_living, final_living):
         return int(self.share * num_living), {}
 
 
 @rates.register
 class LossBudget(Rate):
-    """Prune until a quadratic model of the loss predicts that it rises by a fraction of itself.
+    """Prune until a quadratic model of the loss predicts that it rises by a fraction of itself, and add the rises up.
 
-        h = trace(H) / num_living            with curvature="max": |largest eigenvalue of H|
-        n = the most of the smallest |w| with  h / 2 * sum(w²) <= tolerance * loss
+        h      = trace(H) / num_living            with curvature="max": |largest eigenvalue of H|
+        rise   = h / 2 * sum(w²) / loss           of the n smallest |w|
+        n      = the most with  rise <= tolerance,  n <= max_share * (num_living - final_living),
+                 and without a target  final_living = 0,  rise <= total - spent
+        spent += rise
 
     Loss and Hessian are those of the calibration data. If the loss or h is not finite, or h <= 0, no weight is
     admitted.
 
     Args:
-        tolerance: Predicted rise as a fraction of the loss, >= 0. Default: 0.05.
+        tolerance: Predicted rise at one event as a fraction of the loss, >= 0. Default: 0.25.
+        total: Sum of the predicted rises of all events if there is no target, >= 0, or infinity. Default: 1.0.
+        max_share: Largest share, of the weights that are to be pruned until the target, that one event may prune, in
+            [0, 1). Without a target it is a share of all living weights. Default: 0.3.
         curvature: "mean" for the mean eigenvalue, or "max" for the largest. The largest bounds the rise in the worst
             case, and admits very few weights. Default: "mean".
-        products: Number of Hessian-vector products for h, from 1 to 5. Default: 4.
+        products: Number of Hessian-vector products for h, from 1 to 5. Default: 2.
 
     Raises:
         ValueError: If an argument is not in its range.
@@ -226,44 +237,58 @@ class LossBudget(Rate):
         1989), equation 1, with one curvature for all weights. The budget is ours.
 
     Examples:
-        >>> tfsparse.PLL((x[:128], y[:128]), rate=LossBudget(tolerance=0.02))
+        >>> tfsparse.PLL((x[:128], y[:128]), rate=LossBudget(total=0.5))
     """
 
-    def __init__(self, tolerance: float = 0.05, curvature: str = "mean", products: int = 4):
+    def __init__(
+        self,
+        tolerance: float = 0.25,
+        total: float = 1.0,
+        max_share: float = 0.3,
+        curvature: str = "mean",
+        products: int = 2,
+    ):
         _check_range("tolerance", tolerance, 0, math.inf)
+        if total != math.inf:
+            _check_range("total", total, 0, math.inf)
+        _check_range("max_share", max_share, 0, 1)
         check_choice("curvature", curvature, ("mean", "max"))
         if not 1 <= products <= 5:
             raise ValueError(f"products={products!r}: expected a number from 1 to 5, for example products=4.")
-        self.tolerance, self.curvature, self.products = tolerance, curvature, products
+        self.tolerance, self.total, self.max_share = tolerance, total, max_share
+        self.curvature, self.products = curvature, products
 
-    def admitted(self, probe, num_living):
+    def admitted(self, progress, probe, num_living, final_living):
         is_mean = self.curvature == "mean"
         h = probe.trace(self.products) / num_living if is_mean else abs(probe.eigenvalue(self.products))
         loss = probe.loss()
-        is_usable = math.isfinite(h) and math.isfinite(loss) and h > 0
-        number = probe.num_within_budget(2 * self.tolerance * loss / h) if is_usable else 0
-        return number, {"h": h, "loss": loss}
+        number, rise = 0, 0.0
+        if math.isfinite(h) and math.isfinite(loss) and h > 0 and loss > 0:
+            per_square = h / 2 / loss
+            room = min(self.tolerance, self.total - progress.spent if final_living is None else math.inf)
+            most = int(self.max_share * (num_living - (final_living or 0)))
+            number, squares = probe.num_within_budget(room / per_square, most)
+            rise = per_square * squares
+        progress.spent += rise
+        return number, {"h": h, "loss": loss, "rise": rise}
 
 
-def num_to_prune(
-    admitted: int, num_living: int, final_living: int | None, num_events: int, max_share: float = 0.2
-) -> int:
+def num_to_prune(admitted: int, num_living: int, final_living: int | None, num_events: int) -> int:
     """Return how many weights a pruning event prunes.
 
-        n     = min(admitted, max_share * num_living)
+        n     = admitted
         share = 1 - (final_living / num_living) ** (1 / num_events)
         n     = min(max(n, share * num_living), num_living - final_living)         if there is a target
+        n     = num_living - final_living       if otherwise less than a twentieth more than final_living would remain
 
-    So the target is met exactly at the last event. Until then an event that admits too few weights prunes the share
-    which, repeated at every event, leads to the target.
+    So the target is met at the last event at the latest. Until then an event that admits too few weights prunes the
+    share which, repeated at every event, leads to the target.
 
     Args:
         admitted: Number of weights that the rate admits.
         num_living: Number of weights that are not pruned yet.
         final_living: Number of weights that live at the end. None if there is no target.
         num_events: Number of pruning events that are left, with this one.
-        max_share: Largest share of the living weights that is pruned at once, unless the target needs more. Default:
-            0.2.
 
     Returns:
         The number of weights.
@@ -271,23 +296,23 @@ def num_to_prune(
     Examples:
         >>> num_to_prune(admitted=0, num_living=100, final_living=25, num_events=2)
         50
-        >>> num_to_prune(admitted=90, num_living=100, final_living=None, num_events=1)
+        >>> num_to_prune(admitted=20, num_living=100, final_living=None, num_events=1)
         20
-        >>> num_to_prune(admitted=90, num_living=100, final_living=10, num_events=1)
-        90
+        >>> num_to_prune(admitted=59, num_living=100, final_living=40, num_events=9)
+        60
     """
-    number = min(admitted, int(max_share * num_living))
     if final_living is None:
-        return number
+        return admitted
     share = 1 - (final_living / num_living) ** (1 / max(num_events, 1))
     needed = num_living - final_living if num_events <= 1 else math.ceil(share * num_living - 1e-9)
-    return min(max(number, needed), num_living - final_living)
+    number = max(admitted, needed)
+    return number if num_living - number > 1.05 * final_living else num_living - final_living
 
 
 def default_every(total_steps: int) -> int:
     """Return the number of steps between two checks.
 
-    A long training has 32 checks. A shorter one has a check every 150 steps, but at least 16 checks.
+    A long training has 64 checks. A shorter one has a check every 40 steps, but at least 16 checks.
 
     Args:
         total_steps: Length of the training in optimizer steps.
@@ -296,10 +321,10 @@ def default_every(total_steps: int) -> int:
         A number of steps, >= 1.
 
     Examples:
-        >>> [default_every(total_steps) for total_steps in (1_000, 3_000, 10_000)]
-        [62, 150, 312]
+        >>> [default_every(total_steps) for total_steps in (320, 1_000, 10_000)]
+        [20, 40, 156]
     """
-    return max(total_steps // 32, min(150, total_steps // 16), 1)
+    return max(total_steps // 64, min(40, total_steps // 16), 1)
 
 
 def _check_range(name, value, low, high):

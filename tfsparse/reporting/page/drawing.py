@@ -11,11 +11,10 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 
 _INK = "#010203"  # is replaced by the text colour of the page
-# visible on white and on black
-_LINES = ("#3b82f6", "#e8760c", "#16a06a", "#c2479b", "#8a6fd1", "#a58a00", "#0e9aa7", "#d64545")
+_LINES = matplotlib.color_sequences["tab10"][:8]  # as in the pictures of the documentation and of the notebooks
 _STYLE = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
-    "axes.prop_cycle": matplotlib.cycler(color=_LINES),
+    "axes.prop_cycle": matplotlib.cycler(color=_LINES, linestyle=["-", "--", "-.", ":"] * 2),  # tell apart in grey, too
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.parse_math": False,  # the name of a layer may contain "$"

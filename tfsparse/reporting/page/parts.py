@@ -59,7 +59,6 @@ class Part:
         table: A table.
         text: Preformatted text.
         folded: Whether the reader has to open the part to see it.
-        first: Whether it stands above all other parts.
     """
 
     title: str
@@ -68,7 +67,21 @@ class Part:
     table: Table | None = None
     text: str = ""
     folded: bool = False
-    first: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """A figure at the top of the page.
+
+    Attributes:
+        name: What it is.
+        value: The figure.
+        note: What it is beside, such as the figure of the dense network.
+    """
+
+    name: str
+    value: str
+    note: str = ""
 
 
 CHARTS = (
@@ -100,11 +113,54 @@ CHARTS = (
     Chart("Bytes between replicas", {"mask_bytes": "bytes"}, "Sent by each replica so far, to compare the masks."),
 )
 
+_IN_TILES = ("accuracy", "sparsity", "asked_sparsity", "parameters", "dense_parameters")  # of the summary
+
+
+def tiles(
+    run: dict | None,
+    report: dict | None,
+    sizes_: Part | None = None,
+    milliseconds: Sequence[tuple[str, float, float]] = (),
+    dense_accuracy: float | None = None,
+) -> Iterator[Tile]:
+    """Yield what a user asks first: accuracy, sparsity, bytes and milliseconds. Each has the dense figure, if known.
+
+    Args:
+        run: The record of a run.
+        report: `Report.as_dict()` of the model.
+        sizes_: The part with the sizes of the model.
+        milliseconds: How long each form takes for one example: its name, dense and sparse.
+        dense_accuracy: That of the same training without pruning.
+    """
+    summary = (run or {}).get("summary") or {}
+    if summary:
+        note = "" if dense_accuracy is None else f"dense {dense_accuracy:.4f}"
+        yield Tile("accuracy", f"{summary['accuracy']:.4f}", note)
+    if report:
+        asked = summary.get("asked_sparsity")
+        yield Tile("sparsity", f"{report['sparsity']:.4f}", "" if asked is None else f"asked {asked:g}")
+    if "parameters" in summary:  # of a network that shrank
+        yield _beside_dense("parameters", summary["dense_parameters"], summary["parameters"])
+    if report:
+        yield _beside_dense("nonzero parameters", report["parameters"], report["nonzero_parameters"])
+        yield _beside_dense("effective FLOPs", report["flops"], report["effective_flops"])
+    of_form = {form: size for form, size, *_ in sizes_.table.rows} if sizes_ and sizes_.table else {}
+    for kind in ("SavedModel", "TFLite"):
+        sizes_of_kind = [of_form.get(f"{kind}, {form}", "–").replace(",", "") for form in ("dense", "float32")]
+        if "–" not in sizes_of_kind:
+            yield _beside_dense(f"{kind}, bytes", *map(int, sizes_of_kind))
+    for name, dense, sparse in milliseconds:
+        yield _beside_dense(f"{name}, ms per example", dense, sparse)
+
+
+def _beside_dense(name, dense, sparse):
+    return Tile(name, _text(sparse), f"dense {_text(dense)}" + (f", ratio {dense / sparse:.2f}" if sparse else ""))
+
 
 def of_run(run: dict) -> Iterator[Part]:
     """Yield the parts that are made from the record of a run."""
     if run.get("summary"):
-        yield Part("Summary", table=_pairs(run["summary"]))
+        yield Part("Summary", table=_pairs(run["summary"], but=_IN_TILES))
     entries = [entry | seconds for entry, seconds in zip(run["epochs"], _seconds(run), strict=True)]
     if entries:
         yield Part("Over the epochs", figures=[(chart, _drawn(chart, entries)) for chart in _charts(entries)])
@@ -142,39 +198,11 @@ def of_report(report: dict) -> Iterator[Part]:
         yield Part("Dense weights", "Of rank 2 or more, without a mask.", table=table, folded=True)
 
 
-def of_model(model: keras.Model, report: dict, milliseconds: Sequence[tuple[str, float, float]] = ()) -> Iterator[Part]:
-    """Yield the comparison with the dense model, the channels without effect and the sizes of a model.
-
-    Args:
-        model: The model.
-        report: Its `Report.as_dict()`.
-        milliseconds: How long each form takes for one example: its name, dense and sparse. Default: not measured.
-    """
+def of_model(model: keras.Model) -> Iterator[Part]:
+    """Yield the channels without effect of a model, then its sizes."""
     plain = masked_layer.plain_model(model) if masked_layer.masked_layers(model) else model
-    sizes_ = _measured("Sizes", _sizes, model)
-    yield _dense_beside_sparse(report, sizes_, milliseconds)
     yield _measured("Channels without effect", _channels_without_effect, plain)
-    yield sizes_
-
-
-def _dense_beside_sparse(report, sizes_, milliseconds):
-    """Return what a user asks first. The sizes are those of another part."""
-    of_form = {form: size for form, size, *_ in sizes_.table.rows} if sizes_.table else {}
-    numbers = [("parameters that are not zero", report["parameters"], report["nonzero_parameters"])]
-    numbers += [("FLOPs, without those by zero", report["flops"], report["effective_flops"])]
-    rows = [(name, _text(dense), _text(sparse), _ratio(dense, sparse)) for name, dense, sparse in numbers]
-    for kind in ("SavedModel", "TFLite"):
-        dense, sparse = (of_form.get(f"{kind}, {form}", "–") for form in ("dense", "float32"))
-        if "–" not in (dense, sparse):
-            ratio = _ratio(*(int(size.replace(",", "")) for size in (dense, sparse)))
-            rows.append((f"bytes of the {kind}", dense, sparse, ratio))
-    rows += [(f"milliseconds in {name}, one example", _text(a), _text(b), _ratio(a, b)) for name, a, b in milliseconds]
-    note = "Measured when this page was made. FLOPs are counted: only what is measured in milliseconds is saved time."
-    return Part("Dense beside sparse", note, table=Table(("", "dense", "sparse", "ratio"), rows), first=True)
-
-
-def _ratio(dense, sparse):
-    return f"{dense / sparse:.2f}" if sparse else "–"
+    yield _measured("Sizes", _sizes, model)
 
 
 def of_methods(model: keras.Model) -> Iterator[Part]:
@@ -230,7 +258,7 @@ def _once(entries):
 
 def _charts(entries):
     """Return the charts of `CHARTS` for which there are entries, and one for each other key."""
-    keys = [key for key in entries[-1] if key not in ("epoch", "level_holds", *_once(entries))]
+    keys = [key for key in entries[-1] if key not in ("epoch", "at_target", "level_holds", *_once(entries))]
     known = {key for chart in CHARTS for key in chart.lines}
     present = [dataclasses.replace(c, lines={k: v for k, v in c.lines.items() if k in keys}) for c in CHARTS]
     return [c for c in present if c.lines] + [

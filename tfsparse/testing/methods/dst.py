@@ -12,7 +12,7 @@ from tfsparse.backend import replicas
 from tfsparse.backend.precision import dtype_policy
 from tfsparse.export.saved_model import export
 from tfsparse.masks import topk
-from tfsparse.methods.dst import DST, dst, finalize
+from tfsparse.methods.dst import DST, dst
 from tfsparse.optimizers import masked_layer
 from tfsparse.reporting.report import report
 from tfsparse.testing.devices import two_cpu_strategy
@@ -181,7 +181,7 @@ def check_finalized(threshold: str) -> None:
     import tensorflow as tf
 
     model, (x, _) = _fit(threshold), small_data()
-    plain = finalize(model)
+    plain = masked_layer.finalize(model)
     outputs = model.predict(x[:4], verbose=0)
     names = [[v.path.split("/")[-2:] for v in m.variables] for m in (plain, small_model())]
     assert names[0] == names[1], "other variables"

@@ -7,7 +7,7 @@ import tf_keras
 
 from tfsparse.backend import keras_internals
 from tfsparse.backend.layer_copies import copy_layer, copy_or_share
-from tfsparse.methods.dst.conversion import check_cloneable, chosen_layers
+from tfsparse.methods.dst.conversion import advice, chosen_layers
 from tfsparse.methods.dst.layer_core import ThresholdedLayerBase
 from tfsparse.methods.dst.target_callback import TargetSparsityCallback
 from tfsparse.optimizers import masked_layer
@@ -167,7 +167,8 @@ def finalize(model: tf_keras.Model) -> tf_keras.Model:
 
 def _check(model):
     kernels.check_tf_keras(model, "tfsparse.dst(model), tfsparse.finalize(model)")
-    check_cloneable(model, kernels.is_graph(model), "tfsparse.tfmot.Thresholded(tf_keras.layers.Dense(10))")
+    wrapped = "tfsparse.tfmot.Thresholded(tf_keras.layers.Dense(10))"
+    masked_layer.check_is_graph(model, kernels.is_graph(model), advice(wrapped))
 
 
 def _has_kernels(layer):

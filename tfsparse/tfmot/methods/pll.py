@@ -8,6 +8,7 @@ from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
 
 from tfsparse.backend import keras_internals
 from tfsparse.masks import granularity
+from tfsparse.methods.pll import rules
 from tfsparse.methods.pll.controller import PLLController, initial_extra_state
 from tfsparse.schedules import OneShot
 from tfsparse.tfmot import schedules
@@ -75,7 +76,7 @@ class PLL(WrappedTraining, PLLController, tf_keras.callbacks.Callback):
         return Curvature(model, self.calibration_data, self.loss, weights)
 
     def _needs_new_state(self, state):
-        ended = state.progress.numpy()[-2] >= 0
+        ended = rules.Progress.load(state.progress.numpy()).end_step >= 0
         return ended and self.sparsity is not None and self._masked_weights.num_zeros() < self._target()
 
     def _set_length(self, num_steps):

@@ -1,4 +1,4 @@
-"""The state of a training by activation density, in memory or in a directory.
+"""The state of a training in stages, in memory or in a directory.
 
     run.json         settings, an entry per epoch, the resizes, and a position for every model that was written
     model.keras      the model after the last whole epoch, or just after a resize
@@ -19,7 +19,7 @@ from keras import tree
 
 from tfsparse.backend import files, run_directory
 
-_NAMES = ("model.keras", "stage-[0-9]*.keras", "examples.npz")  # of its files besides run.json
+NAMES = ("model.keras", "stage-[0-9]*.keras", "examples.npz")  # of its files besides run.json
 _FORMER_KEYS = {"size": "stage", "since": "stage_begin"}  # of positions, in version 0.1
 
 
@@ -165,10 +165,10 @@ class Record:
     def _saved_run(self, settings):
         """Return the record in the directory up to its `model.keras`, or None if there is none."""
         if not (self.directory / "run.json").is_file():
-            others = sorted(path.name for name in _NAMES for path in self.directory.glob(name))
+            others = sorted(path.name for name in NAMES for path in self.directory.glob(name))
             if others:
                 raise run_directory.RunError(
-                    f"{self.directory} holds {others[0]} and no training by activation density; pass another."
+                    f"{self.directory} holds {others[0]} and no training in stages; pass another."
                 )
             return None
         run = run_directory.read(self.directory)

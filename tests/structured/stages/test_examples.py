@@ -4,7 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from tfsparse.methods.activation_density.examples import FitData, ShuffledArrays, are_arrays, first_inputs
+from tfsparse.structured.stages.examples import (
+    FitData,
+    ShuffledArrays,
+    are_arrays,
+    first_examples,
+    inputs_and_labels_of,
+    inputs_of,
+)
 
 X, Y = np.arange(10.0)[:, None], np.arange(10)
 ARGUMENTS = {"x": X, "y": Y, "sample_weight": None, "batch_size": 4, "shuffle": True}
@@ -79,29 +86,39 @@ def test_a_function_is_called_once_per_stage():
 
 
 def test_the_first_examples_of_arrays_and_of_batches():
-    inputs, _ = FitData(ARGUMENTS, 0).first_inputs(0, 3, None)
+    inputs, _ = FitData(ARGUMENTS, 0).first_examples(inputs_of, 0, 3, None)
     assert inputs[:, 0].tolist() == [0, 1, 2]  # not those of the first epoch's order
-    inputs, batch_size = first_inputs(ShuffledArrays((X, Y), 4, 0), 6)
+    inputs, batch_size = first_examples(ShuffledArrays((X, Y), 4, 0), 6)
     assert inputs.shape == (6, 1) and batch_size == 4
     two = {"a": X, "b": X.astype("float32")}
-    inputs, batch_size = first_inputs(two, 3)
+    inputs, batch_size = first_examples(two, 3)
     assert {k: v.shape for k, v in inputs.items()} == {"a": (3, 1), "b": (3, 1)} and batch_size == 32
     assert inputs["a"].dtype == "float32"
+
+
+def test_the_first_examples_may_have_labels():
+    (inputs, labels), _ = FitData(ARGUMENTS, 0).first_examples(inputs_and_labels_of, 0, 3, None)
+    assert inputs[:, 0].tolist() == labels.tolist() == [0, 1, 2]
+    data = ShuffledArrays((X, Y), 4, 0)
+    (inputs, labels), batch_size = first_examples(data, 6, select=inputs_and_labels_of)
+    assert inputs[:, 0].tolist() == labels.tolist() == rows(data)[:6] and batch_size == 4
+    with pytest.raises(ValueError, match=r"no labels.*expected fit\(x, y\)"):
+        FitData(ARGUMENTS | {"y": None}, 0).first_examples(inputs_and_labels_of, 0, 3, None)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data")
 def test_the_first_examples_of_a_dataset():
     import tensorflow as tf
 
-    inputs, batch_size = first_inputs(tf.data.Dataset.from_tensor_slices((X, Y)).batch(3), 7)
+    inputs, batch_size = first_examples(tf.data.Dataset.from_tensor_slices((X, Y)).batch(3), 7)
     assert inputs[:, 0].tolist() == list(range(7)) and batch_size == 3
-    whole, _ = first_inputs(tf.data.Dataset.from_tensor_slices(X).batch(3), 70)
+    whole, _ = first_examples(tf.data.Dataset.from_tensor_slices(X).batch(3), 70)
     assert len(whole) == 10
 
 
 def test_a_generator_is_refused():
-    with pytest.raises(TypeError, match=r"Pass inputs: ActivationDensity\(model, data=x\[:5000\]\)"):
-        first_inputs(iter([(X, Y)]), 5)
+    with pytest.raises(TypeError, match=r"Pass examples .* data=x\[:5000\]"):
+        first_examples(iter([(X, Y)]), 5)
 
 
 def test_arrays_are_numbers_with_equal_rows():

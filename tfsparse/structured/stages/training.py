@@ -1,14 +1,14 @@
-"""One training by activation density: a `model.fit` for each stage, and the resizes between them."""
+"""One training: a `model.fit` for each stage, and the resizes between them."""
 
 import time
 
 import keras
 
 from tfsparse.backend import replicas
-from tfsparse.methods.activation_density import resizing
-from tfsparse.methods.activation_density.density import DensityProbe
-from tfsparse.methods.activation_density.examples import ShuffledArrays
-from tfsparse.structured import Channels, shrink
+from tfsparse.structured.channels import Channels
+from tfsparse.structured.shrinking import shrink
+from tfsparse.structured.stages import fresh_weights
+from tfsparse.structured.stages.examples import ShuffledArrays
 
 
 class Training:
@@ -19,7 +19,7 @@ class Training:
         policy: A `ResizePolicy`.
         record: A `Record`.
         data: A `FitData`.
-        examples: Inputs to measure densities on.
+        examples: What the policy measures on, or None.
         batch_size: Number of examples per batch.
         first_epoch: First epoch of the training, from 0.
         epochs: Epoch at which it ends.
@@ -67,10 +67,10 @@ class Training:
         return self.policy.is_due(self.record.entries, self.record.position, self._epochs - self.epoch)
 
     def measure(self) -> dict[str, float]:
-        """Measure the densities now, and return the figures of the whole network."""
-        densities = self._probe.measure()
-        figures = {"density": densities.network, "macs": self._graph.macs(), "parameters": self._graph.parameters()}
-        self._measured = figures | {"densities": densities.groups}
+        """Measure now, and return the figures of the whole network."""
+        figures, further = self._probe.figures()
+        figures |= {"macs": self._probe.graph.macs(), "parameters": self._probe.graph.parameters()}
+        self._measured = figures | further
         return figures
 
     def end_epoch(self, logs: dict, halted: bool) -> None:
@@ -81,7 +81,7 @@ class Training:
             halted: Whether a callback of the user has stopped the training.
         """
         entry = {"epoch": self.epoch + 1} | {name: float(value) for name, value in logs.items()} | self._measured
-        entry |= {"stage": self.record.position.stage, "widths": {g.name: len(g) for g in self._probe.groups}}
+        entry |= {"stage": self.record.position.stage, "widths": self._probe.widths}
         self.record.entries.append(entry)
         self.record.position.halted = halted
         self._write()
@@ -89,12 +89,11 @@ class Training:
     # ---- a stage ----------------------------------------------------------------------------------------------------
 
     def _set_up_probe(self):
-        self._graph = Channels(self.model)
-        self._probe = DensityProbe(self.model, self._graph, *self._examples)
+        self._probe = self.policy.probe(self.model, Channels(self.model), *self._examples)
 
     def _fit(self, callbacks):
         data = self._data.for_stage(self.epoch)
-        callbacks = [_MeasureDensities(self, data["x"]), *callbacks, _EndEpoch(self)]
+        callbacks = [_Measure(self, data["x"]), *callbacks, _EndEpoch(self)]
         self.model.fit(**data, initial_epoch=self.epoch, epochs=self._epochs, callbacks=callbacks)
 
     def _finalize_weights(self):
@@ -123,28 +122,28 @@ class Training:
             self._resize(entry)
 
     def _resize(self, entry):
-        keep = resizing.kept_channels(self._graph, self._probe.measure(), self.policy.new_widths(entry))
+        keep = self.policy.kept_channels(self._probe, self.record.entries, self.record.position)
         self.record.add_resize({"epoch": self.epoch, "keep": keep})
         self._model_before = self.model
         self.model = self._smaller(self.model, keep, self.record.position.stage)
         self._set_up_probe()
         self._write()
-        old, new = ("-".join(map(str, w)) for w in (entry["widths"].values(), map(len, self._probe.groups)))
-        macs = [f"{100 * macs / self.dense_macs:.0f} %" for macs in (entry["macs"], self._graph.macs())]
-        self._print_line(
-            f"epoch {self.epoch}: density {entry['density']:.2f}, widths {old} -> {new}, MACs {' -> '.join(macs)}"
-        )
+        old, new = ("-".join(map(str, widths.values())) for widths in (entry["widths"], self._probe.widths))
+        macs = [f"{100 * macs / self.dense_macs:.0f} %" for macs in (entry["macs"], self._probe.graph.macs())]
+        label = self.policy.label(entry)
+        self._print_line(f"epoch {self.epoch}: {label}, widths {old} -> {new}, MACs {' -> '.join(macs)}")
 
     def _smaller(self, model, keep, stage):
         model = shrink(model, keep=keep)
-        if self.policy.options.weights == "reinit":
-            model = resizing.reinitialized(model, *self._optimizer, f"{self.policy.options.seed} {stage}")
+        if getattr(self.policy.options, "weights", "inherit") == "reinit":
+            model = fresh_weights.reinitialized(model, *self._optimizer, f"{self.policy.options.seed} {stage}")
         return model
 
     def _roll_back_if_worse(self):
         """Return to the stage before if this one is worse. Return whether it was."""
         position, entries = self.record.position, self.record.entries
-        if not any(self.policy.options.monitor in entry for entry in entries):
+        options = self.policy.options
+        if options.tolerance is not None and not any(options.monitor in entry for entry in entries):
             self._warn_of_missing_metric(entries[-1])
         if position.rolled_back:
             return False
@@ -184,8 +183,8 @@ class Training:
         return model
 
 
-class _MeasureDensities(keras.callbacks.Callback):
-    """Runs before the user's callbacks, so that they find the densities in the logs. Sets the epoch of the data."""
+class _Measure(keras.callbacks.Callback):
+    """Runs before the user's callbacks, so that they find the figures in the logs. Sets the epoch of the data."""
 
     def __init__(self, training, data):
         super().__init__()

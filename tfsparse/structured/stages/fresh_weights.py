@@ -1,4 +1,4 @@
-"""The channels that stay in a smaller model, and fresh weights for it."""
+"""Fresh weights for a model that has become smaller."""
 
 import contextlib
 import random
@@ -7,26 +7,6 @@ import keras
 
 from tfsparse.backend import keras_internals, replicas
 from tfsparse.backend.layer_copies import copy_layer
-from tfsparse.methods.activation_density import rules
-from tfsparse.structured import Channels, importance
-
-
-def kept_channels(graph: Channels, densities, widths: dict[str, int]) -> dict[str, list[int]]:
-    """Return the indices of the channels that stay: those with the highest density. Ties: larger L1 norm first.
-
-    Args:
-        graph: The `Channels` of the model.
-        densities: Its `Densities`.
-        widths: `{group: new width}`.
-
-    Returns:
-        `{group: indices}`, as `tfsparse.shrink(model, keep=...)` takes them.
-    """
-    groups = {group.name: group for group in graph.groups}
-    return {
-        name: rules.densest_channels(densities.channels[name], importance.scores(groups[name], "l1"), width).tolist()
-        for name, width in widths.items()
-    }
 
 
 def reinitialized(model: keras.Model, optimizer: type, config: dict, seed) -> keras.Model:

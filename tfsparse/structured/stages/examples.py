@@ -1,4 +1,4 @@
-"""The data of a training by activation density: arrays in an order of the epoch, and fixed examples to measure on."""
+"""The data of a training in stages: arrays in an order of the epoch, and fixed examples to measure on."""
 
 import math
 
@@ -63,17 +63,18 @@ class FitData:
             self._epoch, self._x = epoch, self._arguments["x"](epoch)
         return self._arguments | {"x": self._x}
 
-    def first_inputs(self, epoch: int, count: int, saved) -> tuple:
-        """Return the first inputs and their batch size.
+    def first_examples(self, select, epoch: int, count: int, saved) -> tuple:
+        """Return the first examples and their batch size.
 
         Args:
+            select: Function of a batch, `inputs_of` or `inputs_and_labels_of`.
             epoch: First epoch of the training.
             count: Number of examples.
-            saved: `Record.saved_examples`, for inputs that cannot be read again when the training is resumed.
+            saved: `Record.saved_examples`, for data that cannot be read again when the training is resumed.
         """
         if self._has_arrays:
-            return first_inputs(self._arrays[0], count, self._batch_size)
-        return saved(lambda: first_inputs(self.for_stage(epoch)["x"], count))
+            return first_examples(select(self._arrays), count, self._batch_size)
+        return saved(lambda: first_examples(self.for_stage(epoch)["x"], count, select=select))
 
     @property
     def _batch_size(self):
@@ -106,14 +107,33 @@ def _split(arrays, fraction):
     return tuple(tree.map_structure(lambda a, rows=rows: a[rows], arrays) for rows in slices)
 
 
-def first_inputs(data, count: int, batch_size: int = 32) -> tuple:
-    """Return the inputs of the first examples.
+def inputs_of(batch):
+    """Return the inputs of a batch."""
+    return batch[0] if isinstance(batch, (tuple, list)) else batch
+
+
+def inputs_and_labels_of(batch):
+    """Return the inputs and the labels of a batch.
+
+    Raises:
+        ValueError: If the batch has no labels.
+    """
+    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+        raise ValueError(
+            "The data have no labels, and relevance begins at the class of an example: expected fit(x, y), batches "
+            "(x, y), or data=(x[:5000], y[:5000])."
+        )
+    return tuple(batch[:2])
+
+
+def first_examples(data, count: int, batch_size: int = 32, select=inputs_of) -> tuple:
+    """Return the first examples.
 
     Args:
-        data: Arrays of inputs. Or an iterable of batches whose first element is the inputs: a `tf.data.Dataset`, a
-            `PyDataset`.
+        data: A nest of arrays. Or an iterable of batches: a `tf.data.Dataset`, a `PyDataset`.
         count: Number of examples.
         batch_size: Batch size for arrays. Default: 32.
+        select: Function of a batch. Default: its inputs.
 
     Returns:
         A nest of NumPy arrays, and the batch size of `data`.
@@ -125,18 +145,20 @@ def first_inputs(data, count: int, batch_size: int = 32) -> tuple:
         return tree.map_structure(lambda a: _to_numpy(a[:count]), data), batch_size
     if not hasattr(data, "__iter__") or hasattr(data, "__next__"):
         raise TypeError(
-            f"Densities cannot be measured on the first {count} examples of {type(data).__name__}: the training would "
-            "not see the examples that are read. Pass inputs: ActivationDensity(model, data=x[:5000])."
+            f"Nothing can be measured on the first {count} examples of {type(data).__name__}: the training would not "
+            f"see the examples that are read. Pass examples when the driver is created: data={_EXPECTED[select]}."
         )
     batches, num_rows = [], 0
     for batch in data:
-        inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
-        batches.append(tree.map_structure(_to_numpy, inputs))
+        batches.append(tree.map_structure(_to_numpy, select(batch)))
         num_rows += _num_rows(batches[-1])
         if num_rows >= count:
             break
     examples = tree.map_structure(lambda *parts: np.concatenate(parts)[:count], *batches)
     return examples, _num_rows(batches[0])
+
+
+_EXPECTED = {inputs_of: "x[:5000]", inputs_and_labels_of: "(x[:5000], y[:5000])"}
 
 
 def _num_rows(arrays):
