@@ -150,5 +150,7 @@ def test_the_page_of_automatic_sparsities_shows_the_results_that_are_there():
 def test_the_page_of_nested_trainings_shows_the_results_that_are_there():
     nested = importlib.import_module("nested")
     page = (tables.ROOT / "docs" / "how_sparse.md").read_text(encoding="utf-8")
-    for name, table in [("forms", nested.forms()), *((file, nested.table(file)) for file in nested.FILES)]:
+    again = importlib.import_module("frontier_again").table()
+    tables_of = [("forms", nested.forms()), ("again", again), *((file, nested.table(file)) for file in nested.FILES)]
+    for name, table in tables_of:
         assert f"<!-- table: {name} -->\n{table}\n<!-- end: {name} -->\n" in page

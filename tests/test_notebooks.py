@@ -31,6 +31,12 @@ SHOWS = {
         "asked 0.8000, got 0.8000 zeros",
         "| pruned, shrunken | int8 |",
     ],
+    "how_sparse.ipynb": [
+        "every level was trained, by one training",
+        "what is zero at 80 % is zero at 95 %: True",
+        "no level was trained: these are cuts of one network",
+        "the SavedModel gives the answers of the small network: True",
+    ],
     "quick_start.ipynb": [
         "the packed SavedModel gives the same bits as the plain one: True",
         " times smaller",

@@ -1,4 +1,4 @@
-"""`Prune(sparsity="auto")`: in `fit`, resumed, and what is said if no level holds."""
+"""`Prune(sparsity="auto")`: in `fit`, resumed, on two replicas, and what is said if no level holds."""
 
 import contextlib
 import io
@@ -11,10 +11,11 @@ import pytest
 from thoroughly import also
 
 import tfsparse
+from tfsparse.backend import replicas
 from tfsparse.callbacks import level_search
-from tfsparse.optimizers import compiled_model
+from tfsparse.optimizers import compiled_model, evaluation
 from tfsparse.schedules import Auto
-from tfsparse.testing import fixtures
+from tfsparse.testing import devices, fixtures
 
 SCHEDULE = Auto((0.5, 0.75, 0.875), drop=0.1, resolution=0.2)
 EPOCHS, SIZE = 10, 36 + 8 * 64 + 32  # SIZE: entries of the pruned weights
@@ -191,7 +192,7 @@ def test_a_layer_with_a_sparsity_of_its_own_has_it_from_the_first_level_on(scrip
     assert model.optimizer.num_zeros() == model.optimizer.mask_state.target_counts().sum() > 128
 
 
-# ---- resumed -------------------------------------------------------------------------------------------------------
+# ---- resumed, and on two replicas ------------------------------------------------------------------------------------
 
 DECISIONS = ("sparsity", "level_holds", "drop_limit", "at_target")
 
@@ -219,6 +220,43 @@ def assert_same_bits(model, other):
     pairs = zip(*([*m.variables, *m.optimizer.variables] for m in (model, other)), strict=True)
     for variable, expected in pairs:
         np.testing.assert_array_equal(*fixtures.to_arrays([variable, expected]), variable.path)
+
+
+def evaluate_with_a_miss(model, data):
+    """Return the true metrics, and an accuracy that is 0.5 lower above a sparsity of 0.76: this level misses."""
+    results, misses = evaluation.evaluate(model, data), compiled_model.sparse_optimizer(model).current_sparsity() > 0.76
+    return results | {"accuracy": results["accuracy"] - 0.5 * misses}
+
+
+def fit_and_record(scope):
+    """Return a trained model, and for each replica a digest of its masks after each step."""
+    seen = []
+
+    def record(model):
+        copies = zip(*map(replicas.replica_values, model.optimizer.masks), strict=True)
+        seen.append([replicas.digest(masks) for masks in copies])
+
+    with scope:
+        model = compiled()
+    return fixtures.fit_compiled(model, [prune(), fixtures.AfterEveryStep(record)], EPOCHS), seen
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replicas are TensorFlow's")
+def test_two_replicas_decide_as_one_device(monkeypatch):
+    monkeypatch.setattr(level_search, "evaluate", evaluate_with_a_miss)
+    alone, expected = fit_and_record(contextlib.nullcontext())
+    mirrored, digests = fit_and_record(devices.two_cpu_strategy().scope())
+    assert digests == [[digest, digest] for (digest,) in expected]
+    history, other = alone.history.history, mirrored.history.history
+    assert set(history["level_holds"]) == {0, 1}
+    for name in DECISIONS:
+        assert other[name] == pytest.approx(history[name]), name
+    for variable in mirrored.optimizer.variables:
+        first, *others = replicas.replica_values(variable)
+        for copy in others:
+            np.testing.assert_array_equal(copy, first, variable.path)
+    fixtures.assert_same(mirrored, alone, "two replicas instead of one device", exactly=False)
 
 
 # ---- what cannot work is one sentence -------------------------------------------------------------------------------
