@@ -4,11 +4,15 @@ from keras import ops
 
 from tfsparse import pruners, testing
 
-WEIGHTS = [np.array([[1.0, 2.0], [3.0, 4.0]], "float32"), np.array([[4.0, 6.0]], "float32")]
+WEIGHTS = [np.array([[1.0, 2.0], [3.0, 8.0]], "float32"), np.array([[4.0, 6.0]], "float32")]
 GRADIENTS = [np.array([[8.0, 0.0], [2.0, 0.0]], "float32"), np.array([[-1.0, 9.0]], "float32")]
 ONES = [np.ones_like(w) for w in WEIGHTS]
-# |w| = 1 2; 3 4 | 4 6, together 20   |w g| = 8 0; 6 0 | 4 54, together 72   |g| = 8 0; 2 0 | 1 9, together 20
-SCORES = [[0.561, 0.1, 0.333, 0.2, 0.306, 1.5], [0.05, 0.1, 0.15, 0.2, 0.2, 0.3], [0.4, 0, 0.1, 0, 0.05, 0.45]]
+# |w| = 1 2; 3 8 | 4 6, together 24   |w g| = 8 0; 6 0 | 4 54, together 72   |g| = 8 0; 2 0 | 1 9, together 20
+SCORES = [
+    [0.553, 0.083, 0.308, 0.333, 0.273, 1.45],
+    [0.042, 0.083, 0.125, 0.333, 0.167, 0.25],
+    [0.4, 0, 0.1, 0, 0.05, 0.45],
+]
 
 
 def masks(pruner, num_pruned, before=ONES):
@@ -28,7 +32,7 @@ def test_golden_scores_with_the_sums_of_all_layers(options, scores):
 
 
 def test_golden_with_the_sums_of_each_layer():
-    """Of the first layer |w| is divided by 10, |w g| by 14 and |g| by 10: 1.47, 0.2; 0.93, 0.4."""
+    """Of the first layer |w| is divided by 14, |w g| by 14 and |g| by 10: 1.44, 0.14; 0.84, 0.57."""
     assert masks(pruners.DRIVE(scope="layer"), [2, 1]) == [[[1, 0], [1, 0]], [[0, 1]]]
 
 
