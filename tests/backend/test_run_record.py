@@ -8,11 +8,11 @@ import pytest
 from tfsparse.backend import run_directory, run_record
 
 ROOT = pathlib.Path(__file__).parents[2]
-NO_RUNS = {"recalibration", "sensitivity", "first_screen"}  # folders of results of other commands than `train`
+NOT_OF_TRAIN = ("recalibration", "sensitivity", "first_screen", "free_tickets", "tost")  # folders of other results
 RESULTS = [
     path
     for path in sorted((ROOT / "benchmarks" / "results").glob("*/**/*-seed*.json"))
-    if "tfmot" not in path.stem and not path.stem.startswith("frontier-") and path.parent.name not in NO_RUNS
+    if "tfmot" not in path.stem and not path.stem.startswith("frontier-") and path.parent.name not in NOT_OF_TRAIN
 ]
 FINISHED = ROOT / "benchmarks" / "results" / "activation_density" / "lenet5-shrinking-seed0.json"
 

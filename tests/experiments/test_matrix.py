@@ -46,7 +46,7 @@ def test_overrides_are_of_the_base_and_methods_come_after(tmp_path):
 def test_the_comparisons_of_this_project_ask_what_their_names_say(path):
     assert path.read_text().startswith("# ")
     for name, run in matrix.load(path).items():
-        assembly.callbacks(run, first_batch=lambda: ([[0.0]], [0]))
+        assembly.callbacks(run, first_batch=lambda number=1: ([[0.0]], [0]))
         assembly.optimizer(run.optimizer, total_steps=100)
         of_the_method = run.prune.sparsity if name.startswith("nested") else 0  # one training for all sparsities
         asked = name.split("-")[1] if name.count("-") == 2 else of_the_method

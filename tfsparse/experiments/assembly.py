@@ -73,7 +73,7 @@ def start_models(section: sections.StartConfig) -> list:
     ]
 
 
-def callbacks(config: RunConfig, validation=None, first_batch: Callable = lambda: None) -> list:
+def callbacks(config: RunConfig, validation=None, first_batch: Callable = lambda number=1: None) -> list:
     """Create the callback of the config's method.
 
     Args:

@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 from tfsparse.backend import run_directory, run_record
 from tfsparse.experiments import assembly, config
 from tfsparse.experiments.methods.prune import PruneConfig
-from tfsparse.experiments.sections import ConfigError
 from tfsparse.optimizers.addons import HAM, SparseOpt
 from tfsparse.reporting import page
 from tfsparse.schedules import Auto
@@ -117,6 +116,6 @@ def test_mistakes_with_add_ons(override, message):
         assembly.callbacks(small(f"prune.addons={override}"))
 
 
-def test_pruning_at_the_start_takes_no_add_ons():
-    with pytest.raises(ConfigError, match="prune: snip takes no add-ons: remove addons."):
-        assembly.callbacks(small("prune.schedule=constant", "prune.pruner=snip", "prune.addons=[ham]"))
+def test_add_ons_also_work_after_pruning_before_training():
+    (prune,) = assembly.callbacks(small("prune.schedule=constant", "prune.pruner=synflow", "prune.addons=[ham]"))
+    assert prune.addons == (HAM(),)
