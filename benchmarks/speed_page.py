@@ -116,6 +116,9 @@ not change them. XLA counts the body of a loop once, however often it runs.
 
 The training step as in the first table of this page, on TensorFlow without XLA and on JAX.
 
+The ratios on JAX are too high, mostly those of the default: the clock of each ten steps stopped before JAX had
+computed them. The benchmark waits for the last step now; it was not run again.
+
 {steps}
 
 `python benchmarks/scale.py --sizes {sizes} --models {models} --rounds {rounds} --out benchmarks/results/scale.json`

@@ -8,7 +8,8 @@ import pytest
 from tfsparse.backend import run_directory, run_record
 
 ROOT = pathlib.Path(__file__).parents[2]
-NOT_OF_TRAIN = ("recalibration", "sensitivity", "first_screen", "free_tickets", "tost")  # folders of other results
+# Folders of results of other commands than `train`.
+NOT_OF_TRAIN = ("recalibration", "sensitivity", "first_screen", "free_tickets", "one_shot", "tost")
 RESULTS = [
     path
     for path in sorted((ROOT / "benchmarks" / "results").glob("*/**/*-seed*.json"))
