@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from keras import ops
 
 from tfsparse.backend import hashing
-from tfsparse.schedules.schedule import Schedule, check_levels, schedules
+from tfsparse.schedules.schedule import Schedule, check_ends_at, check_levels, schedules
 
 _ROUND_OFF = 1e-3  # of a step: in float32 0.2 * 1000 is slightly more than 200
 
@@ -85,11 +85,7 @@ class Nested(Schedule):
         return ops.cast(ops.floor(self.levels_from * ops.cast(total, "float32") + _ROUND_OFF), "int32")
 
     def check_target(self, sparsity, pruner):
-        if abs(sparsity - self.levels[-1]) > 1e-9:
-            raise ValueError(
-                f"sparsity={sparsity:g}, but the last level of {self!r} is {self.levels[-1]:g}, and training ends at "
-                f"it: write sparsity={self.levels[-1]:g}, or other levels."
-            )
+        check_ends_at(self, sparsity)
         if not pruner.straight_through:
             raise ValueError(
                 f"{pruner!r} sets pruned weights to zero, so the levels of {self!r} would have nothing to share: "

@@ -203,6 +203,20 @@ def check_levels(name: str, levels: Sequence[float], least: int) -> tuple[float,
     return values
 
 
+def check_ends_at(schedule: Schedule, sparsity: float) -> None:
+    """Refuse a target that is not the last of a schedule's `levels`.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    last = schedule.levels[-1]
+    if abs(sparsity - last) > 1e-9:
+        raise ValueError(
+            f"sparsity={sparsity:g}, but the last level of {schedule!r} is {last:g}, and training ends at it: write "
+            f"sparsity={last:g}, or other levels."
+        )
+
+
 schedules = Registry("schedule", Schedule)
 get = schedules.get
 names = schedules.names

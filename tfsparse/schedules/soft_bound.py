@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from keras import ops
 
-from tfsparse.schedules.schedule import Schedule, check_levels, schedules
+from tfsparse.schedules.schedule import Schedule, check_ends_at, check_levels, schedules
 
 
 @schedules.register
@@ -62,8 +62,4 @@ class SoftBound(Schedule):
         return sparsity / self.levels[-1]
 
     def check_target(self, sparsity, pruner):
-        if abs(sparsity - self.levels[-1]) > 1e-9:
-            raise ValueError(
-                f"sparsity={sparsity:g}, but the last level of {self!r} is {self.levels[-1]:g}, and training ends at "
-                f"it: write sparsity={self.levels[-1]:g}, or other levels."
-            )
+        check_ends_at(self, sparsity)

@@ -1,13 +1,12 @@
 """Training in which every layer shrinks to the fraction of its activations that are not zero."""
 
-import dataclasses
 
 import keras
 
 from tfsparse.methods.activation_density.options import Options
 from tfsparse.methods.activation_density.policy import DensityPolicy
 from tfsparse.structured.stages.driver import ShrinkingDriver
-from tfsparse.structured.stages.options import check_names, with_options
+from tfsparse.structured.stages.options import from_arguments, with_options
 
 
 @with_options(Options)
@@ -73,5 +72,5 @@ class ActivationDensity(ShrinkingDriver):
     """
 
     def __init__(self, model: keras.Model, *, data=None, directory=None, **options):
-        check_names("ActivationDensity", options, [field.name for field in dataclasses.fields(Options)])
-        super().__init__(model, DensityPolicy(Options(**options)), data, directory)
+        options = from_arguments(Options, "ActivationDensity", options)
+        super().__init__(model, DensityPolicy(options), data, directory)

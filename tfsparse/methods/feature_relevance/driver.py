@@ -1,13 +1,12 @@
 """Training in which the network loses the channels of the lowest relevance for the classes."""
 
-import dataclasses
 
 import keras
 
 from tfsparse.methods.feature_relevance.policy import Options, RelevancePolicy
 from tfsparse.structured.stages.driver import ShrinkingDriver
 from tfsparse.structured.stages.examples import are_arrays, inputs_and_labels_of
-from tfsparse.structured.stages.options import check_names, with_options
+from tfsparse.structured.stages.options import from_arguments, with_options
 
 
 @with_options(Options)
@@ -66,7 +65,7 @@ class FeatureRelevance(ShrinkingDriver):
     """
 
     def __init__(self, model: keras.Model, *, data=None, directory=None, **options):
-        check_names("FeatureRelevance", options, [field.name for field in dataclasses.fields(Options)])
+        options = from_arguments(Options, "FeatureRelevance", options)
         if are_arrays(data):
             inputs_and_labels_of(data)  # raises if there are no labels
-        super().__init__(model, RelevancePolicy(Options(**options)), data, directory)
+        super().__init__(model, RelevancePolicy(options), data, directory)

@@ -1,12 +1,11 @@
 """Training in which every layer loses its filters of the smallest L1 norm."""
 
-import dataclasses
 
 import keras
 
 from tfsparse.methods.filter_pruning.policy import FilterPolicy
 from tfsparse.structured.stages.driver import ShrinkingDriver
-from tfsparse.structured.stages.options import check_names, with_options
+from tfsparse.structured.stages.options import from_arguments, with_options
 from tfsparse.structured.stages.rounds import RoundOptions
 
 
@@ -59,5 +58,5 @@ class FilterPruning(ShrinkingDriver):
     """
 
     def __init__(self, model: keras.Model, *, directory=None, **options):
-        check_names("FilterPruning", options, [field.name for field in dataclasses.fields(RoundOptions)])
-        super().__init__(model, FilterPolicy(RoundOptions(**options)), directory=directory)
+        options = from_arguments(RoundOptions, "FilterPruning", options)
+        super().__init__(model, FilterPolicy(options), directory=directory)

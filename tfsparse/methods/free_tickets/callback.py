@@ -4,11 +4,13 @@ import os
 
 import numpy as np
 
+from tfsparse.backend import keras_internals
 from tfsparse.backend import ops as backend_ops
 from tfsparse.backend.registry import check_choice
 from tfsparse.callbacks.prune import Prune
 from tfsparse.methods.free_tickets.exchange import CyclicExchange
 from tfsparse.methods.free_tickets.phases import Phases, phase_at
+from tfsparse.methods.free_tickets.rate import FreeTicketsRate
 from tfsparse.methods.free_tickets.tickets import Ticket, TicketFolder
 
 
@@ -138,15 +140,15 @@ class FreeTickets(Prune):
             )
 
     def _check_learning_rate(self):
-        rate = self._optimizer.inner_optimizer.get_config()["learning_rate"]
-        if not isinstance(rate, dict) or rate["class_name"] != "FreeTicketsRate":
+        rate = keras_internals.learning_rate_of(self._optimizer.inner_optimizer)
+        if not isinstance(rate, FreeTicketsRate):
             return
         total = self._optimizer.total_steps * self._batches_per_step()
         expected = {"exploration": self.schedule.exploration, "num_tickets": self.schedule.num_tickets}
-        found = {name: rate["config"][name] for name in (*expected, "total_steps")}
+        found = {name: getattr(rate, name) for name in (*expected, "total_steps")}
         if found != expected | {"total_steps": total}:
             arguments = ", ".join(f"{name}={value}" for name, value in (expected | {"total_steps": total}).items())
             raise ValueError(
                 f"FreeTickets and the learning rate have other phases, {found}: write FreeTicketsRate("
-                f"{rate['config']['first']}, {arguments})."
+                f"{rate.first}, {arguments})."
             )

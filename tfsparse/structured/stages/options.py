@@ -83,6 +83,17 @@ def check_names(function: str, arguments: dict, known: list[str]) -> None:
         )
 
 
+def from_arguments(options: type, function: str, arguments: dict):
+    """Return options made of the keyword arguments of a function.
+
+    Raises:
+        TypeError: If there is no option of a name.
+        ValueError: If a value is not valid.
+    """
+    check_names(function, arguments, [field.name for field in dataclasses.fields(options)])
+    return options(**arguments)
+
+
 def with_options(options: type):
     """Return a decorator for a class whose constructor takes `**options`.
 
