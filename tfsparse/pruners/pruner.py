@@ -83,7 +83,7 @@ class Pruner(Configurable, abc.ABC):
             weight: The weight before the step; the hidden dense one if `straight_through` is True.
             gradient: Its gradient for the global batch.
         """
-        return gradient
+        raise NotImplementedError(f"{self!r} accumulates nothing: write `term`, or leave out `accumulates = True`.")
 
     def forward(self, weights: Sequence, masks: Sequence) -> Iterable:
         """Return or yield what the model's variables hold. Only called if `straight_through` is True.

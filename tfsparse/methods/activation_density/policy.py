@@ -3,6 +3,7 @@
 from tfsparse.methods.activation_density import rules
 from tfsparse.methods.activation_density.density import DensityProbe
 from tfsparse.structured import importance
+from tfsparse.structured.stages import fresh_weights
 from tfsparse.structured.stages.examples import inputs_of
 from tfsparse.structured.stages.policy import ResizePolicy
 
@@ -63,6 +64,11 @@ class DensityPolicy(ResizePolicy):
             ).tolist()
             for name, width in self.new_widths(entries[-1]).items()
         }
+
+    def first_model(self, model, optimizer, config, stage):
+        if self.options.weights == "reinit":
+            return fresh_weights.reinitialized(model, optimizer, config, f"{self.options.seed} {stage}")
+        return model
 
     def label(self, entry):
         return f"density {entry['density']:.2f}"

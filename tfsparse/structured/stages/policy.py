@@ -109,6 +109,17 @@ class ResizePolicy(abc.ABC):
     def kept_channels(self, probe: Probe, entries: list[dict], position) -> dict[str, list[int]]:
         """Return the channels that stay, `{group: indices}`, as `tfsparse.shrink(model, keep=...)` takes them."""
 
+    def first_model(self, model, optimizer: type, config: dict, stage: int):
+        """Return the model with which a stage begins. By default it is the smaller model with the weights it has kept.
+
+        Args:
+            model: The model after the resize.
+            optimizer: Class of the optimizer.
+            config: Its config.
+            stage: Number of the stage, from 1.
+        """
+        return model
+
     @abc.abstractmethod
     def label(self, entry: dict) -> str:
         """Return what the line about a resize says first of the epoch after which it is made."""

@@ -7,7 +7,6 @@ import keras
 from tfsparse.backend import replicas
 from tfsparse.structured.channels import Channels
 from tfsparse.structured.shrinking import shrink
-from tfsparse.structured.stages import fresh_weights
 from tfsparse.structured.stages.examples import ShuffledArrays
 
 
@@ -134,10 +133,7 @@ class Training:
         self._print_line(f"epoch {self.epoch}: {label}, widths {old} -> {new}, MACs {' -> '.join(macs)}")
 
     def _smaller(self, model, keep, stage):
-        model = shrink(model, keep=keep)
-        if getattr(self.policy.options, "weights", "inherit") == "reinit":
-            model = fresh_weights.reinitialized(model, *self._optimizer, f"{self.policy.options.seed} {stage}")
-        return model
+        return self.policy.first_model(shrink(model, keep=keep), *self._optimizer, stage)
 
     def _roll_back_if_worse(self):
         """Return to the stage before if this one is worse. Return whether it was."""
