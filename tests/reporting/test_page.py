@@ -215,6 +215,12 @@ def test_a_run_that_shrank_shows_both_sizes_and_has_no_times_of_its_epochs():
     assert "Seconds" not in titles(text)
 
 
+def test_a_size_without_the_dense_one_has_no_ratio():
+    text = page.render(run(summary={"parameters": 3149}, report=REPORT | {"flops": None, "effective_flops": 592}))
+    assert ("parameters", "3,149", "dense –") in tiles(text)
+    assert ("effective FLOPs", "592", "dense –") in tiles(text)
+
+
 def test_a_run_that_is_not_finished_says_so():
     unfinished = {key: value for key, value in run(status="running").items() if key not in ("summary", "report")}
     text = page.render(unfinished | {"epochs": unfinished["epochs"][:1], "seconds": [1.5]})

@@ -140,7 +140,7 @@ def tiles(
         asked = summary.get("asked_sparsity")
         yield Tile("sparsity", f"{report['sparsity']:.4f}", "" if asked is None else f"asked {asked:g}")
     if "parameters" in summary:  # of a network that shrank
-        yield _beside_dense("parameters", summary["dense_parameters"], summary["parameters"])
+        yield _beside_dense("parameters", summary.get("dense_parameters"), summary["parameters"])
     if report:
         yield _beside_dense("nonzero parameters", report["parameters"], report["nonzero_parameters"])
         yield _beside_dense("effective FLOPs", report["flops"], report["effective_flops"])
@@ -154,7 +154,8 @@ def tiles(
 
 
 def _beside_dense(name, dense, sparse):
-    return Tile(name, _text(sparse), f"dense {_text(dense)}" + (f", ratio {dense / sparse:.2f}" if sparse else ""))
+    ratio = f", ratio {dense / sparse:.2f}" if sparse and dense is not None else ""
+    return Tile(name, _text(sparse), f"dense {_text(dense)}{ratio}")
 
 
 def of_run(run: dict) -> Iterator[Part]:
