@@ -23,6 +23,7 @@ HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "comparison"
 FILES = {"mnist_lenet300": "MNIST", "cifar10_resnet20": "CIFAR-10"}
 HIGH = {"mnist_99": "MNIST"}  # higher sparsities
+SPARSE_START = "mnist_sparse_start"
 SCHEDULES = "mnist_schedules"  # by scope
 EXCHANGES = ("mnist_exchange", "digits_exchange")  # of SET and RigL, how often
 
@@ -136,6 +137,13 @@ def exchanges(file: str) -> str:
     return tables.markdown(["", *(f"{100 * float(a):g} % zeros" for a in asked)], rows)
 
 
+def sparse_start() -> str:
+    """The methods whose network is sparse from the first step, among them those of other files, at one sparsity."""
+    of_all, exchanges_ = by_method("mnist_lenet300"), by_method("mnist_exchange")
+    found = {"set": of_all["set"], "rigl": of_all["rigl"], "rigl_20": exchanges_["rigl_20"]} | by_method(SPARSE_START)
+    return tables.markdown(["", "98 % zeros"], [[name, cell(row, "0.98")] for name, row in found.items()])
+
+
 def _times(name):
     return int(name.split("_")[1])
 
@@ -151,7 +159,7 @@ def cell(row: dict[str, list[dict]], asked: str) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    every = [*FILES, *HIGH, SCHEDULES, *EXCHANGES]
+    every = [*FILES, *HIGH, SPARSE_START, SCHEDULES, *EXCHANGES]
     parser.add_argument("--files", nargs="+", choices=every, default=every)
     parser.add_argument("--methods", nargs="+", help="only these, by their names in the file")
     parser.add_argument("--runs", type=pathlib.Path, default=tables.ROOT / "runs" / "comparison", help="for the runs")
@@ -168,6 +176,7 @@ if __name__ == "__main__":
     tables.write("docs/comparison.md", SCHEDULES, schedule_table())
     for file in HIGH:
         tables.write("docs/comparison.md", file, table(file))
+    tables.write("docs/comparison.md", SPARSE_START, sparse_start())
     for file in EXCHANGES:
         tables.write("docs/comparison.md", file, exchanges(file))
     tables.write("docs/comparison.md", "comparison", table(*FILES))
