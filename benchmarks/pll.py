@@ -210,6 +210,19 @@ def table(results: dict, name: str) -> str:
     return "\n".join(lines)
 
 
+def free_table(results: dict) -> str:
+    """Per task and seed: the accuracy of PLL without a target minus that of the dense training, and its sparsity."""
+    rows = [[name, *(_lost(results, name, seed) for seed in FREE_SEEDS)] for name in TASKS]
+    return tables.markdown(["seed", *map(str, FREE_SEEDS)], rows)
+
+
+def _lost(results, name, seed):
+    dense, free = (results.get(key(name, method, 0.0, seed)) for method in ("dense", "pll_free"))
+    if dense is None or free is None:
+        return ""
+    return f"{100 * (free['accuracy'] - dense['accuracy']):+.2f} ({free['sparsity']:.2f})"
+
+
 def row(runs: list[dict], time_of: dict | None) -> str:
     """The cells of some runs, and of the one whose time was taken."""
     mean = lambda what: statistics.mean(r[what] for r in runs)  # noqa: E731
@@ -232,6 +245,7 @@ def write_tables() -> None:
     results = json.loads(RESULTS.read_text())
     for name in TASKS:
         tables.write("docs/pll.md", f"pll-{name}", table(results, name))
+    tables.write("docs/pll.md", "pll-free", free_table(results))
 
 
 if __name__ == "__main__":
