@@ -56,7 +56,9 @@ class MaskState(MaskedWeights):
         self.extra_state = {}
         self._all_sums = []
         if self.pruner.accumulates:
-            self._all_sums = [self.add_like(v, "sum", "zeros", "float32") for v in self.weights]
+            self._all_sums = [
+                self.add_like(v, "sum", "zeros", "float32", self.pruner.sum_shape(tuple(v.shape))) for v in self.weights
+            ]
         self.storage = nested_storage.for_optimizer(optimizer)(self)
 
     @property
@@ -93,7 +95,7 @@ class MaskState(MaskedWeights):
 
     @property
     def sums(self) -> list:
-        """For a pruner that accumulates one variable per weight: the sum of its terms over all steps."""
+        """For a pruner that accumulates one variable per weight, of the shape that `pruner.sum_shape` returns."""
         return self.of_trained(self._all_sums) if self._all_sums else []
 
     @property
@@ -137,14 +139,15 @@ class MaskState(MaskedWeights):
 
     # ---- variables --------------------------------------------------------------------------------------------------
 
-    def add_like(self, variable, name: str, initializer, dtype=None):
-        """Add a variable with the shape of a pruned weight to the optimizer; it is equal on all replicas."""
+    def add_like(self, variable, name: str, initializer, dtype=None, shape=None):
+        """Add a variable of the shape of a pruned weight, or another, to the optimizer; it is equal on all replicas."""
+        shape = tuple(variable.shape) if shape is None else shape
         return self._optimizer.add_variable(
-            variable.shape,
+            shape,
             initializer=initializer,
             dtype=dtype or variable.dtype,
             aggregation="only_first_replica",  # "none" diverges silently, "mean" makes masks of 0.5
-            layout=keras_internals.layout(variable),
+            layout=keras_internals.layout(variable) if shape == tuple(variable.shape) else None,
             name=f"{variable.path.replace('/', '_')}_{name}",
         )
 
@@ -201,12 +204,11 @@ class MaskState(MaskedWeights):
         return [*self.masks, *self.storage.assigned(), *self.sums, self.nonfinite]
 
     def accumulate(self, gradients) -> None:
-        """Add the terms of a step to the sums, before the inner optimizer makes it. In cross-replica context."""
-        triples = zip(self.sums, self.weights, gradients, strict=True)
-        backend_ops.make_in_turn(
-            replicas.assign(total, backend_ops.read(total) + self.pruner.term(backend_ops.read(weight), gradient))
-            for total, weight, gradient in triples
-        )
+        """Add a step to the sums, before the inner optimizer makes it. In cross-replica context."""
+        sums = self.sums
+        old, weights, masks = ([*map(backend_ops.read, variables)] for variables in (sums, self.weights, self.masks))
+        new = self.in_groups(self.pruner.accumulate, old, weights, gradients, masks)
+        backend_ops.make_in_turn(replicas.assign(sums[i], total) for i, total in new)
 
     def update(self, gradients, num_pruned, pruner=None):
         weights = self.storage.weights_to_rank()
@@ -264,7 +266,7 @@ class MaskState(MaskedWeights):
             self.storage.dense_weights[index].assign(
                 ops.convert_to_numpy(other.of_trained(other.storage.dense_weights)[theirs])
             )
-        if self.sums and other.sums:
+        if self.sums and type(self.pruner) is type(other.pruner):
             self.sums[index].assign(ops.convert_to_numpy(other.sums[theirs]))
 
     # ---- files ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from tfsparse.pruners.feather import Feather
 from tfsparse.pruners.grasp import GraSP
 from tfsparse.pruners.magnitude import Magnitude
 from tfsparse.pruners.movement import Movement
+from tfsparse.pruners.polarization import Polarization
 from tfsparse.pruners.pruner import Pruner, ScorePruner, get, names, pruners
 from tfsparse.pruners.random import Random
 from tfsparse.pruners.rigl import RigL
@@ -27,6 +28,7 @@ __all__ = [
     "GraSP",
     "Magnitude",
     "Movement",
+    "Polarization",
     "Pruner",
     "Random",
     "RigL",

@@ -31,8 +31,9 @@ class Pruner(Configurable, abc.ABC):
         straight_through: True if pruned weights keep a hidden dense copy that is trained on, and may return with the
             value that the copy has reached. Then the masks are computed at every step until the end of training,
             whatever the schedule's `updates`.
-        accumulates: True if `masks` gets instead of gradients the sums over all steps of what `term` returns. They are
-            float32 variables of the optimizer. `needs_gradients` must be True, too.
+        accumulates: True if `masks` gets instead of gradients the sums over all steps of what `term` returns, or what
+            `accumulate` makes of them. They are float32 variables of the optimizer. `needs_gradients` must be True,
+            too.
         needs_calibration: True if the masks are computed once of a whole model: by `tfsparse.prune`, or by
             `tfsparse.Prune` before the first step. Such a pruner is a `tfsparse.pruners.CalibratedPruner`.
     """
@@ -84,6 +85,28 @@ class Pruner(Configurable, abc.ABC):
             gradient: Its gradient for the global batch.
         """
         raise NotImplementedError(f"{self!r} accumulates nothing: write `term`, or leave out `accumulates = True`.")
+
+    def accumulate(self, sums: Sequence, weights: Sequence, gradients: Sequence, masks: Sequence) -> Iterable:
+        """Return or yield the sums after a step. Only called if `accumulates` is True.
+
+            sum = sum + term(weight, gradient)
+
+        Args:
+            sums: Float32 tensors of the shapes that `sum_shape` returns, zero before the first step.
+            weights: The weights before the step; the hidden dense ones if `straight_through` is True.
+            gradients: Their gradients for the global batch.
+            masks: Their masks.
+        """
+        for total, weight, gradient in zip(sums, weights, gradients, strict=True):
+            yield total + self.term(weight, gradient)
+
+    def sum_shape(self, shape: tuple) -> tuple:
+        """Return the shape of the sum of a weight. Only called if `accumulates` is True.
+
+        Args:
+            shape: Shape of the weight.
+        """
+        return shape
 
     def forward(self, weights: Sequence, masks: Sequence) -> Iterable:
         """Return or yield what the model's variables hold. Only called if `straight_through` is True.
