@@ -11,6 +11,7 @@ import argparse
 import inspect
 import os
 import pathlib
+import re
 import time
 
 import machine
@@ -160,8 +161,11 @@ def _line(row: dict) -> str:
 
 
 def _shortened(text: str, half: int = 70) -> str:
-    """Both ends: errors begin with what is wrong and end with what was passed."""
-    return text if len(text) <= 2 * half else f"{text[:half]} ... {text[-half:]}"
+    """Both ends: errors begin with what is wrong and end with what was passed. Of a class the name, without modules."""
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    if len(text) <= 2 * half:
+        return text
+    return f"{text[:half].rsplit(' ', 1)[0]} ... {text[-half:].split(' ', 1)[1]}"
 
 
 def _exact(row: dict) -> bool:

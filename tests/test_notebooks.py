@@ -31,6 +31,13 @@ SHOWS = {
         "asked 0.8000, got 0.8000 zeros",
         "| pruned, shrunken | int8 |",
     ],
+    "gpu.ipynb": [
+        "2 devices: /device:CPU:0, /device:CPU:1",
+        "optimizers, from the outside in: LossScaleOptimizer SparseOptimizer",
+        "2 replicas: asked 0.9000, got 0.9000 zeros",
+        "masks equal on all devices: True",
+        "hidden/kernel on replica 1 of 2 differ",
+    ],
     "how_sparse.ipynb": [
         "every level was trained, by one training",
         "what is zero at 80 % is zero at 95 %: True",

@@ -115,4 +115,5 @@ class Printed(abc.ABC):
         return str(self)
 
     def _repr_html_(self) -> str:
-        return f'<pre style="line-height: normal">{html.escape(str(self))}</pre>'
+        style = "font-family: monospace; line-height: normal; overflow-x: auto; white-space: pre"
+        return f'<pre style="{style}">{html.escape(str(self))}</pre>'

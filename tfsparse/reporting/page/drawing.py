@@ -18,6 +18,8 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.parse_math": False,  # the name of a layer may contain "$"
+    "grid.color": _INK,
+    "grid.alpha": 0.12,
     "svg.fonttype": "none",
     "svg.hashsalt": "tfsparse",  # the same run gives the same page
     "font.size": 9,
@@ -43,8 +45,8 @@ def curves(epochs: Sequence[int], lines: Mapping[str, Sequence[float]]) -> Figur
         for label, values in lines.items():
             axes.plot(epochs, values, label=label, marker="o" if len(epochs) <= 30 else "", markersize=3)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid()
         if _spans_orders_of_magnitude(lines.values()):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
@@ -70,7 +72,7 @@ def frontier(sparsities: Sequence[float], values: Sequence[float], metric: str) 
         axes.set_xticks([1 - sparsity for sparsity in sparsities], [f"{sparsity:g}" for sparsity in sparsities])
         axes.minorticks_off()
         axes.set(xlabel="sparsity", ylabel=metric)
-        axes.grid(alpha=0.3)
+        axes.grid()
     return figure
 
 
