@@ -37,6 +37,15 @@ def test_one_threshold_for_all_weights_is_the_default_of_every_criterion():
     assert {cls().scope for cls in (pruners.Random, pruners.SET, pruners.RigL)} == {"layer"}  # no magnitudes compete
 
 
+def test_one_threshold_for_channels_is_exact_outside_of_a_compiled_step():
+    """On JAX the search is compiled anyway: there a mean was rounded in another way than outside of it."""
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        weights = [random.normal(size=shape).astype("float32") for shape in ((8, 5), (2, 2, 2, 10))]  # 8 per channel
+        masks = pruners.Magnitude("channel").masks(weights, [None] * 2, [np.ones_like(w) for w in weights], [24, 48])
+        assert sum(int(ops.sum(ops.cast(mask, "int32"))) for mask in masks) == 6 * 8
+
+
 def test_golden_bounds_of_single_weights():
     weights = [np.array([[1.0, -4.0], [2.0, -3.0]], "float32"), np.array([[10.0, 30.0], [20.0, 40.0]], "float32")]
     ones = [np.ones((2, 2), "float32")] * 2

@@ -321,7 +321,10 @@ def _prune_lowest_globally(units, pooled, num_pruned, kept, shapes, bounds):
         each = zip(own, limits, ops.unstack(largest), strict=True)
         least, largest = zip(*itertools.starmap(_bounds, each), strict=True)
         least = _at_most_together(total, least, sizes)
-    scores, masks = _Parts(pooled, places), _Parts(kept, places)
+    # Few numbers, so computed once: in a compiled loop a mean may be rounded in another way than outside of it.
+    once = {i: pooled(i) for i, p in enumerate(parts) if any(part.entries_per_unit > 1 for part in p)}
+    scores = _Parts(lambda i: once[i] if i in once else pooled(i), places)
+    masks = _Parts(kept, places)
     found = topk.prune_lowest_globally(scores, total, largest, sizes, masks, least)
     for u, shape, p in zip(units, shapes, parts, strict=True):
         yield u.join(list(itertools.islice(found, len(p))), shape)
