@@ -29,7 +29,7 @@ from tfsparse.methods.filter_pruning import FilterPruning
 from tfsparse.methods.free_tickets import EnsembleQuality, FreeTickets, FreeTicketsRate, ensemble, evaluate_ensemble
 from tfsparse.methods.gsm import GSM, PruneGSM
 from tfsparse.methods.pll import PLL
-from tfsparse.methods.tost import SmoothedCrossentropy, SmoothReLU, ToST, gradinit, tost
+from tfsparse.methods.tost import GhostSkip, SmoothedCrossentropy, SmoothReLU, ToST, ghost_skips, gradinit, tost
 from tfsparse.optimizers.addons import HAM, SparseOpt
 from tfsparse.optimizers.compiled_model import sparsify
 from tfsparse.optimizers.fixed_masks import keep_zeros

@@ -55,6 +55,31 @@ class TrainingActivation(abc.ABC):
         """
 
 
+class TrainingConnection(abc.ABC):
+    """Mixed into a layer that is called on a list, and at the end of training returns the first tensor of it.
+
+    A plain model has no layer in its place.
+    """
+
+    @property
+    @abc.abstractmethod
+    def own_variables(self) -> list:
+        """Its variables, none of which the plain model has."""
+
+    @abc.abstractmethod
+    def check_ended(self) -> None:
+        """Refuse a connection that still changes the outputs.
+
+        Raises:
+            ValueError: If training is not so far that it can be taken out.
+        """
+
+
+def training_connections(model) -> list[TrainingConnection]:
+    """Return the connections of a model that only training has, also those of models inside it."""
+    return [layer for layer in keras_internals.all_layers(model) if isinstance(layer, TrainingConnection)]
+
+
 def training_activations(model) -> list[TrainingActivation]:
     """Return the activations of a model that only training has, also those of models and layers inside it."""
     return [layer for layer in keras_internals.all_layers(model) if isinstance(layer, TrainingActivation)]
@@ -73,8 +98,8 @@ def layer_masks(model) -> list[tuple]:
 def converted(source, clone, new_layer):
     """Return `clone(source, new_layer)` with the weights of `source`.
 
-    Masks and activations of training are new or go: variables that only one of the models has are not copied. If no
-    layer of the new model is masked, `weight * mask` is copied, so that the outputs stay the same.
+    Masks, activations and connections of training are new or go: variables that only one of the models has are not
+    copied. If no layer of the new model is masked, `weight * mask` is copied, so that the outputs stay the same.
 
     Args:
         source: A model of Keras 3 or of tf_keras.
@@ -85,16 +110,33 @@ def converted(source, clone, new_layer):
     Returns:
         The new model, which is not compiled. `source` does not change.
     """
-    model = clone(source, new_layer)
-    hidden = {id(v) for kind in (masked_layers, training_activations) for v in _differing(kind(model), kind(source))}
+    layers = []
+
+    def recorded(layer):
+        layers.append((new_layer(layer), layer))
+        return layers[-1][0]
+
+    model = clone(source, recorded)
+    kinds = (masked_layers, training_activations, training_connections)
+    hidden = {id(v) for kind in kinds for v in _differing(kind(model), kind(source))}
     masks = {} if masked_layers(model) else {id(kernel): mask for kernel, mask in layer_masks(source)}
-    both = ([v for v in m.variables if id(v) not in hidden] for m in (model, source))
+    both = (
+        [v for v in _by_layer(*group) if id(v) not in hidden]
+        for group in ((model, [new for new, _ in layers]), (source, [old for _, old in layers]))
+    )
     for new, old in zip(*both, strict=True):
         value = backend_ops.read(old)
         if id(old) in masks:
             value = backend_ops.masked(value, masks[id(old)])
         new.assign(np.array(ops.convert_to_numpy(value)))  # a copy: JAX takes an array away when it trains on it
     return model
+
+
+def _by_layer(model, layers):
+    """Return the variables of a model by layer: the order of `model.variables` depends on the graph."""
+    inside = [variable for layer in layers for variable in getattr(layer, "variables", ())]  # operations have none
+    known = set(map(id, inside))
+    return [*inside, *(variable for variable in model.variables if id(variable) not in known)]
 
 
 def _differing(new: list, old: list) -> list:
@@ -114,14 +156,31 @@ def plain_layer(layer):
     return copy_or_share(layer)
 
 
-def clone_model(model: keras.Model, function) -> keras.Model:
-    """Return the model with `function(layer)` in place of every layer that is not a model itself."""
-    return keras.models.clone_model(model, clone_function=function, recursive=True)
+def clone_model(model: keras.Model, function, call=None) -> keras.Model:
+    """Return the model with `function(layer)` in place of every layer that is not a model itself.
+
+    Args:
+        model: A Sequential or Functional model.
+        function: `layer -> layer`.
+        call: `(layer, *inputs) -> outputs`, which calls the layers of Functional models, also of those inside; None:
+            they are called as they are. A Sequential model has no use for it.
+    """
+    call = None if isinstance(model, keras.Sequential) else call
+    return keras.models.clone_model(model, clone_function=function, call_function=call, recursive=True)
 
 
 def plain_model(model: keras.Model) -> keras.Model:
     """Return a copy without masked layers, whose kernels are `kernel * mask`: it gives the outputs of `model`."""
-    return converted(model, clone_model, plain_layer)
+    return converted(model, _clone_plain, plain_layer)
+
+
+def _clone_plain(model, function):
+    def call(layer, *args, **kwargs):
+        return args[0][0] if isinstance(layer, TrainingConnection) else layer(*args, **kwargs)
+
+    for connection in training_connections(model):
+        connection.check_ended()
+    return clone_model(model, function, call)
 
 
 def finalize(model: keras.Model) -> keras.Model:
@@ -129,16 +188,17 @@ def finalize(model: keras.Model) -> keras.Model:
 
         kernel = kernel * mask       of layers with trainable thresholds
         activation = relu            of layers with the activation of `tfsparse.tost`
+        y = y                        in place of y + 0 * connection, of `tfsparse.ghost_skips`
 
     Args:
-        model: A Sequential or Functional model, made by `dst` or `tost`, or with `Thresholded` layers or the activation
-            `SmoothReLU` of your own.
+        model: A Sequential or Functional model, made by `dst`, `tost` or `ghost_skips`, or with `Thresholded` layers,
+            the activation `SmoothReLU` or `GhostSkip` layers of your own.
 
     Returns:
         A model of layers of Keras, which must be compiled to be trained.
 
     Raises:
-        ValueError: If the model is subclassed or not built, or if an activation is not at its end yet.
+        ValueError: If the model is subclassed or not built, or if an activation or connection is not at its end yet.
 
     Examples:
         >>> tfsparse.finalize(model).save("sparse.keras")

@@ -115,7 +115,7 @@ def test_what_cannot_end_at_relu_is_refused():
         ToST(updates=0)
     model, (x, y) = testing.small_model(), testing.small_data()
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    with pytest.raises(ValueError, match="No activation of .* is a SmoothReLU: write model = tfsparse.tost"):
+    with pytest.raises(ValueError, match="No activation of .* is a SmoothReLU, and it has no GhostSkip: write"):
         model.fit(x, y, verbose=0, callbacks=[ToST()])
 
     def endless():

@@ -61,7 +61,7 @@ class PruneConfig(MethodSection):
     pruner: PrunerConfig = Field(PrunerConfig(), description="magnitude, or {name: magnitude, scope: layer}")
     min_sparsity: StrictFloat = Field(0.0, ge=0, lt=1, description="the least sparsity of a kernel, such as 0.5")
     max_sparsity: StrictFloat = Field(1.0, gt=0, le=1, description="the largest sparsity of a kernel, such as 0.97")
-    addons: tuple[AddonConfig, ...] = Field((), description="a list of add-ons, such as [{name: ham, alpha: 20}]")
+    addons: tuple[AddonConfig, ...] = Field((), description="a list of add-ons, such as [{name: ham, alpha: 10}]")
 
 
 class _Prune(CallbackMethod):

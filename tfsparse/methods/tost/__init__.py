@@ -3,7 +3,8 @@
 from tfsparse.methods.tost.activation import SmoothReLU
 from tfsparse.methods.tost.callback import ToST
 from tfsparse.methods.tost.conversion import tost
+from tfsparse.methods.tost.ghost_skip import GhostSkip, ghost_skips
 from tfsparse.methods.tost.initialization import gradinit
 from tfsparse.methods.tost.loss import SmoothedCrossentropy
 
-__all__ = ["SmoothReLU", "SmoothedCrossentropy", "ToST", "gradinit", "tost"]
+__all__ = ["GhostSkip", "SmoothReLU", "SmoothedCrossentropy", "ToST", "ghost_skips", "gradinit", "tost"]

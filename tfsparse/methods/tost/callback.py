@@ -4,16 +4,18 @@ import keras
 
 from tfsparse import schedules
 from tfsparse.methods.tost.activation import SmoothReLU
+from tfsparse.methods.tost.ghost_skip import GhostSkip
 from tfsparse.optimizers import masked_layer
 
 
 class ToST(keras.callbacks.Callback):
-    """Bring the activations of a model made by `tfsparse.tost` from Swish to ReLU during a fit.
+    """Bring activations from Swish to ReLU during a fit, and fade out connections around layers.
 
-        at most `updates` times in a fit:   smoothness = 1 - schedule(t)
+        at most `updates` times in a fit:   smoothness = share = 1 - schedule(t)
 
-    The smoothness is a variable of each `SmoothReLU`, and depends on the step alone: a resumed fit equals the straight
-    fit. With `steps_per_execution` it changes only between calls of the compiled step. The logs of every epoch have
+    The model is one of `tfsparse.tost`, of `tfsparse.ghost_skips`, or of both. The smoothness is a variable of each
+    `SmoothReLU`, the share one of each `GhostSkip`. They depend on the step alone: a resumed fit equals the straight
+    fit. With `steps_per_execution` they change only between calls of the compiled step. The logs of every epoch have
     `smoothness`. A further `fit` with this callback starts from Swish again.
 
     Args:
@@ -23,7 +25,7 @@ class ToST(keras.callbacks.Callback):
 
     Raises:
         ValueError: If the schedule does not end at 1, or `updates` is not a positive integer. Before the first step, if
-            the model has no `SmoothReLU`, or the dataset is of unknown length.
+            the model has neither a `SmoothReLU` nor a `GhostSkip`, or the dataset is of unknown length.
 
     Source:
         Jaiswal et al., "Training Your Sparse Neural Network Better with Any Mask" (ICML 2022). The paper returns to
@@ -51,10 +53,10 @@ class ToST(keras.callbacks.Callback):
                 "The dataset's length is unknown, so ToST does not know how many steps training has. Write fit(..., "
                 "steps_per_epoch=...)."
             )
-        if not self._activations():
+        if not self._variables():
             raise ValueError(
-                f"No activation of {self.model.name!r} is a SmoothReLU: write model = tfsparse.tost(model) and compile "
-                "it before fit."
+                f"No activation of {self.model.name!r} is a SmoothReLU, and it has no GhostSkip: write "
+                "model = tfsparse.tost(model) and compile it before fit."
             )
         self._total = self.params["epochs"] * self.params["steps"]
         self._period = max(self._total // self.updates, 1)
@@ -78,8 +80,11 @@ class ToST(keras.callbacks.Callback):
 
     def _set_smoothness(self):
         value = self._smoothness()
-        for activation in self._activations():
-            activation.smoothness.assign(value)
+        for variable in self._variables():
+            variable.assign(value)
 
-    def _activations(self):
-        return [a for a in masked_layer.training_activations(self.model) if isinstance(a, SmoothReLU)]
+    def _variables(self):
+        activations = masked_layer.training_activations(self.model)
+        connections = masked_layer.training_connections(self.model)
+        smoothness = [a.smoothness for a in activations if isinstance(a, SmoothReLU)]
+        return smoothness + [c.share for c in connections if isinstance(c, GhostSkip)]

@@ -21,7 +21,7 @@ class HAM(WeightAddon):
 
     Args:
         alpha: Weight of the gradient, >= 0. With a large learning rate choose it small: `learning_rate * alpha` times a
-            gradient is an exponent. Default: 20.0. The authors use 200.
+            gradient is an exponent. Default: 10.0. The authors use 200.
         beta: Strength of the shrinking of all weights, >= 0; tune it like weight decay. Default: 1e-3. The authors use
             1e-3 on ImageNet and 16e-3 on CIFAR-100.
 
@@ -34,11 +34,11 @@ class HAM(WeightAddon):
         `alpha`.
 
     Examples:
-        >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", 0.9, addons=[tfsparse.HAM(alpha=20)])])
+        >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune("one_cycle", 0.9, addons=[tfsparse.HAM(alpha=10)])])
     """
 
-    def __init__(self, alpha: float = 20.0, beta: float = 1e-3):
-        for name, value, example in (("alpha", alpha, 20.0), ("beta", beta, 1e-3)):
+    def __init__(self, alpha: float = 10.0, beta: float = 1e-3):
+        for name, value, example in (("alpha", alpha, 10.0), ("beta", beta, 1e-3)):
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ValueError(f"HAM got {name}={value!r}: expected a number >= 0, for example {name}={example}.")
         self.alpha, self.beta = alpha, beta
