@@ -42,7 +42,7 @@ class DRIVE(ScorePruner):
         >>> model.fit(x, y, epochs=10, callbacks=[tfsparse.Prune(rapid, 0.9, "drive")])
     """
 
-    needs_gradients = True
+    needs_gradients, is_rounded_anew = True, True
 
     def __init__(
         self,

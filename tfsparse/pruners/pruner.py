@@ -4,7 +4,8 @@ import abc
 import copy
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from keras import ops
@@ -195,7 +196,14 @@ class ScorePruner(Pruner):
 
     Raises:
         ValueError: If an argument is none of these, or for scope="global" with an allocation.
+
+    Attributes:
+        is_rounded_anew: True if the score adds products, which compiled code may round in another way each time. One
+            threshold is then found in scores that are computed once and held, four bytes for each weight. Default:
+            False.
     """
+
+    is_rounded_anew = False
 
     def __init__(self, granularity="weight", scope: str | None = None, allocation: str = "uniform"):
         self._granularity = granularities.get(granularity)
@@ -245,7 +253,8 @@ class ScorePruner(Pruner):
             return units[i].pool_mask(masks[i])
 
         if self.is_global and len(units) > 1:  # one weight alone reaches the nearest count with any units
-            unit_masks = _prune_lowest_globally(units, pooled, counts, kept, shapes, self._bounds)
+            scored = _Scored(pooled, kept, self.is_rounded_anew)
+            unit_masks = _prune_lowest_globally(units, scored, counts, shapes, self._bounds)
         else:
             unit_masks = (
                 u.prune_lowest(pooled(i), count, kept(i), shape)
@@ -299,14 +308,21 @@ def _at_most(limits, counts):
     return ops.minimum(wide_counts.as_vector(counts), np.array(limits, "int32"))
 
 
-def _prune_lowest_globally(units, pooled, num_pruned, kept, shapes, bounds):
+class _Scored(NamedTuple):
+    """The units of some weights: functions of a weight's index, and whether scores may be rounded anew each time."""
+
+    scores: Callable
+    kept: Callable
+    is_rounded_anew: bool
+
+
+def _prune_lowest_globally(units, scored, num_pruned, shapes, bounds):
     """Yield the masks of the units of all weights with one threshold, within the bounds of each weight.
 
     Args:
         units: The granularity of each weight.
-        pooled: `index of the weight -> scores of its units`.
+        scored: Scores of the units of each weight, and their mask until now.
         num_pruned: Int32 tensor, the number of entries to prune of each weight.
-        kept: `index of the weight -> mask of its units until now`.
         shapes: Shapes of the weights.
         bounds: For each weight as `Pruner.with_bounds` gets them, or None.
     """
@@ -322,9 +338,10 @@ def _prune_lowest_globally(units, pooled, num_pruned, kept, shapes, bounds):
         least, largest = zip(*itertools.starmap(_bounds, each), strict=True)
         least = _at_most_together(total, least, sizes)
     # Few numbers, so computed once: in a compiled loop a mean may be rounded in another way than outside of it.
-    once = {i: pooled(i) for i, p in enumerate(parts) if any(part.entries_per_unit > 1 for part in p)}
-    scores = _Parts(lambda i: once[i] if i in once else pooled(i), places)
-    masks = _Parts(kept, places)
+    held = [scored.is_rounded_anew or any(part.entries_per_unit > 1 for part in p) for p in parts]
+    once = {i: scored.scores(i) for i, is_held in enumerate(held) if is_held}
+    scores = _Parts(lambda i: once[i] if i in once else scored.scores(i), places)
+    masks = _Parts(scored.kept, places)
     found = topk.prune_lowest_globally(scores, total, largest, sizes, masks, least)
     for u, shape, p in zip(units, shapes, parts, strict=True):
         yield u.join(list(itertools.islice(found, len(p))), shape)
