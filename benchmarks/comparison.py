@@ -169,7 +169,6 @@ if __name__ == "__main__":
         if not arguments.tables:
             train(which, arguments.runs.resolve(), arguments.methods)
         if which in FILES and (runs := finished(which)):
-            tables.write("docs/comparison.md", which, table(which))
             picture = tables.ROOT / "docs" / f"comparison_{which}.png"
             plots.save(plots.comparison(list(runs.values())), picture, overwrite=True)
     tables.write("docs/comparison.md", "differences", differences("mnist_lenet300"))

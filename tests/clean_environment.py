@@ -23,9 +23,10 @@ def create(folder, extras=(), python=sys.executable, constraints=(), wheel=None)
         )
 
     package = f"{package}[{','.join(extras)}]" if extras else package
+    uv = (sys.executable, "-m", "uv", "--quiet")  # installs what pip would, several times as fast
     for command in (
-        (python, "-m", "venv", programs.parent),
-        ("pip", "install", "-q", "-c", "constraints.txt", package),
+        (*uv, "venv", "--seed", "--python", python, programs.parent),
+        (*uv, "pip", "install", "--python", programs / "python", "-c", "constraints.txt", package),
     ):
         done = run(*command)
         assert done.returncode == 0, done.stderr

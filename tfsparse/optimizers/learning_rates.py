@@ -99,7 +99,7 @@ class OneCycleRate(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-class _CyclingMomentum:
+class CyclingMomentum:
     """An optimizer that computes its momentum from its step count, in the compiled step.
 
     A momentum that is a float would be a constant of the compiled step.
@@ -132,7 +132,7 @@ class _CyclingMomentum:
 
 
 @keras.saving.register_keras_serializable(package="tfsparse")
-class OneCycleSGD(_CyclingMomentum, keras.optimizers.SGD):
+class OneCycleSGD(CyclingMomentum, keras.optimizers.SGD):
     """SGD whose momentum follows the cycle of its learning rate.
 
         m = momentum(step) * m - rate(step) * gradient
@@ -169,7 +169,7 @@ class OneCycleSGD(_CyclingMomentum, keras.optimizers.SGD):
         self.assign_add(variable, velocity * momentum - step if self.nesterov else velocity)
 
 
-class _CyclingBeta(_CyclingMomentum):
+class CyclingBeta(CyclingMomentum):
     """Adam whose first decay rate is a property, so that Keras's update rule reads the tensor of the current step."""
 
     @property
@@ -182,7 +182,7 @@ class _CyclingBeta(_CyclingMomentum):
 
 
 @keras.saving.register_keras_serializable(package="tfsparse")
-class OneCycleAdam(_CyclingBeta, keras.optimizers.Adam):
+class OneCycleAdam(CyclingBeta, keras.optimizers.Adam):
     """Adam whose `beta_1` follows the cycle of its learning rate.
 
     The bias correction uses the `beta_1` of the current step, as in fastai. Keras adds `epsilon` before this
@@ -213,7 +213,7 @@ class OneCycleAdam(_CyclingBeta, keras.optimizers.Adam):
 
 
 @keras.saving.register_keras_serializable(package="tfsparse")
-class OneCycleAdamW(_CyclingBeta, keras.optimizers.AdamW):
+class OneCycleAdamW(CyclingBeta, keras.optimizers.AdamW):
     """Adam with decoupled weight decay whose `beta_1` follows the cycle of its learning rate: fastai's default.
 
     fastai decays neither biases nor BatchNormalization. To do the same, call
