@@ -14,7 +14,7 @@ import clean_environment
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-NOT_SOURCES = shutil.ignore_patterns("__pycache__", ".*cache", ".venv", ".git", "runs", "site", "build")
+NOT_SOURCES = shutil.ignore_patterns("__pycache__", ".*cache", ".venv", ".git", "runs", "site", "build", "*.egg-info")
 
 
 def run(*command, **options):

@@ -49,6 +49,20 @@ def test_recovery_brings_outputs_nearer_and_keeps_the_zeros(pruner):
     assert all(np.array_equal(a, b) for a, b in zip(*zeros, strict=True))
 
 
+def test_attention_is_recovered_too():
+    errors = []
+    for recover in (False, True):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((5, 6))
+        model = keras.Model(inputs, layers.MultiHeadAttention(num_heads=2, key_dim=3)(inputs, inputs))
+        x = X.reshape(40, 5, 6)
+        before = ops.convert_to_numpy(model(x))
+        tfsparse.prune(model, 0.5, "wanda", data=x, recover=recover)
+        assert tfsparse.report(model).sparsity == 0.5
+        errors.append(np.mean((ops.convert_to_numpy(model(x)) - before) ** 2))
+    assert errors[1] < errors[0] / 2
+
+
 def test_later_layers_are_fitted_to_what_earlier_ones_give_now():
     model = network()
     before = ops.convert_to_numpy(model(X))

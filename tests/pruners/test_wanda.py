@@ -49,6 +49,33 @@ def test_golden_wanda(padding, strides):
         np.testing.assert_array_equal(found, expected)
 
 
+def attention():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4, 6))
+    outputs = layers.MultiHeadAttention(num_heads=3, key_dim=2, name="mha")(inputs, inputs)
+    return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(outputs)))
+
+
+SEQUENCES = (random.normal(size=(9, 4, 6)) * np.array([1, 1, 5, 1, 1, 1])).astype("float32")
+
+
+def test_the_heads_of_attention_are_outputs_and_their_values_inputs():
+    """Query, key and value have 6 inputs and 3 x 2 outputs, the output layer has 3 x 2 inputs and 6 outputs."""
+    model = attention()
+    before = {v.path: np.array(ops.convert_to_numpy(v)) for v in model.weights}
+    tfsparse.prune(model, 0.5, "wanda", data=SEQUENCES)
+    norms = np.linalg.norm(SEQUENCES.reshape(-1, 6), axis=0)
+    for part in ("query", "key", "value"):
+        found = ops.convert_to_numpy(next(v for v in model.weights if v.path == f"mha/{part}/kernel")).reshape(6, 6)
+        kernel = before[f"mha/{part}/kernel"].reshape(6, 6)
+        expected, scores = kernel.copy(), np.abs(kernel) * norms[:, None]
+        for column in range(6):
+            expected[np.argsort(scores[:, column])[:3], column] = 0
+        np.testing.assert_array_equal(found, expected)
+    kernel = next(v for v in model.weights if v.path == "mha/attention_output/kernel")
+    np.testing.assert_array_equal((ops.convert_to_numpy(kernel).reshape(6, 6) == 0).sum(axis=0), 3)
+
+
 def test_magnitude_would_keep_other_weights():
     by_wanda, by_magnitude = network(), network()
     tfsparse.prune(by_wanda, 0.5, "wanda", data=X)

@@ -1,5 +1,7 @@
 """A model and data: what weights are scored on outside of training."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops, tree
@@ -84,10 +86,10 @@ class Calibration:
 
         Returns:
             Tensors of the shape `(rows, inputs of one output)`: rows of a Dense layer's inputs, patches of a
-            convolution's. The columns are in the order of `kernel.reshape(-1, outputs)`.
+            convolution's. The columns are in the order of `kernel.reshape(matrix_shape)`.
 
         Raises:
-            ValueError: If there is no data, or if a weight is no kernel of a Dense or Conv2D layer.
+            ValueError: If there is no data, or if a weight is no kernel of a Dense, EinsumDense or Conv2D layer.
         """
         if self._data[0] is None:
             raise ValueError("data is None, and the inputs of layers are measured on it: expected data=x, one batch.")
@@ -96,6 +98,15 @@ class Calibration:
         with keras_internals.replaced(calls):
             self.outputs(weights, training=False, others=others)
         return [ops.concatenate([_patches(layer, x) for x in recorded[id(layer)]]) for layer in layers]
+
+    def matrix_shapes(self) -> list[tuple[int, int]]:
+        """Return for each weight how many inputs one output has, and how many outputs there are.
+
+        Raises:
+            ValueError: If a weight is no kernel of a Dense, EinsumDense or Conv2D layer.
+        """
+        axes = [_num_input_axes(layer_of(self.model, v), v) for v in self.weights]
+        return [(math.prod(v.shape[:n]), math.prod(v.shape[n:])) for v, n in zip(self.weights, axes, strict=True)]
 
     def class_labels(self, weights: list):
         """Return the class of each row and the number of classes; None if the labels are no classes."""
@@ -143,10 +154,36 @@ def layer_of(model, kernel):
         return layer
     if isinstance(layer, keras.layers.Conv2D) and layer.groups == 1 and layer.data_format == "channels_last":
         return layer
+    if isinstance(layer, keras.layers.EinsumDense) and _is_product(layer):
+        return layer
     raise ValueError(
-        f"{kernel.path} is no kernel of a Dense layer or of a Conv2D layer without groups, so its inputs are not "
-        "known: leave it dense with exclude=[layer]."
+        f"{kernel.path} is no kernel of a Dense layer, of a Conv2D layer without groups, or of an EinsumDense layer as "
+        "in MultiHeadAttention, so its inputs are not known: leave it dense with exclude=[layer]."
     )
+
+
+def _num_input_axes(layer, kernel):
+    """Return how many axes of a kernel, the first ones, are those of inputs."""
+    if isinstance(layer, keras.layers.EinsumDense):
+        return sum(letter not in layer.equation.partition("->")[2] for letter in _letters(layer)[1])
+    return len(kernel.shape) - 1
+
+
+def _is_product(layer):
+    """Return whether an EinsumDense multiplies the last axes of its inputs with a matrix; each output has its bias."""
+    (inputs, kernel), outputs = _letters(layer), layer.equation.partition("->")[2]
+    own = "".join(letter for letter in kernel if letter in outputs)
+    summed = kernel.removesuffix(own)
+    is_product = bool(summed) and not set(summed) & set(outputs) and inputs.endswith(summed)
+    num_outputs = math.prod(layer.kernel.shape[len(summed) :])
+    has_own_biases = layer.bias is None or math.prod(layer.bias.shape) == num_outputs
+    return is_product and has_own_biases and outputs == inputs.removesuffix(summed) + own
+
+
+def _letters(layer):
+    """Return the axes of the inputs and of the kernel in the equation of an EinsumDense."""
+    inputs, _, kernel = layer.equation.partition("->")[0].partition(",")
+    return inputs, kernel
 
 
 def _recording(layer, inputs):
@@ -165,7 +202,9 @@ def _patches(layer, x):
     if isinstance(layer, keras.layers.Conv2D):
         options = {"strides": layer.strides, "dilation_rate": layer.dilation_rate, "padding": layer.padding}
         x = ops.image.extract_patches(x, layer.kernel_size, **options)
-    return ops.reshape(ops.cast(x, "float32"), (-1, x.shape[-1]))
+        return ops.reshape(ops.cast(x, "float32"), (-1, x.shape[-1]))
+    num_inputs = math.prod(layer.kernel.shape[: _num_input_axes(layer, layer.kernel)])
+    return ops.reshape(ops.cast(x, "float32"), (-1, num_inputs))
 
 
 def _rows_of(array, rows):

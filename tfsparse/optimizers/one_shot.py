@@ -47,8 +47,9 @@ def prune(
             the loss on `data`. Default: "magnitude".
         data: One batch on which the pruner scores the weights: `x`, `(x, y)` or `(x, y, sample_weight)`, arrays or
             nests of arrays. Default: None, for pruners that need none.
-        recover: Whether the living weights and the biases of the pruned layers, Dense and Conv2D, are fitted to the
-            outputs that each layer had before, on `data`, in closed form and without labels. Default: False.
+        recover: Whether the living weights and the biases of the pruned layers, Dense, Conv2D and EinsumDense, are
+            fitted to the outputs that each layer had before, on `data`, in closed form and without labels. Default:
+            False.
         sparsities: `{layer: sparsity}`, or pairs of a layer or variable and its sparsity: targets of their own. A
             layer may be given by its name. A pair `(least, largest)` in place of a sparsity bounds a weight that
             competes for the common target.

@@ -36,14 +36,15 @@ def recover(calibration, dense: list) -> None:
 
     compiled = backend_ops.compiled(inputs_of)
     dense_inputs = inputs([ops.convert_to_tensor(w) for w in dense])
-    for i, (variable, bias) in enumerate(zip(calibration.weights, biases, strict=True)):
+    shapes = calibration.matrix_shapes()
+    for i, (variable, bias, shape) in enumerate(zip(calibration.weights, biases, shapes, strict=True)):
         now = inputs([*map(backend_ops.read, calibration.weights)])[i]
-        kernel = _float64(variable).reshape(-1, variable.shape[-1])
-        before = dense_inputs[i] @ np.asarray(dense[i], "float64").reshape(kernel.shape)
+        kernel = _float64(variable).reshape(shape)
+        before = dense_inputs[i] @ np.asarray(dense[i], "float64").reshape(shape)
         fitted = _fitted(now, before, kernel)
         variable.assign(fitted.reshape(variable.shape).astype("float32"))
         if bias is not None:
-            bias.assign_add((before.mean(axis=0) - now.mean(axis=0) @ fitted).astype("float32"))
+            bias.assign_add((before.mean(axis=0) - now.mean(axis=0) @ fitted).reshape(bias.shape).astype("float32"))
 
 
 def _fitted(inputs, outputs, kernel):

@@ -1,7 +1,5 @@
 """Wanda: pruning by weights and activations."""
 
-import math
-
 from keras import ops
 
 from tfsparse.pruners.calibrated import CalibratedPruner
@@ -16,7 +14,7 @@ class Wanda(CalibratedPruner):
         score = rank of the value among those of its output
 
     Inputs are those of inference. For a convolution the input of an entry is a pixel of each patch. The layers may be
-    Dense and Conv2D.
+    Dense, Conv2D, and EinsumDense as in MultiHeadAttention.
 
     Args:
         granularity: "weight" or "n:m" such as "2:4". Default: "weight".
@@ -45,16 +43,14 @@ class Wanda(CalibratedPruner):
 
     def sensitivities(self, calibration, weights):
         squares = [ops.sum(ops.square(inputs), axis=0) for inputs in calibration.layer_inputs(weights)]
-        norms = [ops.sqrt(s) for s in squares]
-        return [_for_all_outputs(norm, weight) for norm, weight in zip(norms, weights, strict=True)]
+        matrices = [ops.reshape(w, s) for w, s in zip(weights, calibration.matrix_shapes(), strict=True)]
+        values = [ops.abs(m) * ops.expand_dims(ops.sqrt(s), 1) for m, s in zip(matrices, squares, strict=True)]
+        return [ops.reshape(_ranks(v), w.shape) for v, w in zip(values, weights, strict=True)]
 
     def score(self, weight, gradient, mask):
-        values = ops.reshape(ops.abs(weight) * gradient, (-1, weight.shape[-1]))
-        ranks = 1 + ops.argsort(ops.argsort(values, axis=0), axis=0)
-        return ops.reshape(ops.cast(ranks, weight.dtype), weight.shape) * mask
+        return ops.cast(ops.abs(gradient), weight.dtype) * mask
 
 
-def _for_all_outputs(norm, weight):
-    """Return one number per entry of a kernel, of one number per input of an output."""
-    columns = ops.broadcast_to(ops.expand_dims(norm, 1), (math.prod(weight.shape[:-1]), weight.shape[-1]))
-    return ops.reshape(columns, weight.shape)
+def _ranks(values):
+    """Return the rank of each entry in its column, from 1."""
+    return ops.cast(1 + ops.argsort(ops.argsort(values, axis=0), axis=0), "float32")
