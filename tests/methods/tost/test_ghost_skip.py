@@ -7,6 +7,7 @@ import tfsparse
 from tfsparse import GhostSkip, ToST, testing
 from tfsparse.backend.precision import dtype_policy
 from tfsparse.optimizers import masked_layer
+from tfsparse.testing.devices import two_cpu_strategy
 from tfsparse.testing.fixtures import assert_same, fit_compiled
 
 X = np.random.default_rng(0).normal(size=(4, 6, 6, 2)).astype("float32")
@@ -101,15 +102,19 @@ def test_it_goes_together_with_other_conversions(convert):
     np.testing.assert_allclose(tfsparse.finalize(both)(X), model(X), rtol=1e-5, atol=1e-6)
 
 
+def compiled(**options):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 1))
+    x = layers.ReLU(name="relu")(conv(inputs, 4, "conv"))
+    x = layers.Dense(4, name="head")(layers.Flatten()(layers.ReLU(name="relu2")(conv(x, 4, "conv2"))))
+    model = tfsparse.ghost_skips(tfsparse.tost(keras.Model(inputs, x)))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss, **options)
+    return model
+
+
 def trained(pruner, epochs=4, initial_epoch=0, model=None, callbacks=(), **options):
-    if model is None:
-        keras.utils.set_random_seed(0)
-        inputs = keras.Input((6, 6, 1))
-        x = layers.ReLU(name="relu")(conv(inputs, 4, "conv"))
-        x = layers.Dense(4, name="head")(layers.Flatten()(layers.ReLU(name="relu2")(conv(x, 4, "conv2"))))
-        model = tfsparse.ghost_skips(tfsparse.tost(keras.Model(inputs, x)))
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss, **options)
+    model = model or compiled(**options)
     callbacks = [tfsparse.Prune("constant", 0.75, pruner), ToST(), *callbacks]
     return fit_compiled(model, callbacks, epochs, initial_epoch=initial_epoch)
 
@@ -133,6 +138,16 @@ def test_a_resumed_training_has_the_bits_of_a_straight_one(tmp_path):
     model = keras.models.load_model(tmp_path / "2.keras")
     assert 0 < float(masked_layer.training_connections(model)[0].share) < 1
     assert_same(trained("rigl", model=model, initial_epoch=2), straight, "resumed from a file")
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="strategies are TensorFlow's")
+def test_on_two_replicas_the_connections_fade_out_too():
+    with two_cpu_strategy().scope():
+        model = compiled()
+    model, (x, _) = trained("rigl", model=model), testing.small_data()
+    plain = tfsparse.finalize(model)
+    # outside of the strategy, as each replica has moving statistics of its own
+    np.testing.assert_allclose(plain(x), model(x), rtol=1e-5, atol=1e-6)
 
 
 def test_in_mixed_precision_share_is_float32_and_the_output_is_not():
