@@ -23,6 +23,7 @@ HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "comparison"
 FILES = {"mnist_lenet300": "MNIST", "cifar10_resnet20": "CIFAR-10"}
 HIGH = {"mnist_99": "MNIST"}  # higher sparsities
+CHANNELS = {"digits_channels": "digits"}  # of channels, in docs/methods.md
 SPARSE_START = "mnist_sparse_start"
 SCHEDULES = "mnist_schedules"  # by scope
 EXCHANGES = ("mnist_exchange", "digits_exchange")  # of SET and RigL, how often
@@ -74,7 +75,7 @@ def table(*files: str) -> str:
     found = {file: by_method(file) for file in files}
     asked_in = {file: sorted({asked for row in rows.values() for asked in row} - {""}) for file, rows in found.items()}
     columns = [(file, asked) for file in files for asked in asked_in[file]]
-    titles = [f"{(FILES | HIGH)[file]}, {100 * float(asked):g} % zeros" for file, asked in columns]
+    titles = [f"{(FILES | HIGH | CHANNELS)[file]}, {100 * float(asked):g} % zeros" for file, asked in columns]
     methods = dict.fromkeys(method for rows in found.values() for method in rows)
     rows = [[method, *(cell(found[f].get(method, {}), asked) for f, asked in columns)] for method in methods]
     return tables.markdown(["", *titles], rows)
@@ -159,7 +160,7 @@ def cell(row: dict[str, list[dict]], asked: str) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    every = [*FILES, *HIGH, SPARSE_START, SCHEDULES, *EXCHANGES]
+    every = [*FILES, *HIGH, *CHANNELS, SPARSE_START, SCHEDULES, *EXCHANGES]
     parser.add_argument("--files", nargs="+", choices=every, default=every)
     parser.add_argument("--methods", nargs="+", help="only these, by their names in the file")
     parser.add_argument("--runs", type=pathlib.Path, default=tables.ROOT / "runs" / "comparison", help="for the runs")
@@ -175,6 +176,8 @@ if __name__ == "__main__":
     tables.write("docs/comparison.md", SCHEDULES, schedule_table())
     for file in HIGH:
         tables.write("docs/comparison.md", file, table(file))
+    for file in CHANNELS:
+        tables.write("docs/methods.md", file, table(file))
     tables.write("docs/comparison.md", SPARSE_START, sparse_start())
     for file in EXCHANGES:
         tables.write("docs/comparison.md", file, exchanges(file))
