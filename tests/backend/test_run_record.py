@@ -13,7 +13,7 @@ NOT_OF_TRAIN = ("recalibration", "sensitivity", "first_screen", "free_tickets", 
 RESULTS = [
     path
     for path in sorted((ROOT / "benchmarks" / "results").glob("*/**/*-seed*.json"))
-    if "tfmot" not in path.stem and not path.stem.startswith("frontier-") and path.parent.name not in NOT_OF_TRAIN
+    if "tfmot" not in path.stem and not path.stem.startswith("frontier-") and not {*path.parts} & {*NOT_OF_TRAIN}
 ]
 FINISHED = ROOT / "benchmarks" / "results" / "activation_density" / "lenet5-shrinking-seed0.json"
 
