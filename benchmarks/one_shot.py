@@ -54,7 +54,7 @@ def trained(network: str, seed: int, runs: pathlib.Path) -> tuple[pathlib.Path, 
     file, name = FILES[network], f"dense-seed{seed}"
     config = matrix.load(CONFIGS / f"{file}.yaml").get(name)
     matrix.train({name: config}, runs / file)
-    options = {"image_size": config.data.image_size} if config.data.image_size else {}
+    options = {"image_size": config.data.image_size, "augment": config.data.augment}  # as in training
     data = zoo_data.load(config.data.name, batch_size=128, seed=seed, **options)
     return runs / file / name / "model.keras", data
 

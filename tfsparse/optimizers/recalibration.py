@@ -28,8 +28,8 @@ def recalibrate(model: keras.Model, data, batches: int = 100) -> None:
 
     Args:
         model: A built model with BatchNormalization.
-        data: Inputs like those of training: a dataset of batches, of `x` or `(x, y)`; or arrays, `x` or a tuple
-            `(x, y)`, which are split into batches of 128.
+        data: Inputs of training, augmented as in training: others have other statistics, and accuracy may fall. A
+            dataset of batches, of `x` or `(x, y)`; or arrays, `x` or a tuple `(x, y)`, split into batches of 128.
         batches: Number of batches to use at most, >= 1. Default: 100.
 
     Raises:
