@@ -83,6 +83,18 @@ def test_without_its_connections_it_is_the_model_before():
     assert all(np.array_equal(found[path], expected[path]) for path in expected)
 
 
+def test_weights_stay_with_their_layers_where_connections_change_the_order_of_the_layers():
+    inputs = keras.Input((6, 6, 2))
+    plain = layers.Conv2D(4, 3, padding="same", name="b1")(inputs)
+    outputs = conv(inputs, 4, "a") + layers.Conv2D(4, 3, padding="same", name="b2")(plain)
+    model = keras.Model(inputs, outputs)
+    randomise(model)
+    connected = tfsparse.ghost_skips(model)
+    assert [v.path for v in connected.weights if "skip" not in v.path] != [v.path for v in model.weights]
+    set_share(connected, 0.0)
+    np.testing.assert_array_equal(tfsparse.finalize(connected)(X), model(X))
+
+
 CONVERSIONS = {
     "smooth first": lambda model: tfsparse.ghost_skips(tfsparse.tost(model)),
     "smooth last": lambda model: tfsparse.tost(tfsparse.ghost_skips(model)),
