@@ -52,7 +52,7 @@ def trained(network: str, seed: int, runs: pathlib.Path) -> tuple[pathlib.Path, 
     if network == "transformer":
         return _transformer(seed, runs / "transformer" / f"seed{seed}.keras")
     file, name = FILES[network], f"dense-seed{seed}"
-    config = matrix.load(CONFIGS / f"{file}.yaml").get(name)
+    config = matrix.load(CONFIGS / f"{file}.yaml")[name]
     matrix.train({name: config}, runs / file)
     options = {"image_size": config.data.image_size, "augment": config.data.augment}  # as in training
     data = zoo_data.load(config.data.name, batch_size=128, seed=seed, **options)

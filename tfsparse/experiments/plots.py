@@ -132,7 +132,7 @@ def comparison(runs: Iterable[dict]) -> Figure:
     if ticks:
         figure.axes[0].set_xticks(ticks)
     handles = figure.axes[0].get_legend_handles_labels()[0]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2 * len(keys), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(keys) + 1, frameon=False)
     return figure
 
 
