@@ -1,11 +1,12 @@
-"""What does a sparse LeNet-300-100 cost to train, against prior works' three stages and iterative pruning?
+"""What does a sparse network cost to train, against prior works' three stages and iterative pruning?
 
-Trains `configs/comparison/mnist_cost.yaml`, and what begins from its dense runs: three stages whose fine-tuning has a
-learning rate of its own, and iterative magnitude pruning with rewinding. Together with the runs of `comparison.py` they
-make the tables and the picture of `docs/evidence.md`. Finished runs are not run again, broken-off ones are resumed:
+Trains `configs/comparison/mnist_cost.yaml` and `cifar10_cost.yaml`, and what begins from their dense runs: three stages
+whose fine-tuning has a learning rate of its own, and iterative magnitude pruning with rewinding. Together with the runs
+of `comparison.py` they make the tables and pictures of `docs/evidence.md`. Finished runs are not run again, broken-off
+ones are resumed:
 
-    TFDS_DATA_DIR=... python benchmarks/evidence.py
-    python benchmarks/evidence.py --tables               # only tables and picture, from benchmarks/results
+    TFDS_DATA_DIR=... python benchmarks/evidence.py --networks mnist_lenet300
+    python benchmarks/evidence.py --tables               # only tables and pictures, from benchmarks/results
 """
 
 import argparse
@@ -28,13 +29,15 @@ from tfsparse.experiments import config as configs
 from tfsparse.experiments import matrix, plots
 from tfsparse.experiments.differences import Difference, paired
 from tfsparse.experiments.run_config import RunConfig
+from tfsparse.methods.pll import rules as pll_rules
 
-FILE = tables.ROOT / "configs" / "comparison" / "mnist_cost.yaml"
+FILES = {"mnist_lenet300": "mnist_cost", "cifar10_resnet20": "cifar10_cost"}  # in configs/comparison
 RESULTS = tables.ROOT / "benchmarks" / "results" / "evidence"
 SEEDS = (0, 1, 2)
 SPARSITIES = (0.95, 0.98, 0.9)  # in the order in which they are trained
 FINE_TUNING = {"fine_tuned": "{name: one_cycle, max: 0.1}", "fine_tuned_low": "0.01"}  # the learning rates
 FINE_TUNING_EPOCHS = 4
+LATER = {"mnist_lenet300": (*FINE_TUNING, "rewound"), "cifar10_resnet20": ("fine_tuned",)}  # begin from earlier runs
 ROUNDS = (0.8, 0.95, 0.98)  # the sparsities of iterative pruning, one after another
 PRUNER = "{name: magnitude, scope: global}"
 PARTS = ((schedules, "schedule"), (pruners, "pruner"))  # of the section `prune`
@@ -59,12 +62,18 @@ LABELS = {
 }
 TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)  # of the picture, in training FLOPs
 PRIOR = "fine_tuned"  # the most accurate of the three stages
+WINDOWS = ("agp_0_30", "agp_10_40", "agp")  # the same schedule and pruner in three windows
 
 
-def names() -> list[str]:
-    """All runs, in the order in which they are trained."""
-    tuned = [f"{method}-{s:g}-seed{seed}" for seed in SEEDS for s in SPARSITIES for method in FINE_TUNING]
-    return [*matrix.load(FILE), *tuned, *(f"rewound-{s:g}-seed{seed}" for seed in SEEDS for s in ROUNDS)]
+def names(network: str) -> list[str]:
+    """All runs of a network, seed by seed."""
+    asked = [(method, s) for method in LATER[network] for s in (ROUNDS if method == "rewound" else SPARSITIES)]
+    later = [f"{method}-{s:g}-seed{seed}" for seed in SEEDS for method, s in asked]
+    return sorted([*matrix.load(_file(network)), *later], key=lambda name: parts(name)[2])
+
+
+def _file(network):
+    return tables.ROOT / "configs" / "comparison" / f"{FILES[network]}.yaml"
 
 
 def parts(name: str) -> tuple[str, float, int]:
@@ -80,9 +89,10 @@ def earlier(name: str) -> list[str]:
     return [f"dense-seed{seed}", *rounds] if method in (*FINE_TUNING, "rewound") else []
 
 
-def config_of(name: str) -> RunConfig:
+def config_of(network: str, name: str) -> RunConfig:
     """The config of a run, with the files of the runs before it relative to the current folder."""
-    known = matrix.load(FILE)
+    file = _file(network)
+    known = matrix.load(file)
     if name in known:
         return known[name]
     method, sparsity, seed = parts(name)
@@ -92,39 +102,40 @@ def config_of(name: str) -> RunConfig:
         prune = f"{{schedule: {{name: one_shot, start: 0.0}}, pruner: {PRUNER}, sparsity: {sparsity}}}"
         sets = [f"optimizer.learning_rate={FINE_TUNING[method]}", f"prune={prune}", f"epochs={FINE_TUNING_EPOCHS}"]
         sets += [f"start={{weights: {earlier(name)[-1]}/model.keras}}"]
-    return configs.validate(configs.read(FILE)["base"], [*sets, f"seed={seed}"], source=str(FILE))
+    return configs.validate(configs.read(file)["base"], [*sets, f"seed={seed}"], source=str(file))
 
 
-def train(name: str) -> None:
+def train(network: str, name: str) -> None:
     """Train a run into the current folder, after the runs that it needs. What is finished is not trained again."""
     for before in earlier(name)[-1:]:
-        train(before)
+        train(network, before)
     if parts(name)[0] == "rewound" and not pathlib.Path(_mask(name)).exists():
         model = run_directory.read_model(pathlib.Path(earlier(name)[-1], "model.keras"), compiled=False)
         tfsparse.prune(model, parts(name)[1], tfsparse.Magnitude(scope="global"))
         model.save(_mask(name))
-    matrix.train({name: config_of(name)}, ".", on_run_begin=lambda name: print(name, flush=True))
+    matrix.train({name: config_of(network, name)}, ".", on_run_begin=lambda name: print(name, flush=True))
 
 
 def _mask(name):
     return name.replace("rewound", "cut") + ".keras"
 
 
-def run_all() -> None:
-    """Train every run that is not among the results, in the current folder, and keep its run.json."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    for name in names():
-        if not (RESULTS / f"{name}.json").exists():
-            train(name)
-            shutil.copy(pathlib.Path(name, "run.json"), RESULTS / f"{name}.json")
+def run_all(network: str) -> None:
+    """Train every run of a network that is not among the results, in the current folder, and keep its run.json."""
+    results = RESULTS / network
+    results.mkdir(parents=True, exist_ok=True)
+    for name in names(network):
+        if not (results / f"{name}.json").exists():
+            train(network, name)
+            shutil.copy(pathlib.Path(name, "run.json"), results / f"{name}.json")
 
 
 # ------------------------------------------------------------------------------------------------- accuracy and FLOPs
 
 
 def records(network: str) -> dict[str, dict]:
-    """All runs of a network that are there, by name: those of `comparison.py`, and of MNIST those of this file."""
-    own = sorted(RESULTS.glob("*.json")) if network == "mnist_lenet300" else []
+    """All runs of a network that are there, by name: those of `comparison.py`, and those of this file."""
+    own = sorted((RESULTS / network).glob("*.json"))
     return comparison.finished(network) | {path.stem: json.loads(path.read_text()) for path in own}
 
 
@@ -140,7 +151,7 @@ def _uncounted(method, share, run):
         return (1 - share) / 3
     if method == "rigl":  # the same at each exchange
         return _exchanges_per_step(run) * (1 - share) / 3
-    return _measuring(run) if method == "pll" and run["summary"]["data"] == "mnist" else 0.0
+    return _measuring(run) if method == "pll" else 0.0
 
 
 def _exchanges_per_step(run):
@@ -155,11 +166,18 @@ def _made(kind, section):
 
 
 def _measuring(run):
-    """PLL's products with the Hessian, as `pll.py` counted them in trainings of 8 epochs at the nearest sparsity."""
-    sparsity = min(pll.SPARSITIES, key=lambda s: abs(s - run["summary"]["asked_sparsity"]))
-    measured = json.loads(pll.RESULTS.read_text())
-    runs = [measured[pll.key("mnist", "pll", sparsity, seed)] for seed in pll.SEEDS]
-    return statistics.fmean(run["flops_measuring"] for run in runs) * pll.TASKS["mnist"]["epochs"] / BUDGET
+    """PLL's products with the Hessian. On MNIST `pll.py` has counted them, in trainings of 8 epochs at the nearest
+    sparsity. Elsewhere a bound: five products and a loss at each check until the epoch that reaches the target."""
+    data, target = run["summary"]["data"], run["summary"]["asked_sparsity"]
+    if data == "mnist":
+        sparsity = min(pll.SPARSITIES, key=lambda s: abs(s - target))
+        measured = json.loads(pll.RESULTS.read_text())
+        runs = [measured[pll.key("mnist", "pll", sparsity, seed)] for seed in pll.SEEDS]
+        return statistics.fmean(run["flops_measuring"] for run in runs) * pll.TASKS["mnist"]["epochs"] / BUDGET
+    every = pll_rules.default_every(len(run["epochs"]) * STEPS_PER_EPOCH[data])
+    last = next(n for n, epoch in enumerate(run["epochs"]) if epoch["sparsity"] >= target - 1e-3)
+    shares = [epoch.get("mean_macs_share", epoch["macs_share"]) for epoch in run["epochs"][: last + 1]]
+    return sum(shares) / every * (5 * 2 + 1 / 3) / len(run["epochs"])
 
 
 def results(network: str) -> dict[str, dict[float, dict[int, tuple[float, float]]]]:
@@ -208,12 +226,12 @@ def _cell(row, is_on_front):
     return f"{tables.mean(accuracies)} ({means(row)[1]:.3f}{count}){' *' * is_on_front}"
 
 
-def ratios() -> str:
+def ratios(network: str) -> str:
     """How many times fewer FLOPs than the three stages a method needs, and the difference in accuracy, by seed."""
-    found = results("mnist_lenet300")
+    found = results(network)
     asked = _sparsities(found)
     rows = [
-        [LABELS[m], *(_ratio(found[PRIOR].get(s), rows.get(s)) for s in asked)]
+        [LABELS[m], *(_ratio(found.get(PRIOR, {}).get(s), rows.get(s)) for s in asked)]
         for m, rows in found.items()
         if m not in ("dense", PRIOR)
     ]
@@ -235,12 +253,12 @@ def compared(theirs: dict, ours: dict) -> tuple[Difference, Difference]:
     return accuracy, paired(ratio, dict.fromkeys(ratio, 0.0))
 
 
-def headline() -> str:
+def headline(network: str) -> str:
     """For each sparsity the method with the fewest FLOPs that is at least as accurate as the three stages."""
-    found = results("mnist_lenet300")
+    found = results(network)
     rows = []
     for s in _sparsities(found):
-        prior = found[PRIOR].get(s, {})
+        prior = found.get(PRIOR, {}).get(s, {})
         least = [m for m in front(found, s) if m != PRIOR and prior and means(found[m][s])[0] >= means(prior)[0]]
         if least:
             accuracy, times = compared(prior, found[least[0]][s])
@@ -255,6 +273,29 @@ def headline() -> str:
             ])
     titles = ["zeros", LABELS[PRIOR], "the cheapest that is as accurate", "", "difference", "times fewer FLOPs"]
     return tables.markdown(titles, rows)
+
+
+def against_windows(network: str) -> str:
+    """PLL against AGP with PLL's own FLOPs: between two windows, in proportion; beyond them, the nearest one."""
+    found = results(network)
+    rows = []
+    for s in _sparsities(found):
+        ours = found.get("pll", {}).get(s, {})
+        windows = [found[method].get(s, {}) for method in WINDOWS if method in found]
+        seeds = [seed for seed in ours if all(seed in window for window in windows)]
+        if seeds:
+            theirs = {seed: _at(ours[seed][1], [window[seed] for window in windows]) for seed in seeds}
+            difference = paired({seed: ours[seed][0] for seed in seeds}, theirs)
+            same = {seed: (accuracy, ours[seed][1]) for seed, accuracy in theirs.items()}
+            cells = (_cell({seed: row[seed] for seed in seeds}, False) for row in (ours, same))
+            rows.append([f"{100 * s:g} %", *cells, difference.text(2) + " ~" * difference.is_noise])
+    return tables.markdown(["zeros", "PLL", "AGP with as many FLOPs", "difference"], rows)
+
+
+def _at(cost, points):
+    """The accuracy that a line through `(accuracy, FLOPs)` has at a cost."""
+    accuracies, costs = zip(*sorted(points, key=lambda point: point[1]), strict=True)
+    return float(np.interp(cost, costs, accuracies))
 
 
 def _sparsities(found):
@@ -296,16 +337,18 @@ def _panel(axes, found, sparsity):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=list(FILES), default=list(FILES))
     parser.add_argument("--runs", type=pathlib.Path, default=tables.ROOT / "runs" / "evidence", help="for the runs")
-    parser.add_argument("--tables", action="store_true", help="only write tables and picture")
+    parser.add_argument("--tables", action="store_true", help="only write tables and pictures")
     arguments = parser.parse_args()
-    if not arguments.tables:
-        folder = arguments.runs.resolve()
+    for network in () if arguments.tables else arguments.networks:
+        folder = arguments.runs.resolve() / network
         folder.mkdir(parents=True, exist_ok=True)
         os.chdir(folder)  # so that run.json has no path of this machine
-        run_all()
-    for network in comparison.FILES:
+        run_all(network)
+    for network in FILES:
         tables.write("docs/evidence.md", f"costs-{network}", costs(network))
         plots.save(picture(network), tables.ROOT / "docs" / f"evidence_{network}.png", overwrite=True)
-    tables.write("docs/evidence.md", "ratios", ratios())
-    tables.write("docs/evidence.md", "headline", headline())
+        tables.write("docs/evidence.md", f"ratios-{network}", ratios(network))
+        tables.write("docs/evidence.md", f"headline-{network}", headline(network))
+        tables.write("docs/evidence.md", f"windows-{network}", against_windows(network))

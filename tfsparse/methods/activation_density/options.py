@@ -44,6 +44,13 @@ class Options(StageOptions):
     )
     smallest: int = whole(8, "Smallest width of a layer.")
     multiple: int = whole(1, "Number of which widths are multiples.")
+    min_kept: float = option(
+        0.0,
+        "a number in [0, 1), such as 0.7",
+        "Smallest fraction of its width that a resize leaves a layer.",
+        least=0,
+        below=1,
+    )
     tolerance: float = number(0.02, "Difference of `monitor` beyond which a worse stage is undone.")
     monitor: str = option(
         "val_accuracy",

@@ -49,8 +49,9 @@ class DensityPolicy(ResizePolicy):
 
     def new_widths(self, entry: dict) -> dict[str, int]:
         """Return `{group: new width}` for the groups whose width changes by the densities of an epoch."""
+        limits = self.options.smallest, self.options.multiple, self.options.min_kept
         widths = {
-            name: rules.new_width(entry["widths"][name], density, self.options.smallest, self.options.multiple)
+            name: rules.new_width(entry["widths"][name], density, *limits)
             for name, density in entry["densities"].items()
         }
         return {name: width for name, width in widths.items() if width < entry["widths"][name]}

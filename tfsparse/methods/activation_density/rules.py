@@ -9,10 +9,11 @@ SATURATED_FRACTION = 0.95  # of the groups must be saturated
 MAX_DENSITY = 0.9  # a network with this density or a higher one is not resized
 
 
-def new_width(width: int, density: float, smallest: int = 1, multiple: int = 1) -> int:
+def new_width(width: int, density: float, smallest: int = 1, multiple: int = 1, min_kept: float = 0.0) -> int:
     """Return the width of a layer after a resize.
 
-        multiple * floor(width * density / multiple + 1/2), at least `smallest`, at most `width`
+        share = max(density, min_kept)
+        multiple * floor(width * share / multiple + 1/2), at least `smallest`, at most `width`
 
     A half is rounded up. Python's `round` would round it to the even number.
 
@@ -21,6 +22,7 @@ def new_width(width: int, density: float, smallest: int = 1, multiple: int = 1) 
         density: Density of the layer, in [0, 1].
         smallest: Smallest width. Default: 1.
         multiple: The width is a multiple of it, unless that would make the layer wider. Default: 1.
+        min_kept: Smallest fraction of the width that is kept, in [0, 1]. Default: 0.
 
     Returns:
         A number of channels.
@@ -33,7 +35,7 @@ def new_width(width: int, density: float, smallest: int = 1, multiple: int = 1) 
         (26, 3, 24, 8)
     """
     least = multiple * math.ceil(smallest / multiple)
-    return min(width, max(least, multiple * math.floor(width * density / multiple + 0.5)))
+    return min(width, max(least, multiple * math.floor(width * max(density, min_kept) / multiple + 0.5)))
 
 
 def is_saturated(densities: Sequence, window: int, tolerance: float) -> bool:
