@@ -1,9 +1,10 @@
 """What does training by activation density save, and what does it cost?
 
-Trains LeNet-5 on MNIST, a small VGG and ResNet-20 on CIFAR-10 dense and with the network shrinking, for as many epochs,
-and writes the tables of `docs/activation_density.md`. The budget that fits a CPU: CIFAR-10 as JPEG, resized to 16x16
-pixels, 20 epochs. On a GPU, through the JAX backend too, `--full` trains the configs as they are. Runs that are
-finished are not run again, broken-off ones are resumed.
+Trains LeNet-5 on MNIST, a small VGG and ResNet-20 on CIFAR-10, dense and with the network shrinking by the default and
+by other rules, for as many epochs, and writes the tables of `docs/activation_density.md`. The budget that fits a CPU:
+CIFAR-10 as JPEG, resized to 16x16 pixels, 20 epochs. On a GPU, through the JAX backend too, `--full` trains the dense
+networks and the default rule as long as the configs say. Runs that are finished are not run again, broken-off ones are
+resumed.
 
     TFDS_DATA_DIR=... python benchmarks/activation_density.py --networks lenet5 resnet20 vgg_small
     TFDS_DATA_DIR=... python benchmarks/activation_density.py --times 11   # seconds per step of every stage, in turns
@@ -23,21 +24,35 @@ import trainings
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "activation_density"
 SMALL = ("epochs=20", "data.name=cifar10_jpeg", "data.image_size=16")
-SHORT = ("activation_density.min_epochs=4", "activation_density.window=3")
-ONCE = (*SHORT, "activation_density.rounds=1", "activation_density.max_epochs=5", "activation_density.tolerance=0.05")
+SHORT = "min_epochs: 4, window: 3, max_epochs: 5, min_kept: 0"  # the density alone decides about the widths
+LONG = "min_epochs: 10, max_epochs: 10, min_kept: 0"
 NETWORKS = {"lenet5": "LeNet-5", "vgg_small": "small VGG", "resnet20": "ResNet-20"}
 CONFIGS = {"lenet5": "mnist_lenet5", "vgg_small": "cifar10_vgg_small", "resnet20": "cifar10_resnet20"}
-PARTS = {"dense": "dense", "shrinking": "activation density", "once": "activation density, one cut"}
-OVERRIDES = {"dense": ("activation_density=null",), "shrinking": SHORT, "once": ONCE}
+SMALLEST = {"lenet5": 4, "vgg_small": 8, "resnet20": 4}  # as in the configs
+PARTS = {
+    "dense": "dense",
+    "default": "activation density, defaults",
+    "shrinking": "width times density, several cuts",
+    "once": "width times density, one cut",
+}
 
 
 def train(network: str, part: str, seed: int, runs: pathlib.Path, full: bool) -> None:
     """One training through the command line, and its run.json among the results."""
     name = f"{network}-{part}-seed{seed}"
     small = () if full or network == "lenet5" else SMALL
-    mine = OVERRIDES[part] if small or part != "shrinking" else ()
     config = f"{CONFIGS[network]}_activation_density"
-    trainings.train(config, RESULTS / f"{name}.json", runs, name, f"seed={seed}", *small, *mine)
+    section = f"activation_density={_section(network, part)}"
+    trainings.train(config, RESULTS / f"{name}.json", runs, name, f"seed={seed}", *small, section)
+
+
+def _section(network, part):
+    options = {
+        "default": "",
+        "shrinking": f"rounds: 2, {LONG}" if network == "lenet5" else f"rounds: 3, {SHORT}",
+        "once": f"rounds: 1, {SHORT}, tolerance: 0.05",
+    }
+    return "null" if part == "dense" else f"{{smallest: {SMALLEST[network]}, {options[part]}}}"
 
 
 def finished(network: str, part: str) -> list[dict]:
@@ -54,7 +69,7 @@ def results() -> str:
 def _row(network, part):
     runs = [run["summary"] for run in finished(network, part)]
     accuracies = [tables.mean([100 * run[key] for run in runs]) for key in ("accuracy", "best_accuracy")]
-    sizes = _sizes(runs, finished(network, "shrinking"))
+    sizes = _sizes(runs, finished(network, "default") or finished(network, "shrinking"))
     return [NETWORKS[network], PARTS[part], *accuracies, *sizes, _time(network, runs)]
 
 
@@ -111,8 +126,8 @@ def _times(network):
 def stages() -> str:
     """Every stage of the runs that shrink: how long, how wide, how dense, how accurate."""
     titles = ["network", "epochs", "widths", "density at the end", "MACs, %", "time per step, %", "best accuracy, %"]
-    parts = [(network, part) for network in NETWORKS for part in ("shrinking", "once")]
-    rows = [row for network, part in parts for run in finished(network, part) for row in _stages(network, part, run)]
+    parts = [(network, part) for network in NETWORKS for part in PARTS if part != "dense"]
+    rows = [row for n, part in parts for run in finished(n, part) if run["seed"] == 0 for row in _stages(n, part, run)]
     return tables.markdown(titles, rows)
 
 
@@ -122,7 +137,7 @@ def _stages(network, part, run):
         epochs = list(epochs)
         last = epochs[-1]
         yield [
-            f"{NETWORKS[network]}{', one cut' * (part == 'once')}" if epochs[0]["epoch"] == 1 else "",
+            f"{NETWORKS[network]}, {PARTS[part]}" if epochs[0]["epoch"] == 1 else "",
             f"{epochs[0]['epoch']} to {last['epoch']}",
             "-".join(map(str, last["widths"].values())),
             f"{last['density']:.2f}",

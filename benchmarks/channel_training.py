@@ -24,7 +24,7 @@ SHORT = {"lenet5": ("epochs=4",), "resnet20": ("epochs=5", "data.name=cifar10_jp
 REST = "activation_density=null"
 METHODS = {
     "dense": (REST,),
-    "activation_density": ("activation_density={smallest: 4, prune_epochs: [1, 2]}",),
+    "activation_density": ("activation_density={smallest: 4, prune_epochs: [1, 2], min_kept: 0}",),
     "filter_pruning": (REST, "filter_pruning={sparsity: 0.5, rounds: 2, every: 1}"),
     "filter_pruning_0.75": (REST, "filter_pruning={sparsity: 0.75, rounds: 2, every: 1}"),
     "feature_relevance": (REST, "feature_relevance={sparsity: 0.5, rounds: 2, every: 1, smallest: 4}"),

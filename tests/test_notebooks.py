@@ -67,7 +67,7 @@ SHOWS = {
 }
 # What is replaced, so that a notebook runs in a minute.
 SHORTER = {
-    "activation_density.ipynb": {"min_epochs=10, window=5": "min_epochs=1, window=1"},
+    "activation_density.ipynb": {"min_epochs=10": "min_epochs=1, window=1"},
     "fine_tuning.ipynb": {
         "epochs=EPOCHS // 4": "epochs=1",
         "PER_CLASS = 2000": "PER_CLASS = 128",

@@ -17,7 +17,7 @@ from tfsparse.backend import run_directory
 from tfsparse.experiments import assembly, experiment
 from tfsparse.experiments.config import ConfigError
 
-SECTION = "activation_density={prune_epochs: [1, 3], smallest: 2, tolerance: 1}"
+SECTION = "activation_density={prune_epochs: [1, 3], min_kept: 0, smallest: 2, tolerance: 1}"
 
 
 def config(*overrides):
@@ -45,7 +45,7 @@ def test_what_is_left_is_what_the_run_says(finished):
     assert summary["resizes"] == [1, 3] and (summary["asked_sparsity"], summary["sparsity"]) == (None, 0)
     assert summary["accuracy"] == pytest.approx(last["val_accuracy"]) and summary["accuracy"] > 0.2
     assert summary["best_accuracy"] == max(epoch["val_accuracy"] for epoch in run["epochs"] if epoch["stage"] == 2)
-    assert summary["method"] == "activation density (prune_epochs=(1, 3), smallest=2, tolerance=1.0)"
+    assert summary["method"] == "activation density (prune_epochs=(1, 3), smallest=2, min_kept=0.0, tolerance=1.0)"
 
 
 def test_tensorboard_has_the_figures_of_the_whole_network(finished):
@@ -160,7 +160,7 @@ def test_the_accuracy_after_a_way_back_is_that_of_the_model(tmp_path):
         (["prune.sparsity=0.5"], "activation_density and prune both decide.*--set activation_density=null"),
         (["activation_density.prune_epochs=[4]"], r"prune_epochs=\[4\]: after epoch 4 nothing can be resized"),
         (["activation_density.prune_epochs=[3, 1]"], "expected rising numbers"),
-        (["activation_density.max_epochs=5"], "max_epochs=5: expected a whole number of at least 10"),
+        (["activation_density={min_epochs: 9, max_epochs: 5}"], "max_epochs=5: expected a whole number of at least 9"),
         (["model=logistic"], "logistic"),
     ],
 )

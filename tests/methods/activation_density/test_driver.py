@@ -45,7 +45,7 @@ def net(optimizer="adam", run_eagerly=EAGER, **options):
 
 
 def driver(model=None, **options):
-    options = {"prune_epochs": [1, 3], "smallest": 2, "tolerance": 1.0} | options
+    options = {"prune_epochs": [1, 3], "min_kept": 0, "smallest": 2, "tolerance": 1.0} | options
     return tfsparse.ActivationDensity(model or net(), **options)
 
 
@@ -442,7 +442,7 @@ def test_x_may_be_a_function_of_the_epoch(tmp_path):
     assert_same(fit(None), straight)
 
 
-def of_version_0_1(directory):
+def of_version_0_1(directory, **options):
     """The training that tests/saved_by_0_1/make.py has interrupted in its third epoch, resumed."""
     random = np.random.default_rng(3)
     x, y = random.normal(size=(64, 8)).astype("float32"), random.integers(0, 4, 64)
@@ -450,7 +450,7 @@ def of_version_0_1(directory):
     dense = [layers.Dense(16, activation="relu", name="hidden"), layers.Dense(4, name="head")]
     model = keras.Sequential([keras.Input((8,)), *dense])
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    done = tfsparse.ActivationDensity(model, prune_epochs=(1,), smallest=4, directory=directory)
+    done = tfsparse.ActivationDensity(model, prune_epochs=(1,), smallest=4, directory=directory, **options)
     return done, done.fit(x, y, batch_size=16, epochs=4, verbose=0, validation_data=(x, y))
 
 
@@ -458,13 +458,16 @@ def of_version_0_1(directory):
 def test_a_directory_of_version_0_1_is_resumed(tmp_path):
     shutil.copytree(pathlib.Path(__file__).parents[2] / "saved_by_0_1" / "activation_density", tmp_path / "run")
     saved = json.loads((tmp_path / "run" / "run.json").read_text())
-    done, history = of_version_0_1(tmp_path / "run")
+    with pytest.raises(run_directory.RunError, match=r"kept: 0.0 -> 0.75\n  rounds: 3 -> 1\n  min_epochs: 10 -> 1$"):
+        of_version_0_1(tmp_path / "run")
+    former = {"rounds": 3, "min_epochs": 10, "min_kept": 0.0}  # the defaults of that version
+    done, history = of_version_0_1(tmp_path / "run", **former)
     assert done.entries[:2] == saved["epochs"] and done.resizes[0]["keep"] == saved["resizes"][0]["keep"]
     assert history.epoch == [0, 1, 2, 3] and history.history["stage"] == [0, 1, 1, 1] and widths(done.model) == [8, 4]
     assert done.seconds > saved["positions"][-1]["seconds"]
-    _, expected = of_version_0_1(None)
+    _, expected = of_version_0_1(None, **former)
     np.testing.assert_allclose(history.history["loss"], expected.history["loss"], rtol=1e-5)
-    again, _ = of_version_0_1(tmp_path / "run")  # finished: read, not trained
+    again, _ = of_version_0_1(tmp_path / "run", **former)  # finished: read, not trained
     assert again.seconds == done.seconds and bits(again.model) == bits(done.model)
 
 

@@ -8,7 +8,7 @@ from tfsparse.structured.stages.record import Position
 
 
 def policy(**options):
-    return DensityPolicy(Options(**{"window": 2, "min_epochs": 2, "smallest": 1} | options))
+    return DensityPolicy(Options(**{"window": 2, "min_epochs": 2, "smallest": 1, "rounds": 3, "min_kept": 0} | options))
 
 
 def entries(*densities, **more):
@@ -28,9 +28,10 @@ def test_only_epochs_since_the_last_resize_count():
 
 def test_all_rounds_take_place_also_if_no_density_is_saturated():
     unsaturated = entries(*[0.5, 0.7] * 6)
-    dues = [policy(rounds=2).is_due(unsaturated[:n], Position(), epochs_left=12 - n) for n in (2, 3, 4, 5)]
-    assert dues == [False, False, True, True]  # 12 epochs are three stages of 4
-    assert not policy(rounds=2, max_epochs=5).is_due(unsaturated[:4], Position(), epochs_left=8)
+    dues = [policy().is_due(unsaturated[:n], Position(), epochs_left=40 - n) for n in (2, 3, 4, 5)]
+    assert dues == [False, False, True, True]  # a tenth of 40 epochs
+    assert not policy(max_epochs=5).is_due(unsaturated[:4], Position(), epochs_left=36)
+    assert policy(min_epochs=3).is_due(unsaturated[:3], Position(), epochs_left=9)  # a tenth of 12 would be less
 
 
 def test_after_the_last_round_or_a_stop_nothing_is_due():
@@ -54,6 +55,7 @@ def test_new_widths_are_those_that_change():
     entry = entries(0.5)[0] | {"densities": {"a": 0.25, "b": 0.9}}
     assert policy().new_widths(entry) == {"a": 3}
     assert policy(smallest=8).new_widths(entry) == {"a": 8}
+    assert policy(min_kept=0.6).new_widths(entry) == {"a": 6}
 
 
 def test_a_dense_network_or_one_without_a_change_is_not_resized():

@@ -21,6 +21,9 @@ from tfsparse.methods.activation_density import rules
         (64, 0.01, {"smallest": 3, "multiple": 8}, 8),
         (20, 0.95, {"multiple": 8}, 16),  # 2.375 eights
         (20, 1.0, {"multiple": 8}, 20),  # 2.5 eights are more than there are
+        (64, 0.4, {"min_kept": 0.75}, 48),
+        (64, 0.9, {"min_kept": 0.75}, 58),  # a denser layer keeps more
+        (10, 0.1, {"min_kept": 0.75, "smallest": 9}, 9),
     ],
 )
 def test_the_new_width_is_width_times_density(width, density, options, expected):

@@ -18,7 +18,7 @@ class Options(StageOptions):
         ValueError: If an option has another value than its `metadata["expected"]` says.
     """
 
-    rounds: int = whole(3, "Largest number of resizes.")
+    rounds: int = whole(1, "Largest number of resizes.")
     weights: str = option(
         "inherit",
         '"inherit" or "reinit"',
@@ -28,12 +28,12 @@ class Options(StageOptions):
     )
     saturation: float = number(0.01, "Range of the last densities of a layer below which the layer is saturated.")
     window: int = whole(5, "Number of epochs over which that range is measured.")
-    min_epochs: int = whole(10, "Smallest number of epochs between two resizes, and after the last.")
+    min_epochs: int = whole(1, "Smallest number of epochs between two resizes, and after the last.")
     max_epochs: int | None = option(
         None,
         "a whole number of at least min_epochs, such as 20",
-        "Number of epochs after which a stage ends without saturation. None: epochs / (rounds + 1), so that there is "
-        "time for all rounds.",
+        "Number of epochs after which a stage ends without saturation. None: a tenth of the epochs, or min_epochs if "
+        "that is more.",
         least=1,
     )
     prune_epochs: tuple[int, ...] | None = option(
@@ -45,9 +45,9 @@ class Options(StageOptions):
     smallest: int = whole(8, "Smallest width of a layer.")
     multiple: int = whole(1, "Number of which widths are multiples.")
     min_kept: float = option(
-        0.0,
-        "a number in [0, 1), such as 0.7",
-        "Smallest fraction of its width that a resize leaves a layer.",
+        0.75,
+        "a number in [0, 1), such as 0.75",
+        "Smallest fraction of its width that a resize leaves a layer. 0: its density alone decides, as in the paper.",
         least=0,
         below=1,
     )

@@ -39,7 +39,7 @@ class DensityPolicy(ResizePolicy):
         if position.stage >= options.rounds:
             return False
         densities = [list(entry["densities"].values()) for entry in stage_entries]
-        max_epochs = options.max_epochs or (len(entries) + epochs_left) // (options.rounds + 1)
+        max_epochs = options.max_epochs or max(options.min_epochs, (len(entries) + epochs_left) // 10)
         return rules.is_due(densities, options.window, options.saturation, options.min_epochs, max_epochs, epochs_left)
 
     def reason_to_stop(self, entry):

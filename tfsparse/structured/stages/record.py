@@ -21,6 +21,7 @@ from tfsparse.backend import files, run_directory
 
 NAMES = ("model.keras", "stage-[0-9]*.keras", "examples.npz")  # of its files besides run.json
 _FORMER_KEYS = {"size": "stage", "since": "stage_begin"}  # of positions, in version 0.1
+_LATER_SETTINGS = {"min_kept": 0.0}  # which that version did not have, and what they were in it
 
 
 @dataclasses.dataclass
@@ -192,6 +193,7 @@ def _check(directory, run, settings):
     if "positions" not in run:
         raise run_directory.RunError(f"{directory} holds a run of tfsparse train; pass another directory.")
     old, new = run["config"], json.loads(json.dumps(settings))
+    old = {key: value for key, value in _LATER_SETTINGS.items() if key in new} | old
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     if changed:
         lines = "\n".join(f"  {key}: {old.get(key)!r} -> {new.get(key)!r}" for key in changed)
