@@ -25,7 +25,7 @@ FILES = {"mnist_lenet300": "MNIST", "cifar10_resnet20": "CIFAR-10"}
 HIGH = {"mnist_99": "MNIST"}  # higher sparsities
 CHANNELS = {"digits_channels": "digits"}  # of channels, in docs/methods.md
 SPARSE_START = "mnist_sparse_start"
-SCHEDULES = "mnist_schedules"  # by scope
+SCHEDULES, WINDOWS = "mnist_schedules", "mnist_windows"  # by scope, and with one threshold in other windows
 EXCHANGES = ("mnist_exchange", "digits_exchange")  # of SET and RigL, how often
 
 
@@ -89,7 +89,18 @@ def schedules() -> dict[str, dict[str, list[dict]]]:
 
 def schedule_table() -> str:
     """Schedules and scopes against sparsities: accuracy, and the difference to One-Cycle with a global threshold."""
-    found = schedules()
+    return _against_one_cycle(schedules())
+
+
+def window_table() -> str:
+    """The schedules with a global threshold in their usual windows and in others, as in `schedule_table`."""
+    usual = {name: row for name, row in schedules().items() if name.endswith("_global")}
+    found = dict(sorted((usual | by_method(WINDOWS)).items()))
+    asked = {asked for row in by_method(WINDOWS).values() for asked in row}
+    return _against_one_cycle({n: {a: runs for a, runs in row.items() if a in asked} for n, row in found.items()})
+
+
+def _against_one_cycle(found):
     theirs = _accuracies(found["one_cycle_global"])
     asked_in = sorted({asked for row in found.values() for asked in row})
     rows = [[name, *(_with_difference(row.get(a), theirs.get(a, {})) for a in asked_in)] for name, row in found.items()]
@@ -160,7 +171,7 @@ def cell(row: dict[str, list[dict]], asked: str) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    every = [*FILES, *HIGH, *CHANNELS, SPARSE_START, SCHEDULES, *EXCHANGES]
+    every = [*FILES, *HIGH, *CHANNELS, SPARSE_START, SCHEDULES, WINDOWS, *EXCHANGES]
     parser.add_argument("--files", nargs="+", choices=every, default=every)
     parser.add_argument("--methods", nargs="+", help="only these, by their names in the file")
     parser.add_argument("--runs", type=pathlib.Path, default=tables.ROOT / "runs" / "comparison", help="for the runs")
@@ -174,6 +185,7 @@ if __name__ == "__main__":
             plots.save(plots.comparison(list(runs.values())), picture, overwrite=True)
     tables.write("docs/comparison.md", "differences", differences("mnist_lenet300"))
     tables.write("docs/comparison.md", SCHEDULES, schedule_table())
+    tables.write("docs/comparison.md", WINDOWS, window_table())
     for file in HIGH:
         tables.write("docs/comparison.md", file, table(file))
     for file in CHANNELS:

@@ -276,18 +276,19 @@ def headline(network: str) -> str:
 
 
 def against_windows(network: str) -> str:
-    """PLL against AGP with PLL's own FLOPs: between two windows, in proportion; beyond them, the nearest one."""
+    """PLL against AGP with PLL's own FLOPs: between two windows, in proportion; beyond them, the nearest one. The
+    windows are those that were trained with the same seed."""
     found = results(network)
     rows = []
     for s in _sparsities(found):
         ours = found.get("pll", {}).get(s, {})
         windows = [found[method].get(s, {}) for method in WINDOWS if method in found]
-        seeds = [seed for seed in ours if all(seed in window for window in windows)]
-        if seeds:
-            theirs = {seed: _at(ours[seed][1], [window[seed] for window in windows]) for seed in seeds}
-            difference = paired({seed: ours[seed][0] for seed in seeds}, theirs)
+        points = {seed: [window[seed] for window in windows if seed in window] for seed in ours}
+        theirs = {seed: _at(ours[seed][1], row) for seed, row in points.items() if row}
+        if theirs:
+            difference = paired({seed: ours[seed][0] for seed in theirs}, theirs)
             same = {seed: (accuracy, ours[seed][1]) for seed, accuracy in theirs.items()}
-            cells = (_cell({seed: row[seed] for seed in seeds}, False) for row in (ours, same))
+            cells = (_cell({seed: row[seed] for seed in theirs}, False) for row in (ours, same))
             rows.append([f"{100 * s:g} %", *cells, difference.text(2) + " ~" * difference.is_noise])
     return tables.markdown(["zeros", "PLL", "AGP with as many FLOPs", "difference"], rows)
 
