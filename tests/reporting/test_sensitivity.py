@@ -62,6 +62,16 @@ def test_batch_normalization_is_measured_again_and_put_back():
     assert np.isclose(result.dense, model.evaluate(X, Y, verbose=0), rtol=1e-5)
 
 
+@pytest.mark.parametrize("measure", [tfsparse.sensitivity, tfsparse.channel_sensitivity])
+def test_batch_normalization_is_measured_with_inputs_of_training(measure):
+    model = network(batch_normalization=True) if measure is tfsparse.sensitivity else convolutions()
+    data = (X, Y) if measure is tfsparse.sensitivity else (IMAGES, Y[:16])
+    training = 3 * data[0] + 1
+    result = measure(model, data, (0.5,), calibration=training, verbose=False)
+    tfsparse.recalibrate(model, training)
+    assert np.isclose(result.dense, model.evaluate(*data, verbose=0), rtol=1e-5)
+
+
 def test_layers_are_left_out_by_name():
     result = tfsparse.sensitivity(network(), (X, Y), (0.5,), exclude="a", verbose=False)
     assert [path.split("/")[-2] for path in result.weights] == ["b"]

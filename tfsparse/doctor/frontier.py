@@ -180,8 +180,8 @@ def frontier(
             such a metric, else "loss".
         target: What bytes and milliseconds are those of, as in `tfsparse.doctor`. Default: "tflite-cpu".
         measure: Whether to measure bytes and milliseconds. Default: True.
-        calibration: Inputs for the statistics of BatchNormalization, as in `tfsparse.recalibrate`. Default: None,
-            `data`.
+        calibration: Inputs of training for the statistics of BatchNormalization, as in `tfsparse.recalibrate`: a model
+            that was trained with augmented examples needs such ones. Default: None, `data`.
         verbose: Whether to show a progress bar. Default: True.
 
     Returns:

@@ -171,6 +171,7 @@ def sensitivity(
     pruner="magnitude",
     metric: str | None = None,
     exclude=(),
+    calibration=None,
     batches: int = 20,
     verbose: bool = True,
 ) -> Sensitivity:
@@ -180,7 +181,8 @@ def sensitivity(
             weight = weight * mask;  recalibrate BatchNormalization;  evaluate;  put everything back
 
     It costs one evaluation of `data` for each weight and level, and with BatchNormalization as many forward passes of
-    `batches` batches: a few batches of data are enough. The model does not change.
+    `batches` batches: a few batches of data are enough. A model that was trained with augmented examples needs such
+    ones as `calibration`. The model does not change.
 
     Args:
         model: A trained and compiled model.
@@ -192,7 +194,9 @@ def sensitivity(
         metric: Name of a compiled metric, of which more is better, or "loss". Default: None, "accuracy" if there is
             such a metric, else "loss".
         exclude: Layers, their names, or variables to leave out; one of them or several.
-        batches: Batches of `data` for the recalibration, >= 1. Default: 20.
+        calibration: Inputs of training for the statistics of BatchNormalization, as in `tfsparse.recalibrate`. Default:
+            None, `data`.
+        batches: Batches of `calibration` that are used, >= 1. Default: 20.
         verbose: Whether to show a progress bar. Default: True.
 
     Returns:
@@ -215,7 +219,8 @@ def sensitivity(
     kernels = [v for v in model.trainable_variables if selection.is_prunable(v) and id(v) not in left_out]
     _check_ready(model, len(kernels), "kernels to prune")
     cuts = [[functools.partial(_prune, kernel, level, pruner) for level in levels] for kernel in kernels]
-    metric, dense, values = _measure(model, data, cuts, metric, batches, verbose)
+    inputs = data if calibration is None else calibration
+    metric, dense, values = _measure(model, data, cuts, metric, inputs, batches, verbose)
     paths, sizes = tuple(v.path for v in kernels), tuple(math.prod(v.shape) for v in kernels)
     return Sensitivity(model.name, metric, dense, paths, sizes, levels, values, tuple(kernels))
 
@@ -227,6 +232,7 @@ def channel_sensitivity(
     *,
     score="l2",
     metric: str | None = None,
+    calibration=None,
     batches: int = 20,
     verbose: bool = True,
 ) -> ChannelSensitivity:
@@ -244,6 +250,7 @@ def channel_sensitivity(
             Default: (0.1, 0.25, 0.5, 0.75).
         score: As in `tfsparse.slim`. Default: "l2".
         metric: As in `sensitivity`. Default: None.
+        calibration: As in `sensitivity`. Default: None, `data`.
         batches: As in `sensitivity`. Default: 20.
         verbose: Whether to show a progress bar. Default: True.
 
@@ -268,12 +275,13 @@ def channel_sensitivity(
         [functools.partial(mask_channels, model, channels.keep({g.name: _num_kept(len(g), s)}, score)) for s in levels]
         for g in groups
     ]
-    metric, dense, values = _measure(model, data, cuts, metric, batches, verbose)
+    inputs = data if calibration is None else calibration
+    metric, dense, values = _measure(model, data, cuts, metric, inputs, batches, verbose)
     names, sizes = tuple(g.name for g in groups), tuple(map(len, groups))
     return ChannelSensitivity(model.name, metric, dense, names, sizes, levels, values, names)
 
 
-def _measure(model, data, cuts, metric, batches, verbose):
+def _measure(model, data, cuts, metric, inputs, batches, verbose):
     """Return the metric, its dense value, and its values after each of the cuts: a list of functions for each item."""
     has_statistics = bool(batch_normalizations(model))
 
@@ -281,7 +289,7 @@ def _measure(model, data, cuts, metric, batches, verbose):
         with variables.restored(model.variables):
             cut()
             if has_statistics:
-                recalibrate(model, data, batches)
+                recalibrate(model, inputs, batches)
             return evaluation.evaluate(model, data)
 
     dense = measured(lambda: None)
