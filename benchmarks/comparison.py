@@ -25,7 +25,8 @@ FILES = {"mnist_lenet300": "MNIST", "cifar10_resnet20": "CIFAR-10"}
 HIGH = {"mnist_99": "MNIST"}  # higher sparsities
 CHANNELS = {"digits_channels": "digits"}  # of channels, in docs/methods.md
 SPARSE_START = "mnist_sparse_start"
-SCHEDULES, WINDOWS = "mnist_schedules", "mnist_windows"  # by scope, and with one threshold in other windows
+SCHEDULES = ("mnist_schedules", "mnist_schedules_80")  # by scope
+WINDOWS = "mnist_windows"  # of the schedules with one threshold, other than the usual ones
 EXCHANGES = ("mnist_exchange", "digits_exchange")  # of SET and RigL, how often
 
 
@@ -83,17 +84,18 @@ def table(*files: str) -> str:
 
 def schedules() -> dict[str, dict[str, list[dict]]]:
     """Summaries of the schedules, by scope; those with a global scope of all methods' matrix among them."""
-    found = by_method("mnist_lenet300")
-    return {f"{name}_global": found[name] for name in ("one_cycle", "agp")} | by_method(SCHEDULES)
+    of_all, of_scopes, rest = map(by_method, ("mnist_lenet300", *SCHEDULES))
+    usual = {f"{name}_global": of_all[name] | rest.get(f"{name}_global", {}) for name in ("one_cycle", "agp")}
+    return usual | of_scopes
 
 
 def schedule_table() -> str:
-    """Schedules and scopes against sparsities: accuracy, and the difference to One-Cycle with a global threshold."""
+    """Schedules and scopes against sparsities: accuracy, and the difference to One-Cycle with the same scope."""
     return _against_one_cycle(schedules())
 
 
 def window_table() -> str:
-    """The schedules with a global threshold in their usual windows and in others, as in `schedule_table`."""
+    """The schedules with one threshold, in their usual windows and in others, and the difference to One-Cycle."""
     usual = {name: row for name, row in schedules().items() if name.endswith("_global")}
     found = dict(sorted((usual | by_method(WINDOWS)).items()))
     asked = {asked for row in by_method(WINDOWS).values() for asked in row}
@@ -101,9 +103,12 @@ def window_table() -> str:
 
 
 def _against_one_cycle(found):
-    theirs = _accuracies(found["one_cycle_global"])
+    theirs = {name: _accuracies(row) for name, row in found.items() if name.startswith("one_cycle_")}
     asked_in = sorted({asked for row in found.values() for asked in row})
-    rows = [[name, *(_with_difference(row.get(a), theirs.get(a, {})) for a in asked_in)] for name, row in found.items()]
+    rows = []
+    for name, row in found.items():
+        reference = theirs.get(f"one_cycle_{name.rpartition('_')[2]}", theirs["one_cycle_global"])
+        rows.append([name, *(_with_difference(row.get(asked), reference.get(asked, {})) for asked in asked_in)])
     return tables.markdown(["", *(f"{100 * float(asked):g} % zeros" for asked in asked_in)], rows)
 
 
@@ -111,8 +116,8 @@ def _with_difference(runs, theirs):
     if not runs:
         return ""
     ours = {run["seed"]: 100 * run["accuracy"] for run in runs}
-    difference = "" if ours == theirs else f"; {_difference(ours, theirs)}"
-    return f"{tables.mean(list(ours.values()))} (n = {len(ours)}){difference}"
+    difference = "" if ours == theirs else _difference(ours, theirs)
+    return "; ".join(filter(None, [f"{tables.mean(list(ours.values()))} (n = {len(ours)})", difference]))
 
 
 def differences(file: str, reference: str = "one_cycle") -> str:
@@ -171,7 +176,7 @@ def cell(row: dict[str, list[dict]], asked: str) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    every = [*FILES, *HIGH, *CHANNELS, SPARSE_START, SCHEDULES, WINDOWS, *EXCHANGES]
+    every = [*FILES, *HIGH, *CHANNELS, SPARSE_START, *SCHEDULES, WINDOWS, *EXCHANGES]
     parser.add_argument("--files", nargs="+", choices=every, default=every)
     parser.add_argument("--methods", nargs="+", help="only these, by their names in the file")
     parser.add_argument("--runs", type=pathlib.Path, default=tables.ROOT / "runs" / "comparison", help="for the runs")
@@ -184,7 +189,7 @@ if __name__ == "__main__":
             picture = tables.ROOT / "docs" / f"comparison_{which}.png"
             plots.save(plots.comparison(list(runs.values())), picture, overwrite=True)
     tables.write("docs/comparison.md", "differences", differences("mnist_lenet300"))
-    tables.write("docs/comparison.md", SCHEDULES, schedule_table())
+    tables.write("docs/comparison.md", "mnist_schedules", schedule_table())
     tables.write("docs/comparison.md", WINDOWS, window_table())
     for file in HIGH:
         tables.write("docs/comparison.md", file, table(file))

@@ -41,6 +41,7 @@ COMMANDS = {  # of a file or folder of results: the script, and the page that sh
     "mask_sync.json": ("mask_sync.py", "docs/speed.md"),
     "scale.json": ("scale.py", "docs/speed.md"),
 }
+OTHER_PAGES = {"comparison/digits_channels": "docs/methods.md"}  # than the rest of the folder
 
 
 def seconds(folder: pathlib.Path) -> list[float]:
@@ -55,8 +56,9 @@ def rows() -> Iterator[list[str]]:
         folder = RESULTS / name
         parts = sorted(path for path in folder.glob("*") if path.is_dir()) or [folder]
         for part in parts if folder.exists() else []:
-            label = str(part.relative_to(RESULTS))
-            yield [f"`{label}`", f"`{script}`", f"[{page}](../{page})", *_times(seconds(part)), "not measured"]
+            label = part.relative_to(RESULTS).as_posix()
+            shown = OTHER_PAGES.get(label, page)
+            yield [f"`{label}`", f"`{script}`", f"[{shown}](../{shown})", *_times(seconds(part)), "not measured"]
 
 
 def _times(found):
