@@ -144,13 +144,17 @@ def _difference(ours, theirs):
 
 
 def exchanges(file: str) -> str:
-    """SET and RigL by how often they exchange weights; on MNIST the default is among the runs of all methods."""
+    """SET and RigL by how often they exchange weights, and the difference between 20 and 100 times, by seed; on MNIST
+    the default is among the runs of all methods."""
     found = by_method(file)
     if file == "mnist_exchange":
         found |= {f"{method}_100": by_method("mnist_lenet300")[method] for method in ("set", "rigl")}
     names = sorted(found, key=lambda name: (not name.startswith("set"), -_times(name)))
     asked = sorted({asked for row in found.values() for asked in row})
     rows = [[f"{name.split('_')[0]}, {_times(name)} times", *(cell(found[name], a) for a in asked)] for name in names]
+    for method in dict.fromkeys(name.split("_")[0] for name in names):
+        often, seldom = (_accuracies(found[f"{method}_{times}"]) for times in (100, 20))
+        rows.append([f"{method}, 20 minus 100 times", *(_difference(seldom[a], often[a]) for a in asked)])
     return tables.markdown(["", *(f"{100 * float(a):g} % zeros" for a in asked)], rows)
 
 
