@@ -219,8 +219,7 @@ def sensitivity(
     kernels = [v for v in model.trainable_variables if selection.is_prunable(v) and id(v) not in left_out]
     _check_ready(model, len(kernels), "kernels to prune")
     cuts = [[functools.partial(_prune, kernel, level, pruner) for level in levels] for kernel in kernels]
-    inputs = data if calibration is None else calibration
-    metric, dense, values = _measure(model, data, cuts, metric, inputs, batches, verbose)
+    metric, dense, values = _measure(model, data, calibration, cuts, metric, batches, verbose)
     paths, sizes = tuple(v.path for v in kernels), tuple(math.prod(v.shape) for v in kernels)
     return Sensitivity(model.name, metric, dense, paths, sizes, levels, values, tuple(kernels))
 
@@ -275,15 +274,14 @@ def channel_sensitivity(
         [functools.partial(mask_channels, model, channels.keep({g.name: _num_kept(len(g), s)}, score)) for s in levels]
         for g in groups
     ]
-    inputs = data if calibration is None else calibration
-    metric, dense, values = _measure(model, data, cuts, metric, inputs, batches, verbose)
+    metric, dense, values = _measure(model, data, calibration, cuts, metric, batches, verbose)
     names, sizes = tuple(g.name for g in groups), tuple(map(len, groups))
     return ChannelSensitivity(model.name, metric, dense, names, sizes, levels, values, names)
 
 
-def _measure(model, data, cuts, metric, inputs, batches, verbose):
+def _measure(model, data, calibration, cuts, metric, batches, verbose):
     """Return the metric, its dense value, and its values after each of the cuts: a list of functions for each item."""
-    has_statistics = bool(batch_normalizations(model))
+    has_statistics, inputs = bool(batch_normalizations(model)), data if calibration is None else calibration
 
     def measured(cut):
         with variables.restored(model.variables):

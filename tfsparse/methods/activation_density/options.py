@@ -47,7 +47,7 @@ class Options(StageOptions):
     min_kept: float = option(
         0.75,
         "a number in [0, 1), such as 0.75",
-        "Smallest fraction of its width that a resize leaves a layer. 0: its density alone decides, as in the paper.",
+        "Smallest fraction of its width that a resize leaves a layer. 0: its density alone decides.",
         least=0,
         below=1,
     )
