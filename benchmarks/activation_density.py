@@ -21,6 +21,8 @@ import machine
 import tables
 import trainings
 
+from tfsparse.experiments import config
+
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "activation_density"
 SMALL = ("epochs=20", "data.name=cifar10_jpeg", "data.image_size=16")
@@ -28,7 +30,6 @@ SHORT = "min_epochs: 4, window: 3, max_epochs: 5, min_kept: 0"  # the density al
 LONG = "min_epochs: 10, max_epochs: 10, min_kept: 0"
 NETWORKS = {"lenet5": "LeNet-5", "vgg_small": "small VGG", "resnet20": "ResNet-20"}
 CONFIGS = {"lenet5": "mnist_lenet5", "vgg_small": "cifar10_vgg_small", "resnet20": "cifar10_resnet20"}
-SMALLEST = {"lenet5": 4, "vgg_small": 8, "resnet20": 4}  # as in the configs
 PARTS = {
     "dense": "dense",
     "default": "activation density, defaults",
@@ -41,18 +42,19 @@ def train(network: str, part: str, seed: int, runs: pathlib.Path, full: bool) ->
     """One training through the command line, and its run.json among the results."""
     name = f"{network}-{part}-seed{seed}"
     small = () if full or network == "lenet5" else SMALL
-    config = f"{CONFIGS[network]}_activation_density"
-    section = f"activation_density={_section(network, part)}"
-    trainings.train(config, RESULTS / f"{name}.json", runs, name, f"seed={seed}", *small, section)
+    file = f"{CONFIGS[network]}_activation_density"
+    smallest = config.load(tables.ROOT / "configs" / f"{file}.yaml").activation_density.smallest
+    section = f"activation_density={_section(network, part, smallest)}"
+    trainings.train(file, RESULTS / f"{name}.json", runs, name, f"seed={seed}", *small, section)
 
 
-def _section(network, part):
+def _section(network, part, smallest):
     options = {
         "default": "",
         "shrinking": f"rounds: 2, {LONG}" if network == "lenet5" else f"rounds: 3, {SHORT}",
         "once": f"rounds: 1, {SHORT}, tolerance: 0.05",
     }
-    return "null" if part == "dense" else f"{{smallest: {SMALLEST[network]}, {options[part]}}}"
+    return "null" if part == "dense" else f"{{smallest: {smallest}, {options[part]}}}"
 
 
 def finished(network: str, part: str) -> list[dict]:
@@ -99,7 +101,7 @@ def times(network: str, rounds: int) -> None:
     import slim_latency
 
     from tfsparse import shrink
-    from tfsparse.experiments import assembly, config
+    from tfsparse.experiments import assembly
     from tfsparse.experiments.zoo import data as zoo
 
     run = finished(network, "shrinking")[0]
