@@ -1,9 +1,9 @@
 """What does a sparse network cost to train, against prior works' three stages and iterative pruning?
 
-Trains `configs/comparison/mnist_cost.yaml` and `cifar10_cost.yaml`, and what begins from their dense runs: three stages
-whose fine-tuning has a learning rate of its own, and iterative magnitude pruning with rewinding. Together with the runs
-of `comparison.py` they make the tables and pictures of `docs/evidence.md`. Finished runs are not run again, broken-off
-ones are resumed:
+Trains `configs/comparison/mnist_cost.yaml`, `mnist_front.yaml` and `cifar10_cost.yaml`, and what begins from their
+dense runs: three stages whose fine-tuning has a learning rate of its own, and iterative magnitude pruning with
+rewinding. Together with the runs of `comparison.py` they make the tables and pictures of `docs/evidence.md`. Finished
+runs are not run again, broken-off ones are resumed:
 
     TFDS_DATA_DIR=... python benchmarks/evidence.py --networks mnist_lenet300
     python benchmarks/evidence.py --tables               # only tables and pictures, from benchmarks/results
@@ -31,7 +31,8 @@ from tfsparse.experiments.differences import Difference, paired
 from tfsparse.experiments.run_config import RunConfig
 from tfsparse.methods.pll import rules as pll_rules
 
-FILES = {"mnist_lenet300": "mnist_cost", "cifar10_resnet20": "cifar10_cost"}  # in configs/comparison
+CONFIGS = tables.ROOT / "configs" / "comparison"
+FILES = {"mnist_lenet300": ("mnist_cost", "mnist_front"), "cifar10_resnet20": ("cifar10_cost",)}  # of CONFIGS
 RESULTS = tables.ROOT / "benchmarks" / "results" / "evidence"
 SEEDS = (0, 1, 2)
 SPARSITIES = (0.95, 0.98, 0.9)  # in the order in which they are trained
@@ -69,11 +70,12 @@ def names(network: str) -> list[str]:
     """All runs of a network, seed by seed."""
     asked = [(method, s) for method in LATER[network] for s in (ROUNDS if method == "rewound" else SPARSITIES)]
     later = [f"{method}-{s:g}-seed{seed}" for seed in SEEDS for method, s in asked]
-    return sorted([*matrix.load(_file(network)), *later], key=lambda name: parts(name)[2])
+    return sorted([*_written(network), *later], key=lambda name: parts(name)[2])
 
 
-def _file(network):
-    return tables.ROOT / "configs" / "comparison" / f"{FILES[network]}.yaml"
+def _written(network):
+    """The runs that are written in the files of a network, by name."""
+    return {name: run for file in FILES[network] for name, run in matrix.load(CONFIGS / f"{file}.yaml").items()}
 
 
 def parts(name: str) -> tuple[str, float, int]:
@@ -91,10 +93,9 @@ def earlier(name: str) -> list[str]:
 
 def config_of(network: str, name: str) -> RunConfig:
     """The config of a run, with the files of the runs before it relative to the current folder."""
-    file = _file(network)
-    known = matrix.load(file)
-    if name in known:
-        return known[name]
+    written = _written(network)
+    if name in written:
+        return written[name]
     method, sparsity, seed = parts(name)
     if method == "rewound":  # iterative pruning: the first weights again, with the mask of the last cut
         sets = [f"start={{mask: {_mask(name)}}}"]
@@ -102,6 +103,7 @@ def config_of(network: str, name: str) -> RunConfig:
         prune = f"{{schedule: {{name: one_shot, start: 0.0}}, pruner: {PRUNER}, sparsity: {sparsity}}}"
         sets = [f"optimizer.learning_rate={FINE_TUNING[method]}", f"prune={prune}", f"epochs={FINE_TUNING_EPOCHS}"]
         sets += [f"start={{weights: {earlier(name)[-1]}/model.keras}}"]
+    file = CONFIGS / f"{FILES[network][0]}.yaml"
     return configs.validate(configs.read(file)["base"], [*sets, f"seed={seed}"], source=str(file))
 
 

@@ -103,6 +103,11 @@ def test_runs_begin_with_the_files_of_the_runs_before_them(evidence):
 def test_all_runs_of_a_seed_come_before_those_of_the_next(evidence):
     names = evidence.names("mnist_lenet300")
     assert set(names) >= {"dense-seed0", "three_stages-0.9-seed2", "fine_tuned_low-0.98-seed0", "rewound-0.98-seed1"}
+    assert [name for name in names if name.endswith("0.95-seed9")] == [
+        "pll-0.95-seed9",
+        "agp_0_30-0.95-seed9",
+        "agp_10_40-0.95-seed9",
+    ]
     assert [name[-1] for name in names] == sorted(name[-1] for name in names)
     assert set(evidence.names("cifar10_resnet20")) >= {"pll-0.98-seed0", "agp_10_40-0.9-seed2", "fine_tuned-0.95-seed0"}
     assert not any(name.startswith("rewound") for name in evidence.names("cifar10_resnet20"))
