@@ -69,6 +69,18 @@ def test_the_page_of_all_methods_shows_the_results_that_are_there():
     assert f"dense: {comparison.cell(measured['dense'], '')}".removesuffix(" (1.00)") in page
 
 
+def test_what_is_published_stands_beside_the_method_that_it_is_about(monkeypatch):
+    comparison = importlib.import_module("comparison")
+    summary = {"seed": 0, "accuracy": 0.97, "training_complexity": 0.01}
+    found = {"dense": {"": [summary]}, "set": {"0.99": [summary]}, "feather": {"0.99": [summary]}}
+    monkeypatch.setattr(comparison, "by_method", lambda file: found)
+    assert comparison.mlp().splitlines()[2:] == [
+        "| dense | 97.00 (0.01) | 98.78 |",
+        "| set | 97.00 (0.01) | 98.14 |",
+        "| feather | 97.00 (0.01) |  |",
+    ]
+
+
 def test_the_page_of_speed_is_what_the_results_say():
     assert (tables.ROOT / "docs" / "speed.md").read_text(encoding="utf-8") == speed_page.page()
 
