@@ -26,7 +26,7 @@ NAMES = {"ham": "HAM", "sparse_opt": "SparseOpt"}
 
 def train(file: str, folder: pathlib.Path, seeds: list[int]) -> None:
     """The runs of a file with some seeds, and their run.json among the results."""
-    for name, config in matrix.load(tables.ROOT / "configs" / "comparison" / f"{file}.yaml").items():
+    for name, config in matrix.load(tables.CONFIGS / f"{file}.yaml").items():
         result = RESULTS / file / f"{name}.json"
         if result.exists() or config.seed not in seeds:
             continue

@@ -31,7 +31,7 @@ AFTER = ("zeros further", "accuracy", "verdict")
 
 def train(file: str, folder: pathlib.Path) -> None:
     """All runs of a file, and for each automatic one the run that goes further; their run.json among the results."""
-    for name, config in matrix.load(tables.ROOT / "configs" / "comparison" / f"{file}.yaml").items():
+    for name, config in matrix.load(tables.CONFIGS / f"{file}.yaml").items():
         record = run(file, name, config, folder)
         found = record["summary"]["sparsity"]
         if name.startswith("auto") and found:

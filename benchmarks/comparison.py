@@ -34,7 +34,7 @@ PUBLISHED = {"dense": "98.78", "set": "98.14", "rigl": "98.61", "agp": "98.62"} 
 
 def train(file: str, folder: pathlib.Path, methods: list[str] | None) -> None:
     """All runs of a file, or those of some methods, and their run.json among the results."""
-    for name, config in matrix.load(tables.ROOT / "configs" / "comparison" / f"{file}.yaml").items():
+    for name, config in matrix.load(tables.CONFIGS / f"{file}.yaml").items():
         result = RESULTS / file / f"{name}.json"
         if result.exists() or name.split("-")[0] not in (methods or [name.split("-")[0]]):
             continue
@@ -45,7 +45,7 @@ def train(file: str, folder: pathlib.Path, methods: list[str] | None) -> None:
 
 def finished(file: str) -> dict[str, dict]:
     """The runs that are there, by name, in the order of the file."""
-    names = matrix.load(tables.ROOT / "configs" / "comparison" / f"{file}.yaml")
+    names = matrix.load(tables.CONFIGS / f"{file}.yaml")
     paths = {name: RESULTS / file / f"{name}.json" for name in names}
     return {name: _counted(json.loads(path.read_text())) for name, path in paths.items() if path.exists()}
 

@@ -31,8 +31,7 @@ from tfsparse.experiments.differences import Difference, paired
 from tfsparse.experiments.run_config import RunConfig
 from tfsparse.methods.pll import rules as pll_rules
 
-CONFIGS = tables.ROOT / "configs" / "comparison"
-FILES = {"mnist_lenet300": ("mnist_cost", "mnist_front"), "cifar10_resnet20": ("cifar10_cost",)}  # of CONFIGS
+FILES = {"mnist_lenet300": ("mnist_cost", "mnist_front"), "cifar10_resnet20": ("cifar10_cost",)}  # in tables.CONFIGS
 RESULTS = tables.ROOT / "benchmarks" / "results" / "evidence"
 SEEDS = (0, 1, 2)
 SPARSITIES = (0.95, 0.98, 0.9)  # in the order in which they are trained
@@ -75,7 +74,7 @@ def names(network: str) -> list[str]:
 
 def _written(network):
     """The runs that are written in the files of a network, by name."""
-    return {name: run for file in FILES[network] for name, run in matrix.load(CONFIGS / f"{file}.yaml").items()}
+    return {name: run for file in FILES[network] for name, run in matrix.load(tables.CONFIGS / f"{file}.yaml").items()}
 
 
 def parts(name: str) -> tuple[str, float, int]:
@@ -103,7 +102,7 @@ def config_of(network: str, name: str) -> RunConfig:
         prune = f"{{schedule: {{name: one_shot, start: 0.0}}, pruner: {PRUNER}, sparsity: {sparsity}}}"
         sets = [f"optimizer.learning_rate={FINE_TUNING[method]}", f"prune={prune}", f"epochs={FINE_TUNING_EPOCHS}"]
         sets += [f"start={{weights: {earlier(name)[-1]}/model.keras}}"]
-    file = CONFIGS / f"{FILES[network][0]}.yaml"
+    file = tables.CONFIGS / f"{FILES[network][0]}.yaml"
     return configs.validate(configs.read(file)["base"], [*sets, f"seed={seed}"], source=str(file))
 
 

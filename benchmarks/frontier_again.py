@@ -25,7 +25,7 @@ LIMIT = 3600  # seconds for one frontier
 
 def measure(folder: pathlib.Path) -> dict:
     """The frontier in two processes, and the level that a user would choose by the first."""
-    config = matrix.load(tables.ROOT / "configs" / "comparison" / f"{FILE}.yaml")[RUN]
+    config = matrix.load(tables.CONFIGS / f"{FILE}.yaml")[RUN]
     matrix.train({RUN: config}, folder / FILE, on_run_begin=lambda name: print(name, flush=True))
     about = {"machine": machine.describe(), "drop": DROP}
     first, again = (child_process.call(run_frontier.measure, folder / FILE / RUN, seconds=LIMIT) for _ in range(2))

@@ -34,7 +34,7 @@ LABELS = {
 
 def train(file: str, folder: pathlib.Path) -> None:
     """All runs of a file, their run.json, and the frontiers of the nested networks, among the results."""
-    for name, config in matrix.load(tables.ROOT / "configs" / "comparison" / f"{file}.yaml").items():
+    for name, config in matrix.load(tables.CONFIGS / f"{file}.yaml").items():
         result, run = RESULTS / file / f"{name}.json", folder / file / name
         if not result.exists():
             matrix.train({name: config}, folder / file, on_run_begin=lambda name: print(name, flush=True))

@@ -30,7 +30,6 @@ import tfsparse
 from tfsparse.experiments import matrix
 from tfsparse.experiments.zoo import data as zoo_data
 
-CONFIGS = tables.ROOT / "configs" / "comparison"
 RESULTS = tables.ROOT / "benchmarks" / "results" / "one_shot"
 LEVELS = ("0.5", "0.6", "0.7", "0.8", "0.9", "2:4")
 PRUNERS = {
@@ -52,7 +51,7 @@ def trained(network: str, seed: int, runs: pathlib.Path) -> tuple[pathlib.Path, 
     if network == "transformer":
         return _transformer(seed, runs / "transformer" / f"seed{seed}.keras")
     file, name = FILES[network], f"dense-seed{seed}"
-    config = matrix.load(CONFIGS / f"{file}.yaml")[name]
+    config = matrix.load(tables.CONFIGS / f"{file}.yaml")[name]
     matrix.train({name: config}, runs / file)
     options = {"image_size": config.data.image_size, "augment": config.data.augment}  # as in training
     data = zoo_data.load(config.data.name, batch_size=128, seed=seed, **options)

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).parent.parent
+CONFIGS = ROOT / "configs" / "comparison"  # of matrices of trainings
 
 
 def write(page: str, name: str, table: str) -> None:
