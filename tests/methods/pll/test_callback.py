@@ -101,7 +101,7 @@ def test_an_event_prunes_what_the_rules_say():
         weights, masks = states[event["step"] - 1]
         living = np.sort(np.concatenate([np.abs(w[m > 0]) for w, m in zip(weights, masks, strict=True)]))
         rises = event["h"] / 2 * np.cumsum(living.astype("float64") ** 2) / event["loss"]
-        admitted = min(int(np.sum(rises <= min(0.25, 1.0 - spent))), int(0.3 * len(living)))
+        admitted = min(int(np.sum(rises <= min(0.25, 1.0 - spent))), int(0.2 * len(living)))
         assert abs(event["pruned"] - admitted) <= 1
         assert event["rise"] == pytest.approx(rises[event["pruned"] - 1] if event["pruned"] else 0.0, rel=1e-4)
         spent += event["rise"]

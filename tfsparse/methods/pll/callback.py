@@ -20,7 +20,7 @@ class PLL(SparseTraining, PLLController, keras.callbacks.Callback):
                                start when kappa has fallen from its first peak               (`rules.Peak`)
             from the start on: h = trace(H) / living weights;  L = loss;  both of the calibration data
                                rise = h / 2 * sum of w² / L  of the n smallest |w|;  spent += rise
-                               prune the most with rise <= 0.25 and n <= 0.3 * what is left  (`rules.LossBudget`);
+                               prune the most with rise <= 0.25 and n <= 0.2 * what is left  (`rules.LossBudget`);
                                without a sparsity, also with spent <= 1;
                                with one, at least the equal share per event that leads to it by `end`
         masks only shrink; slots of pruned weights are emptied; after the end nothing is measured

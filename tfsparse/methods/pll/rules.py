@@ -224,7 +224,7 @@ class LossBudget(Rate):
         tolerance: Predicted rise at one event as a fraction of the loss, >= 0. Default: 0.25.
         total: Sum of the predicted rises of all events if there is no target, >= 0, or infinity. Default: 1.0.
         max_share: Largest share, of the weights that are to be pruned until the target, that one event may prune, in
-            [0, 1). Without a target it is a share of all living weights. Default: 0.3.
+            [0, 1). Without a target it is a share of all living weights. Default: 0.2.
         curvature: "mean" for the mean eigenvalue, or "max" for the largest. The largest bounds the rise in the worst
             case, and admits very few weights. Default: "mean".
         products: Number of Hessian-vector products for h, from 1 to 5. Default: 2.
@@ -244,7 +244,7 @@ class LossBudget(Rate):
         self,
         tolerance: float = 0.25,
         total: float = 1.0,
-        max_share: float = 0.3,
+        max_share: float = 0.2,
         curvature: str = "mean",
         products: int = 2,
     ):
