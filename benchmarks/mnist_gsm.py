@@ -5,10 +5,10 @@ again with GSM's mask, and with the mask of the base's own largest weights. `--l
 at the paper's 200 epochs, and a base of that length for magnitude's mask. Then writes the tables of `docs/gsm.md`, in
 which the paper's figures stand beside ours (Ding et al. 2019: table 1, and table 4 for the tickets). Results that are
 there are not trained again, broken-off runs are resumed. LeNet-300-100 takes some 10 minutes per seed on one CPU core,
-with `--long` 30, and LeNet-5 takes 45:
+with `--long` 30, and LeNet-5 takes 20 to 60:
 
     TFDS_DATA_DIR=... python benchmarks/mnist_gsm.py --network lenet300 --seeds 0 1 2 --long
-    TFDS_DATA_DIR=... python benchmarks/mnist_gsm.py --network lenet5 --seeds 0
+    TFDS_DATA_DIR=... python benchmarks/mnist_gsm.py --network lenet5 --seeds 0 1 2
     python benchmarks/mnist_gsm.py --tables                    # only the tables, from benchmarks/results/mnist_gsm
 """
 
