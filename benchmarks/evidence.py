@@ -122,11 +122,12 @@ def _mask(name):
 
 
 def run_all(network: str) -> None:
-    """Train every run of a network that is not among the results, in the current folder, and keep its run.json."""
-    results = RESULTS / network
+    """Train every run of a network that is not among the results, those of `comparison.py` too, in the current folder,
+    and keep its run.json."""
+    results, found = RESULTS / network, records(network)
     results.mkdir(parents=True, exist_ok=True)
     for name in names(network):
-        if not (results / f"{name}.json").exists():
+        if name not in found:
             train(network, name)
             shutil.copy(pathlib.Path(name, "run.json"), results / f"{name}.json")
 
