@@ -152,3 +152,24 @@ def test_a_later_round_is_trained_from_the_cut_of_the_round_before(evidence, tmp
 class _Model:
     def __init__(self, path, written):
         self.path, self.save = path, written.append
+
+
+def test_what_is_among_the_results_is_not_trained_again(evidence, monkeypatch, tmp_path):
+    """Neither the runs of this page nor those of the comparison."""
+
+    def train(network, name):
+        trained.append(name)
+        pathlib.Path(name).mkdir()
+        pathlib.Path(name, "run.json").write_text("{}")
+
+    trained = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(evidence, "train", train)
+    monkeypatch.setattr(evidence, "names", lambda network: ["pll-0.95-seed0", "pll-0.95-seed1", "pll-0.95-seed2"])
+    monkeypatch.setattr(evidence.comparison, "finished", lambda file: {"pll-0.95-seed0": run(0.2)})
+    (tmp_path / "results" / "cifar10_resnet20").mkdir(parents=True)
+    (tmp_path / "results" / "cifar10_resnet20" / "pll-0.95-seed1.json").write_text("{}")
+    evidence.run_all("cifar10_resnet20")
+    assert trained == ["pll-0.95-seed2"]
+    assert (tmp_path / "results" / "cifar10_resnet20" / "pll-0.95-seed2.json").exists()
