@@ -22,6 +22,7 @@ import tables
 import trainings
 
 from tfsparse.experiments import config
+from tfsparse.experiments.differences import paired
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "activation_density"
@@ -64,7 +65,8 @@ def finished(network: str, part: str) -> list[dict]:
 
 def results() -> str:
     """A line per network, dense and shrinking."""
-    titles = ["network", "", "accuracy, %", "best, %", "parameters", "MACs", "training complexity", "wall time, min"]
+    titles = ["network", "", "accuracy, %", "best, %", "minus dense, by seed"]
+    titles += ["parameters", "MACs", "training complexity", "wall time, min"]
     return tables.markdown(titles, [_row(n, p) for n in NETWORKS for p in PARTS if finished(n, p)])
 
 
@@ -72,13 +74,26 @@ def _row(network, part):
     runs = [run["summary"] for run in finished(network, part)]
     accuracies = [tables.mean([100 * run[key] for run in runs]) for key in ("accuracy", "best_accuracy")]
     sizes = _sizes(runs, finished(network, "default") or finished(network, "shrinking"))
-    return [NETWORKS[network], PARTS[part], *accuracies, *sizes, _time(network, runs)]
+    difference = "" if part == "dense" else _difference(network, part)
+    return [NETWORKS[network], PARTS[part], *accuracies, difference, *sizes, _time(network, part)]
 
 
-def _time(network, runs):
-    """Of the whole training with validation, measuring, resizing and writing; its share of the dense one's."""
-    seconds, dense = _mean(runs, "seconds"), _mean([run["summary"] for run in finished(network, "dense")], "seconds")
-    return f"{seconds / 60:.1f} ({seconds / dense:.2f})"
+def _by_seed(network, part, key):
+    return {run["seed"]: run["summary"][key] for run in finished(network, part)}
+
+
+def _difference(network, part):
+    """Points of accuracy above the dense network, with the interval of the seeds that both have."""
+    ours, dense = (_by_seed(network, each, "accuracy") for each in (part, "dense"))
+    return tables.difference(paired(*({seed: 100 * value for seed, value in row.items()} for row in (ours, dense))))
+
+
+def _time(network, part):
+    """Of the whole training with validation, measuring, resizing and writing; its share of the dense one's with the
+    same seeds, which were trained on the same day."""
+    seconds, dense = (_by_seed(network, each, "seconds") for each in (part, "dense"))
+    mean = statistics.fmean(seconds.values())
+    return f"{mean / 60:.1f} ({mean / statistics.fmean(dense[seed] for seed in seconds):.2f})"
 
 
 def _sizes(runs, shrinking):

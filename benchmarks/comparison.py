@@ -142,7 +142,7 @@ def _accuracies(row):
 
 def _difference(ours, theirs):
     found = paired(ours, theirs)
-    return f"{found.text(2)}{' ~' * found.is_noise}" if found else ""
+    return tables.difference(found) if found else ""
 
 
 def exchanges(file: str) -> str:
