@@ -168,3 +168,20 @@ def test_the_page_of_nested_trainings_shows_the_results_that_are_there():
     tables_of = [("forms", nested.forms()), ("again", again), *((file, nested.table(file)) for file in nested.FILES)]
     for name, table in tables_of:
         assert f"<!-- table: {name} -->\n{table}\n<!-- end: {name} -->\n" in page
+
+
+def test_activation_density_is_compared_with_dense_trainings_of_the_same_seeds(monkeypatch):
+    """Trainings of other days, on a faster machine, would spoil the share of the time."""
+    benchmark = importlib.import_module("activation_density")
+    dense, default = {0: (0.90, 100), 1: (0.95, 10)}, {0: (0.88, 80), 1: (0.95, 8)}
+    figures = {"dense": dense, "once": {0: (0.89, 50)}, "default": default}
+
+    def finished(network, part):
+        runs = figures[part].items()
+        return [{"seed": seed, "summary": {"accuracy": a, "seconds": seconds}} for seed, (a, seconds) in runs]
+
+    monkeypatch.setattr(benchmark, "finished", finished)
+    assert benchmark._time("vgg_small", "once") == "0.8 (0.50)"
+    assert benchmark._time("vgg_small", "default") == "0.7 (0.80)"
+    assert benchmark._difference("vgg_small", "once") == "-1.00 (n = 1)"
+    assert benchmark._difference("vgg_small", "default") == "-1.00 ± 12.71 ~"
