@@ -89,8 +89,8 @@ def _difference(network, part):
 
 
 def _time(network, part):
-    """Of the whole training with validation, measuring, resizing and writing; its share of the dense one's with the
-    same seeds, which were trained on the same day."""
+    """Of the whole training with validation, measuring, resizing and writing; its share of the dense ones' with the
+    same seeds."""
     seconds, dense = (_by_seed(network, each, "seconds") for each in (part, "dense"))
     mean = statistics.fmean(seconds.values())
     return f"{mean / 60:.1f} ({mean / statistics.fmean(dense[seed] for seed in seconds):.2f})"
