@@ -85,7 +85,7 @@ def _by_seed(network, part, key):
 def _difference(network, part):
     """Points of accuracy above the dense network, with the interval of the seeds that both have."""
     ours, dense = (_by_seed(network, each, "accuracy") for each in (part, "dense"))
-    return tables.difference(paired(*({seed: 100 * value for seed, value in row.items()} for row in (ours, dense))))
+    return paired(*({seed: 100 * value for seed, value in row.items()} for row in (ours, dense))).marked(2)
 
 
 def _time(network, part):

@@ -53,7 +53,7 @@ def _cells(file, method):
     for addon in NAMES:
         found = accuracies(RESULTS / file, f"{method}_{addon}")
         difference = paired(found, without) if found else None
-        yield f"{tables.mean(list(found.values()))}; {tables.difference(difference)}" if difference else ""
+        yield f"{tables.mean(list(found.values()))}; {difference.marked(2)}" if difference else ""
 
 
 if __name__ == "__main__":

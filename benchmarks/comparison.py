@@ -142,7 +142,7 @@ def _accuracies(row):
 
 def _difference(ours, theirs):
     found = paired(ours, theirs)
-    return tables.difference(found) if found else ""
+    return found.marked(2) if found else ""
 
 
 def exchanges(file: str) -> str:

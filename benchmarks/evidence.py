@@ -245,7 +245,7 @@ def _ratio(theirs, ours):
         return ""
     accuracy, times = compared(theirs, ours)
     margin = "" if times.margin is None else f" ± {times.margin:.1f}"
-    return f"{tables.difference(accuracy)}; {times.mean:.1f}{margin} times"
+    return f"{accuracy.marked(2)}; {times.mean:.1f}{margin} times"
 
 
 def compared(theirs: dict, ours: dict) -> tuple[Difference, Difference]:
@@ -270,7 +270,7 @@ def headline(network: str) -> str:
                 _cell(prior, False),
                 LABELS[least[0]],
                 _cell(found[least[0]][s], False),
-                tables.difference(accuracy),
+                accuracy.marked(2),
                 f"**{times.mean:.1f}**{margin}",
             ])
     titles = ["zeros", LABELS[PRIOR], "the cheapest that is as accurate", "", "difference", "times fewer FLOPs"]
@@ -291,7 +291,7 @@ def against_windows(network: str) -> str:
             difference = paired({seed: ours[seed][0] for seed in theirs}, theirs)
             same = {seed: (accuracy, ours[seed][1]) for seed, accuracy in theirs.items()}
             cells = (_cell({seed: row[seed] for seed in theirs}, False) for row in (ours, same))
-            rows.append([f"{100 * s:g} %", *cells, tables.difference(difference)])
+            rows.append([f"{100 * s:g} %", *cells, difference.marked(2)])
     return tables.markdown(["zeros", "PLL", "AGP with as many FLOPs", "difference"], rows)
 
 

@@ -4,8 +4,6 @@ import pathlib
 import statistics
 from collections.abc import Sequence
 
-from tfsparse.experiments.differences import Difference
-
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ROOT / "configs" / "comparison"  # of matrices of trainings
 
@@ -31,8 +29,3 @@ def mean(values: Sequence[float]) -> str:
     """Mean and, of several, sample standard deviation: `98.27 ± 0.11`."""
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{spread}"
-
-
-def difference(found: Difference) -> str:
-    """Points by which a method differs from another: `+0.12 ± 0.30 ~`, with `~` if zero is in the interval."""
-    return found.text(2) + " ~" * found.is_noise

@@ -34,3 +34,9 @@ def test_without_a_common_seed_there_is_no_difference():
 
 def test_the_text_has_as_many_digits_as_asked():
     assert paired({0: 1.0, 1: 2.0}, {0: 0.0, 1: 0.0}).text(2) == "+1.50 ± 6.35"
+
+
+def test_a_difference_that_may_be_chance_is_marked():
+    assert paired({0: 1.0, 1: 2.0}, {0: 0.0, 1: 0.0}).marked(2) == "+1.50 ± 6.35 ~"
+    assert paired({0: 1.0, 1: 1.1}, {0: 0.0, 1: 0.0}).marked(2) == "+1.05 ± 0.64"
+    assert paired({0: 0.5}, {0: 0.75}).marked() == "-0.2500 (n = 1)"

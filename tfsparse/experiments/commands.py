@@ -329,7 +329,7 @@ def _behind(group, best):
     if group is best:
         return ""
     difference = paired(group.by_seed("accuracy"), best.by_seed("accuracy"))
-    return "no common seed" if difference is None else difference.text() + " ~" * difference.is_noise
+    return "no common seed" if difference is None else difference.marked()
 
 
 def _target(sparsity):

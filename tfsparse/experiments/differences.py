@@ -32,6 +32,10 @@ class Difference:
         margin = " (n = 1)" if self.margin is None else f" ± {self.margin:.{digits}f}"
         return f"{self.mean:+.{digits}f}{margin}"
 
+    def marked(self, digits: int = 4) -> str:
+        """Return `text`, followed by ` ~` if zero is in the interval."""
+        return self.text(digits) + " ~" * self.is_noise
+
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float], confidence: float = 0.95) -> Difference | None:
     """Return the mean difference of two methods over the seeds that both have.
